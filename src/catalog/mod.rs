@@ -1,0 +1,1 @@
+//! What exists: records, their tables, edits and views. Never opens an image.

@@ -1,0 +1,235 @@
+//! What the catalogue holds of each thing. Plain values; how they are written is `encoding`'s business.
+
+use super::id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
+use crate::storage::BlobName;
+use crate::units::ByteCount;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A moment, in milliseconds since 1970-01-01 00:00 UTC. Shown to people; order never comes from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub i64);
+
+/// Whether a machine's disks are written by this process or by another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Running {
+    /// Not running, or running in this process.
+    Here,
+    /// Another process has the disks open.
+    Elsewhere,
+}
+
+/// A virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineRecord {
+    pub id: MachineId,
+    pub uuid: Uuid,
+    pub name: String,
+    pub description: Option<String>,
+    pub running: Running,
+    /// The group that the heads descend from: the last one taken or reverted to. The parent of the next one.
+    pub group_current: Option<GroupId>,
+    pub created: Timestamp,
+    pub changed: Timestamp,
+}
+
+/// What a volume is to its machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum VolumeKind {
+    /// The disk that the machine boots from; one each.
+    Root,
+    /// Any other disk.
+    Data,
+    /// The memory of the machine: an opaque file.
+    Memory,
+}
+
+/// Whether one machine at a time may have the volume, or several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sharing {
+    /// One machine at a time.
+    Exclusive,
+    /// Several at once; such a volume is left out of groups.
+    Shareable,
+}
+
+/// A volume in a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    pub machine: MachineId,
+    pub device_id: u32,
+    pub since: Timestamp,
+}
+
+/// A disk of a machine, or one that waits for a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRecord {
+    pub id: VolumeId,
+    pub uuid: Uuid,
+    pub name: String,
+    pub description: Option<String>,
+    pub kind: VolumeKind,
+    pub sharing: Sharing,
+    /// At most one when exclusive.
+    pub attachments: Vec<Attachment>,
+    pub size: ByteCount,
+    /// The layer that the volume writes to.
+    pub head: LayerId,
+    /// The tree that the head hangs from; absent before the first snapshot.
+    pub tree_current: Option<TreeId>,
+    pub created: Timestamp,
+    pub changed: Timestamp,
+}
+
+/// How the bytes of a layer are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LayerFormat {
+    Qcow2,
+    Raw,
+}
+
+/// What a layer is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum LayerState {
+    /// A volume writes to it.
+    Head,
+    /// It never changes content; a snapshot names it, or it is the base that a volume was made on.
+    Frozen,
+    /// No snapshot names it any more; kept only while a living layer reads through it.
+    Retired,
+}
+
+/// Where a layer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// This pool made the file and may remove it.
+    Created,
+    /// The file was there before.
+    Adopted,
+}
+
+/// One file of a backing chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    pub id: LayerId,
+    pub uuid: Uuid,
+    pub blob: BlobName,
+    pub format: LayerFormat,
+    /// The volume that it was made for or adopted with. A base may be shared by others, too.
+    pub volume: VolumeId,
+    /// The layer that it reads through to.
+    pub parent: Option<LayerId>,
+    /// What its header must say about its backing file, to the letter.
+    pub backing_label: Option<String>,
+    pub size: ByteCount,
+    /// log2 of the cluster size in bytes; 0 for raw.
+    pub cluster_bits: u8,
+    pub state: LayerState,
+    pub origin: Origin,
+    pub created: Timestamp,
+}
+
+/// A snapshot of one volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    pub id: SnapshotId,
+    pub uuid: Uuid,
+    pub name: String,
+    pub description: Option<String>,
+    pub volume: VolumeId,
+    pub volume_uuid: Uuid,
+    pub volume_kind: VolumeKind,
+    pub tree: TreeId,
+    pub parent: Option<SnapshotId>,
+    /// The frozen layer whose content, through its own chain, this snapshot is.
+    pub layer: LayerId,
+    /// 1 for the first snapshot of a volume, 0 for one that starts a later tree, parent + 1 otherwise.
+    pub distance: u32,
+    /// Bytes that the layer's file took up when it was frozen.
+    pub size: ByteCount,
+    /// The virtual size of the disk at that moment.
+    pub size_virtual: ByteCount,
+    pub group: Option<GroupId>,
+    pub tags: Tags,
+    /// The wish that made it, to recognise a repeat.
+    pub wish: WishMark,
+    pub created: Timestamp,
+    pub changed: Timestamp,
+}
+
+/// The snapshots of one volume that share a root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeRecord {
+    pub id: TreeId,
+    pub uuid: Uuid,
+    pub volume: VolumeId,
+    /// The snapshot that the head hangs from, or hung from when the tree was last current.
+    pub latest: Option<SnapshotId>,
+    pub created: Timestamp,
+    pub changed: Timestamp,
+}
+
+/// How far the content of a group's members can be trusted to agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Consistency {
+    /// As after a power cut: one moment for all disks.
+    Crash,
+    /// The guest was asked to settle first, and said that it had.
+    Application,
+}
+
+/// The tags given with a create.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tags {
+    pub tag_uuids: Vec<Uuid>,
+    pub user_tags: Vec<String>,
+    pub system_tags: Vec<String>,
+}
+
+/// The check value of a wish, by which a repeat of it is told from another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WishMark(pub u64);
+
+/// The snapshots taken of all disks of a machine at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    pub id: GroupId,
+    pub uuid: Uuid,
+    pub name: String,
+    pub description: Option<String>,
+    pub machine: MachineId,
+    pub machine_uuid: Uuid,
+    /// The members at creation; never lowered.
+    pub snapshot_count: u32,
+    /// The group that the disks descended from at that moment.
+    pub parent: Option<GroupId>,
+    pub consistency: Consistency,
+    pub tags: Tags,
+    /// The wish that made it, to recognise a repeat.
+    pub wish: WishMark,
+    pub created: Timestamp,
+    pub changed: Timestamp,
+}
+
+/// A group's own record of one member: copies what is needed to outlive the snapshot and the volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefRecord {
+    pub group: GroupId,
+    /// Its place in the group, from 0: the order of the device ids at that moment.
+    pub ordinal: u32,
+    pub snapshot: SnapshotId,
+    pub snapshot_uuid: Uuid,
+    pub snapshot_name: String,
+    pub snapshot_deleted: bool,
+    pub device_id: u32,
+    pub volume: VolumeId,
+    pub volume_uuid: Uuid,
+    pub volume_name: String,
+    pub volume_kind: VolumeKind,
+    /// The file that held the snapshot when it was taken.
+    pub blob: BlobName,
+    pub attached_since: Timestamp,
+    pub created: Timestamp,
+    pub changed: Timestamp,
+}

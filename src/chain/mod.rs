@@ -1,0 +1,1 @@
+//! Images stacked: one view through a whole backing chain.

@@ -1,0 +1,1 @@
+//! The door: plain calls in, inventories out.

@@ -1,0 +1,1 @@
+//! One qcow2 file on a blob.

@@ -1,0 +1,1 @@
+//! The shapes that callers are shown.

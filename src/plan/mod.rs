@@ -1,0 +1,1 @@
+//! Decisions: a view and a wish in, a plan or a refusal out. No store, no clock, no randomness.

@@ -1,0 +1,114 @@
+//! What can go wrong below: one variant per broken promise, with the blob and the operation.
+
+use super::{BlobName, Holder};
+use crate::units::{ByteCount, HostOffset};
+use std::io;
+
+/// The result of a call to a store or a blob.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each variant is the name of the call")]
+pub enum Operation {
+    OpenStore,
+    Create,
+    Open,
+    Remove,
+    List,
+    SyncNames,
+    Lock,
+    Length,
+    Read,
+    Write,
+    SetLength,
+    Punch,
+    Sync,
+    Allocated,
+    WriterElsewhere,
+}
+
+/// What can go wrong in a store or a blob.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The name is taken.
+    #[error("{name} exists already")]
+    Exists {
+        /// The blob.
+        name: BlobName,
+    },
+    /// No blob has the name.
+    #[error("{name} is not there")]
+    NotFound {
+        /// The blob.
+        name: BlobName,
+    },
+    /// The name leads to a link, a directory, a device or a pipe.
+    #[error("{name} is not a regular file")]
+    NotRegular {
+        /// The blob.
+        name: BlobName,
+    },
+    /// The blob was opened for reading.
+    #[error("{name} is open for reading only")]
+    ReadOnly {
+        /// The blob.
+        name: BlobName,
+    },
+    /// A read reached past the end.
+    #[error("{name}: a read of {length} at {at} reaches past its end at {end}")]
+    PastEnd {
+        /// The blob.
+        name: BlobName,
+        /// Where the read began.
+        at: HostOffset,
+        /// How much it wanted.
+        length: ByteCount,
+        /// How long the blob is.
+        end: ByteCount,
+    },
+    /// Another owner holds the store.
+    #[error("{location} is in use by another owner{}", by(.holder))]
+    Locked {
+        /// The store.
+        location: String,
+        /// Who holds it, when the system tells.
+        holder: Option<Holder>,
+    },
+    /// The system failed a call; the blob may hold any part of what was asked for.
+    #[error("{operation:?} of {name} failed")]
+    Io {
+        /// The call.
+        operation: Operation,
+        /// The blob, or the store itself.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A sync failed: nothing is known about what is durable.
+    #[error("{operation:?} of {name} failed: what is durable is unknown until the pool is opened again")]
+    SyncFailed {
+        /// `Sync` or `SyncNames`.
+        operation: Operation,
+        /// The blob, or the store itself.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An earlier sync failed; nothing more is written until the store is opened anew.
+    #[error("no further write after a failed sync ({cause}): open the pool again")]
+    Poisoned {
+        /// The message of the sync that failed.
+        cause: String,
+    },
+}
+
+/// " (process 42)", or nothing.
+fn by(holder: &Option<Holder>) -> String {
+    match holder {
+        Some(Holder { process: Some(process) }) => format!(" (process {process})"),
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,180 @@
+//! Bytes at rest: a [`Store`] of named [`Blob`]s, and what every backend promises.
+//!
+//! The rooms above are written against these promises and against nothing else; the one list of contract
+//! tests in `tests/storage_contract.rs` runs on every backend.
+//!
+//! A blob:
+//!
+//! * **B1** A write that returned is seen by every later read, through every handle of the same blob.
+//! * **B2** A read is exact: it fills the whole buffer or fails; bytes past the end are an error
+//!   ([`Error::PastEnd`]), never zeros and never a short count.
+//! * **B3** A write past the end lengthens the blob; the gap reads as zeros. So do new bytes after
+//!   [`Blob::set_len`], and a range after [`Blob::punch`], which never changes the length.
+//! * **B4** Before [`Blob::sync`] nothing is promised about what a power cut leaves: each 512-byte sector of
+//!   each write since the last sync is there or not, each change of length too. After it, all of them are.
+//! * **B5** `sync` says nothing about the blob's *name*, nor about any other blob.
+//! * **B6** A blob handle stays good after its name was removed.
+//!
+//! A store:
+//!
+//! * **S1** [`Store::create`] makes a new, empty blob and fails when the name is taken; it never truncates.
+//! * **S2** Names made or removed are durable after [`Store::sync_names`], not before.
+//! * **S3** A name is one component ([`BlobName`]); no link, no `..`, nothing outside the store is reached.
+//! * **S4** [`Store::lock`] is held by one owner at a time, in this process or another one.
+//! * **S5** Blobs share no state: what is done to one is never seen in another.
+
+mod error;
+mod name;
+
+pub use error::{Error, Operation, Result};
+pub use name::{BlobName, InvalidName};
+
+use crate::units::{ByteCount, HostOffset};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// What a blob is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only: a write is refused with [`Error::ReadOnly`].
+    Read,
+    /// Reading and writing.
+    Write,
+}
+
+/// Which blob a name leads to: two names, or one name at two times, with the same identity are the same blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// The device that holds it; 0 where there is none.
+    pub device: u64,
+    /// Its number on that device.
+    pub number: u64,
+}
+
+/// A store of named blobs: one directory, or one table in memory.
+///
+/// The promises S1 to S5 are listed in the documentation of [this module](self).
+pub trait Store: Debug + Send + Sync {
+    /// Makes a new, empty blob, open for writing. Durable after [`Store::sync_names`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exists`] when the name is taken.
+    fn create(&self, name: &BlobName) -> Result<Arc<dyn Blob>>;
+
+    /// Opens an existing blob.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], and [`Error::NotRegular`] for what is not a plain file (a link, a directory, a
+    /// device, a pipe).
+    fn open(&self, name: &BlobName, access: Access) -> Result<Arc<dyn Blob>>;
+
+    /// Removes a name. Handles that are open stay good. Durable after [`Store::sync_names`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    fn remove(&self, name: &BlobName) -> Result<()>;
+
+    /// The names in the store, sorted. Names that are not a [`BlobName`] and what is not a plain file are left
+    /// out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    fn list(&self) -> Result<Vec<BlobName>>;
+
+    /// Makes every name that was made or removed so far durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SyncFailed`].
+    fn sync_names(&self) -> Result<()>;
+
+    /// Takes the store for one owner, until the answer is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Locked`] when another owner has it, in this process or another one.
+    fn lock(&self) -> Result<Box<dyn Owned>>;
+
+    /// Where a blob is found by people and by other programs: a path, or a made-up one in memory.
+    fn location(&self, name: &BlobName) -> String;
+}
+
+/// The proof that a store is owned; dropping it lets the next owner in.
+pub trait Owned: Debug + Send + Sync {}
+
+/// One blob: a file, or bytes in memory. All calls take `&self`; two threads may write different ranges at once.
+///
+/// The promises B1 to B6 are listed in the documentation of [this module](self).
+pub trait Blob: Debug + Send + Sync {
+    /// The length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    fn length(&self) -> Result<ByteCount>;
+
+    /// Fills `buffer` with the bytes from `at` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PastEnd`] when the blob ends before the buffer does; [`Error::Io`].
+    fn read_at(&self, at: HostOffset, buffer: &mut [u8]) -> Result<()>;
+
+    /// Writes all of `bytes` from `at` on, lengthening the blob when they reach past its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`]; [`Error::Io`], a full disk included. After an error any part may have been written.
+    fn write_at(&self, at: HostOffset, bytes: &[u8]) -> Result<()>;
+
+    /// Sets the length; new bytes read as zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`]; [`Error::Io`].
+    fn set_length(&self, length: ByteCount) -> Result<()>;
+
+    /// Makes a range read as zeros and gives its space back where the backend can. The length stays; what
+    /// reaches past the end is ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ReadOnly`]; [`Error::Io`].
+    fn punch(&self, at: HostOffset, length: ByteCount) -> Result<()>;
+
+    /// Makes every write, punch and length so far durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SyncFailed`]. Nothing is then known about what is durable; calling again proves nothing.
+    fn sync(&self) -> Result<()>;
+
+    /// The bytes that the blob takes up, holes left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    fn allocated(&self) -> Result<ByteCount>;
+
+    /// Which blob this is.
+    fn identity(&self) -> Identity;
+
+    /// Who else writes to this blob, by the image locks of QEMU (byte 101 of the file, see
+    /// `docs/devel/qcow2` locking in QEMU's `block/file-posix.c`); `None` when nobody is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    fn writer_elsewhere(&self) -> Result<Option<Holder>>;
+}
+
+/// Another process that has a blob open for writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process id, when the system tells.
+    pub process: Option<u32>,
+}
