@@ -105,8 +105,10 @@ pub enum LayerState {
 pub enum Origin {
     /// This pool made the file and may remove it.
     Created,
-    /// The file was there before.
+    /// The file was there before, as the head of a volume: its header says now which layer it is.
     Adopted,
+    /// The file was there before, below a head: nothing was ever written to it.
+    Base,
 }
 
 /// One file of a backing chain.

@@ -1,1 +1,44 @@
 //! The door: plain calls in, inventories out.
+//!
+//! Every call that changes something goes one way: parse the request, lock, read a view, let `plan` decide,
+//! `perform` it, let what is in memory follow. Nothing is shown that is not durable.
+
+mod adopt;
+mod check;
+mod error;
+mod group;
+mod handles;
+mod layers;
+mod locks;
+mod machine;
+mod options;
+mod perform;
+mod pool;
+mod query;
+mod recover;
+mod show;
+mod snapshot;
+mod tree;
+mod uuid_arg;
+mod volume;
+
+pub use adopt::{AdoptVolume, ImageFormat};
+pub use check::{LayerCheck, PoolCheck};
+pub use error::{Error, Kind, Result};
+pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume, UpdateGroup};
+pub use handles::Volume;
+pub use machine::CreateMachine;
+pub use options::{Clock, CreatePool, Ids, Options};
+pub use pool::Engine;
+pub use recover::Recovered;
+pub use snapshot::{CreateSnapshot, Snapshot};
+pub use uuid_arg::UuidArg;
+pub use volume::{BaseImage, CreateVolume};
+
+pub use crate::catalog::{
+    Condition, Consistency, Direction, GroupField, LayerFormat, MachineField, Page, Query, RefField, Running,
+    Sharing, SnapshotField, Test, TreeField, Value, Violation, VolumeField, VolumeKind,
+};
+pub use crate::plan::adopt::LowerLayers;
+pub use crate::plan::group::LeftOut;
+pub use crate::plan::refusal::{Code, Refusal};

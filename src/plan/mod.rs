@@ -1,1 +1,34 @@
 //! Decisions: a view and a wish in, a plan or a refusal out. No store, no clock, no randomness.
+//!
+//! Everything that a plan needs from outside - the moment, fresh uuids, what was found on disk - comes in with
+//! the wish. So the same view and the same wish give the same plan, and a plan can be made without being run.
+
+pub(crate) mod adopt;
+pub(crate) mod freeze;
+pub(crate) mod group;
+pub(crate) mod machine;
+pub(crate) mod refusal;
+pub(crate) mod text;
+pub(crate) mod volume;
+
+use crate::catalog::{Edit, LayerRecord};
+
+/// What shall be done: files that are made, then records that are published in one commit.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a plan changes nothing until it is performed"]
+pub(crate) struct Plan {
+    /// The catalogue that the plan was made on; it is refused on any other.
+    pub(crate) generation: u64,
+    /// New overlays and empty images: files that no record names yet, so that they can be undone.
+    pub(crate) files: Vec<NewFile>,
+    /// What is published.
+    pub(crate) edits: Vec<Edit>,
+}
+
+/// An image file to be made; a pure function of its record.
+#[derive(Clone, Debug)]
+pub(crate) struct NewFile {
+    pub(crate) layer: LayerRecord,
+    pub(crate) backing_format: Option<crate::catalog::LayerFormat>,
+    pub(crate) volume_uuid: uuid::Uuid,
+}

@@ -1,0 +1,103 @@
+//! One layer of a chain: a qcow2 image, or a raw file at the bottom.
+
+use crate::image::{Error, Image, Result};
+use crate::storage::{Blob, read_zero_extended};
+use crate::units::{ByteCount, GuestOffset, HostOffset};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The granularity of a raw disk's size: QEMU rounds the length of the file up to it, with zeros.
+const SECTOR: u64 = 512;
+
+/// One layer of a chain.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Layer {
+    /// A qcow2 image.
+    Qcow2(Image),
+    /// A raw file; it defines every byte and has nothing below it.
+    Raw(RawLayer),
+}
+
+/// A raw file as the bottom of a chain. It is only read.
+#[derive(Debug)]
+pub struct RawLayer {
+    blob: Arc<dyn Blob>,
+    length: ByteCount,
+}
+
+impl RawLayer {
+    /// Takes in an open file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub fn open(blob: Arc<dyn Blob>) -> Result<Self> {
+        let length = blob.length()?;
+        Ok(Self { blob, length })
+    }
+
+    /// The size of the disk: the length of the file, rounded up to 512 bytes.
+    #[must_use]
+    pub fn size(&self) -> ByteCount {
+        ByteCount::new(self.length.as_u64().next_multiple_of(SECTOR))
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn blob(&self) -> &Arc<dyn Blob> {
+        &self.blob
+    }
+}
+
+impl Layer {
+    /// The size of the disk that the layer holds, in bytes.
+    #[must_use]
+    pub fn size(&self) -> ByteCount {
+        match self {
+            Self::Qcow2(image) => image.size(),
+            Self::Raw(raw) => raw.size(),
+        }
+    }
+
+    /// The image, when the layer is one.
+    #[must_use]
+    pub fn as_qcow2(&self) -> Option<&Image> {
+        match self {
+            Self::Qcow2(image) => Some(image),
+            Self::Raw(_) => None,
+        }
+    }
+
+    /// The blob that holds the layer.
+    #[must_use]
+    pub fn blob(&self) -> &Arc<dyn Blob> {
+        match self {
+            Self::Qcow2(image) => image.blob(),
+            Self::Raw(raw) => raw.blob(),
+        }
+    }
+
+    /// Fills a buffer as far as the layer defines the bytes from `at` on, and adds what it leaves open to `holes`,
+    /// as ranges of the buffer. What lies past the layer's end is zeros.
+    pub(super) fn read(
+        &self,
+        at: GuestOffset,
+        buffer: &mut [u8],
+        holes: &mut Vec<Range<usize>>,
+    ) -> Result<()> {
+        let inside = GuestOffset::end_of(self.size())
+            .checked_since(at)
+            .map_or(0, |left| left.min(ByteCount::of(buffer.len())).as_usize());
+        let (own, past_end) = buffer.split_at_mut(inside);
+        past_end.fill(0);
+        match self {
+            _ if own.is_empty() => Ok(()),
+            Self::Qcow2(image) => image.read(at, own, holes),
+            Self::Raw(raw) => {
+                let host = HostOffset::new(at.as_u64());
+                read_zero_extended(&*raw.blob, raw.length, host, own).map_err(Error::from)
+            }
+        }
+    }
+}

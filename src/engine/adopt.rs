@@ -1,0 +1,302 @@
+//! Taking over files that are there already, with their whole backing chain, copying nothing.
+//!
+//! This is the simple, trusted case: every file lies in the pool's directory, every format is said and not
+//! guessed, every qcow2 passes a check. The names in the headers are read once, here, and only as the name of
+//! another file in the same directory; from then on the catalogue says who is below whom.
+
+use super::error::{Error, Result};
+use super::layers::format_name;
+use super::locks::Key;
+use super::pool::{Engine, Pool};
+use super::uuid_arg::{UuidArg, parse_optional};
+use super::volume::BaseImage;
+use crate::catalog::{LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
+use crate::chain::RawLayer;
+use crate::image::{Facts, Image, LayerIdentity};
+use crate::inventory::VolumeInventory;
+use crate::plan::adopt::{FoundLayer, LowerLayers};
+use crate::plan::freeze::Minted;
+use crate::plan::volume::{ImageShape, VolumeWish};
+use crate::plan::{self, Plan, text};
+use crate::storage::{self, Access, Blob, BlobName, Identity, Store};
+use crate::units::ByteCount;
+use std::sync::Arc;
+
+/// The format of a file, as its owner says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ImageFormat {
+    /// A qcow2 image, alone or above a backing file.
+    Qcow2,
+    /// A raw disk: every byte of the file is a byte of the guest.
+    Raw,
+}
+
+/// A chain of files to be taken over as a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptVolume {
+    /// The name of the uppermost file in the pool's directory.
+    pub file: String,
+    /// Its format: said, never guessed.
+    pub format: ImageFormat,
+    /// The name of the volume: 1 to 255 characters.
+    pub name: String,
+    /// Its description: at most 2048 characters.
+    pub description: Option<String>,
+    /// What it is to its machine.
+    pub kind: VolumeKind,
+    /// What the files below the head become.
+    pub lower: LowerLayers,
+    /// The uuid of the volume; a fresh one when absent.
+    pub resource_uuid: Option<UuidArg>,
+}
+
+impl Default for AdoptVolume {
+    fn default() -> Self {
+        Self {
+            file: String::new(),
+            format: ImageFormat::Qcow2,
+            name: String::new(),
+            description: None,
+            kind: VolumeKind::Data,
+            lower: LowerLayers::default(),
+            resource_uuid: None,
+        }
+    }
+}
+
+impl Engine {
+    /// Takes over a file and everything below it as a volume. Nothing is copied.
+    ///
+    /// A qcow2 file becomes the head: it is written from now on, and its header says which layer it is. A raw
+    /// file is never written: it gets a new overlay above it. What lies below is never changed. Durable when it
+    /// returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAdoptable`], which names the file and the rule: not in the directory, no format given for a
+    /// backing file, a loop, too deep, in use by another volume or by a writer in another process, found broken
+    /// by the check. SYS.1007 and SYS.1002 as for [`Engine::create_volume`]. Nothing has changed then.
+    pub fn adopt_volume(&self, request: &AdoptVolume) -> Result<VolumeInventory> {
+        let pool = &self.pool;
+        let name = text::name("name", &request.name)?;
+        let description = text::description(request.description.as_deref())?;
+        let wanted = parse_optional(request.resource_uuid.as_ref())?;
+        let (uuid, taken) = pool.claim(wanted)?;
+        let wish =
+            VolumeWish { uuid, name, description, kind: request.kind, sharing: Sharing::Exclusive };
+        wish.check()?;
+        if let Some(there) = self.volume_of_repeat(&wish, None, taken)? {
+            return Ok(there);
+        }
+        let _held = pool.locks.acquire(vec![Key::Adoption]);
+        let found = pool.walk(&request.file, layer_format(request.format))?;
+        let top = &found[0];
+        if let Some(known) = &top.known {
+            let rule = if known.state == LayerState::Head {
+                "it is the head of a volume of this pool"
+            } else {
+                "it is a layer of this pool already; make a volume above it instead"
+            };
+            return Err(not_adoptable(&top.blob, rule));
+        }
+        let overlay = (request.format == ImageFormat::Raw).then(|| {
+            (pool.source.mint(), ImageShape { size: top.size, cluster_bits: pool.options.cluster_bits })
+        });
+        let plan = plan::adopt::adopt(
+            pool.read()?.generation(),
+            &wish,
+            &found,
+            request.lower,
+            overlay,
+            pool.source.now(),
+            &mut pool.catalog.ids(),
+        )?;
+        if overlay.is_none() {
+            pool.take_over(top, &plan.1)?;
+        }
+        pool.perform(&plan.0)?;
+        pool.show_volume(&pool.read()?, &plan.1)
+    }
+
+    /// Plans a volume with a new overlay above a file that is there.
+    pub(super) fn plan_above(
+        &self,
+        wish: &VolumeWish,
+        base: &BaseImage,
+        size: Option<ByteCount>,
+        cluster_bits: u8,
+    ) -> Result<(Plan, VolumeRecord)> {
+        let pool = &self.pool;
+        let found = pool.walk(&base.file, layer_format(base.format))?;
+        let top = &found[0];
+        if top.known.as_ref().is_some_and(|known| known.state == LayerState::Head) {
+            return Err(not_adoptable(&top.blob, "it is the head of a volume: its content still changes"));
+        }
+        let shape = ImageShape { size: size.unwrap_or(top.size), cluster_bits };
+        Ok(plan::adopt::adopt(
+            pool.read()?.generation(),
+            wish,
+            &found,
+            LowerLayers::Frozen,
+            Some((pool.source.mint(), shape)),
+            pool.source.now(),
+            &mut pool.catalog.ids(),
+        )?)
+    }
+}
+
+fn layer_format(format: ImageFormat) -> LayerFormat {
+    match format {
+        ImageFormat::Qcow2 => LayerFormat::Qcow2,
+        ImageFormat::Raw => LayerFormat::Raw,
+    }
+}
+
+fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
+    Error::NotAdoptable { blob: blob.to_string(), rule: rule.into() }
+}
+
+impl Pool {
+    /// Follows a chain of files down, the uppermost first, and looks at each. Nothing is changed.
+    fn walk(&self, file: &str, format: LayerFormat) -> Result<Vec<FoundLayer>> {
+        let invalid = |error: storage::InvalidName| Error::NotAdoptable {
+            blob: file.to_owned(),
+            rule: error.to_string(),
+        };
+        let mut next = Some((BlobName::parse(file).map_err(invalid)?, format));
+        let mut found: Vec<FoundLayer> = Vec::new();
+        let mut seen: Vec<Identity> = Vec::new();
+        while let Some((blob, format)) = next {
+            if found.len() as u64 >= u64::from(self.options.chain_max) {
+                let rule = format!("the chain is longer than {} layers", self.options.chain_max);
+                return Err(not_adoptable(&blob, rule));
+            }
+            let (layer, identity, below) = self.look_at(&blob, format)?;
+            let changes = layer.known.as_ref().is_some_and(|known| known.state == LayerState::Head);
+            if changes && !found.is_empty() {
+                return Err(not_adoptable(&blob, "it is the head of a volume: its content still changes"));
+            }
+            if seen.contains(&identity) {
+                return Err(not_adoptable(&blob, "the chain comes back to it: it is a loop"));
+            }
+            seen.push(identity);
+            found.push(layer);
+            next = below;
+        }
+        Ok(found)
+    }
+
+    /// Looks at one file: what it is, whether it can be relied on, and what is below it.
+    fn look_at(
+        &self,
+        name: &BlobName,
+        format: LayerFormat,
+    ) -> Result<(FoundLayer, Identity, Option<(BlobName, LayerFormat)>)> {
+        let blob = match self.store().open(name, Access::Read) {
+            Err(storage::Error::NotFound { .. }) => {
+                return Err(not_adoptable(name, "it is not in the pool's directory"));
+            }
+            Err(storage::Error::NotRegular { .. }) => {
+                return Err(not_adoptable(name, "it is not a regular file"));
+            }
+            other => other?,
+        };
+        let known = self.read()?.layer_of_blob(name)?;
+        if let Some(known) = &known
+            && known.format != format
+        {
+            let rule = format!("the pool has it as {}", format_name(known.format));
+            return Err(not_adoptable(name, rule));
+        }
+        if known.is_none() && blob.writer_elsewhere()?.is_some() {
+            return Err(not_adoptable(name, "another process has it open for writing"));
+        }
+        let identity = blob.identity();
+        let minted = Minted {
+            snapshot: self.source.mint(),
+            layer: self.source.mint(),
+            tree: self.source.mint(),
+        };
+        let allocated = blob.allocated()?;
+        let broken = |error: crate::image::Error| not_adoptable(name, error.to_string());
+        let mut layer = FoundLayer {
+            blob: name.clone(),
+            format,
+            size: ByteCount::ZERO,
+            cluster_bits: 0,
+            backing_label: None,
+            allocated,
+            known,
+            minted,
+        };
+        if format == LayerFormat::Raw {
+            layer.size = RawLayer::open(blob).map_err(broken)?.size();
+            return Ok((layer, identity, None));
+        }
+        let facts = Facts::of(&*blob, name.as_str()).map_err(broken)?;
+        layer.size = facts.size;
+        layer.cluster_bits = u8::try_from(facts.cluster_size.as_u64().trailing_zeros()).expect("below 64");
+        layer.backing_label.clone_from(&facts.backing_label);
+        if layer.known.is_none() {
+            self.check_sound(name, blob)?;
+        }
+        let below = backing_of(name, &facts)?;
+        Ok((layer, identity, below))
+    }
+
+    /// Refuses an image in which anything is wrong: what was not checked is not relied on.
+    fn check_sound(&self, name: &BlobName, blob: Arc<dyn Blob>) -> Result<()> {
+        let broken = |error: crate::image::Error| not_adoptable(name, error.to_string());
+        let image = Image::open(blob, name.as_str(), Access::Read, self.options.image_limits)
+            .map_err(broken)?;
+        let report = image.check().map_err(broken)?;
+        if report.corruptions > 0 {
+            return Err(not_adoptable(name, format!("its check found {report}")));
+        }
+        Ok(())
+    }
+
+    /// Writes into the header of an adopted head which layer it is, so that another file in its place is noticed.
+    fn take_over(&self, top: &FoundLayer, volume: &VolumeRecord) -> Result<()> {
+        let broken = |error: crate::image::Error| not_adoptable(&top.blob, error.to_string());
+        let blob = self.store().open(&top.blob, Access::Write)?;
+        let image =
+            Image::open(blob, top.blob.as_str(), Access::Write, self.options.image_limits).map_err(broken)?;
+        image
+            .stamp(LayerIdentity {
+                pool: *self.catalog.pool().as_bytes(),
+                volume: *volume.uuid.as_bytes(),
+                layer: *top.minted.layer.as_bytes(),
+            })
+            .map_err(broken)
+    }
+}
+
+/// The file below an image, by the label in its header: the name of a file in the same directory, with its
+/// format.
+fn backing_of(name: &BlobName, facts: &Facts) -> Result<Option<(BlobName, LayerFormat)>> {
+    let Some(label) = &facts.backing_label else { return Ok(None) };
+    let format = match facts.backing_format.as_deref() {
+        Some("qcow2") => LayerFormat::Qcow2,
+        Some("raw") => LayerFormat::Raw,
+        Some(other) => {
+            return Err(not_adoptable(name, format!("its backing file {label:?} has the format {other:?}")));
+        }
+        None => {
+            let rule = format!("it gives no format for its backing file {label:?}, and none is guessed");
+            return Err(not_adoptable(name, rule));
+        }
+    };
+    // What has a colon before the first slash is a protocol to QEMU, not a file.
+    let plain = label.strip_prefix("./").unwrap_or(label);
+    let is_protocol = plain.len() == label.len() && plain.contains(':');
+    let below = BlobName::parse(plain).ok().filter(|_| !is_protocol);
+    match below {
+        Some(below) => Ok(Some((below, format))),
+        None => Err(not_adoptable(
+            name,
+            format!("its backing file {label:?} is not the name of a file in the pool's directory"),
+        )),
+    }
+}

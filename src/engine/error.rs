@@ -1,0 +1,203 @@
+//! What a caller is told when a call fails: what to match on, what to show, what to do.
+
+use crate::catalog;
+use crate::image;
+use crate::inventory::ErrorCode;
+use crate::plan::refusal::{Code, Refusal};
+use crate::storage;
+use uuid::Uuid;
+
+/// The result of a call to an engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Nothing has happened. Ask differently, or change what stands in the way.
+    Refused,
+    /// Bytes on disk are not what they must be. Nothing was written; run a check.
+    Corrupt,
+    /// The disk or the system failed. Open the pool again.
+    Failed,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A rule stands against the call. Nothing has happened.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The directory holds files but no catalogue.
+    #[error("{location} is not a pool: it has no {expected} (to make one beside the files, open it with CreatePool::Here)")]
+    NotAPool {
+        /// The directory.
+        location: String,
+        /// The file that a pool has.
+        expected: String,
+    },
+    /// The pool was to be opened, not made.
+    #[error("there is no pool at {location}")]
+    NoPool {
+        /// The directory.
+        location: String,
+    },
+    /// The file of a layer is not there.
+    #[error("the file {blob} of volume {} is missing", .volume.simple())]
+    LayerMissing {
+        /// The volume whose chain needs it.
+        volume: Uuid,
+        /// The file.
+        blob: String,
+    },
+    /// The file of a layer is not the one that the catalogue describes.
+    #[error("the file {blob} of volume {} is not what the catalogue says: its {what} is {found}, expected {expected}", .volume.simple())]
+    LayerDisagrees {
+        /// The volume whose chain needs it.
+        volume: Uuid,
+        /// The file.
+        blob: String,
+        /// What differs.
+        what: &'static str,
+        /// What the catalogue says.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// The file of a layer cannot be used.
+    #[error("the file {blob} of volume {} cannot be used", .volume.simple())]
+    Layer {
+        /// The volume whose chain needs it.
+        volume: Uuid,
+        /// The file.
+        blob: String,
+        /// Why.
+        source: image::Error,
+    },
+    /// Another process writes to the head of a volume.
+    #[error("the head {blob} of volume {} is open for writing in another process{}", .volume.simple(), process(.holder))]
+    HeadInUse {
+        /// The volume.
+        volume: Uuid,
+        /// The file.
+        blob: String,
+        /// Who, when the system tells.
+        holder: storage::Holder,
+    },
+    /// A backing file cannot be adopted.
+    #[error("{blob} cannot be taken over: {rule}")]
+    NotAdoptable {
+        /// The file.
+        blob: String,
+        /// The rule that it breaks.
+        rule: String,
+    },
+    /// Reading or writing guest data failed.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The catalogue failed.
+    #[error("the catalogue of the pool failed")]
+    Catalog(#[source] catalog::Error),
+    /// The catalogue was written by a newer version of this crate.
+    #[error("the catalogue has format {found}, this version reads up to {supported}")]
+    NewerVersion {
+        /// Its format.
+        found: u32,
+        /// The newest format that is read.
+        supported: u32,
+    },
+    /// The sync of the publishing commit failed. Whether the call took place is known once the pool is opened
+    /// again; the same `resource_uuid` then tells.
+    #[error("whether the call took place is unknown: the sync of its commit failed; open the pool again")]
+    OutcomeUnknown(#[source] catalog::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+impl Error {
+    /// The code of the seed platform: `SYS.1007`.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Refused(refusal) => refusal.code(),
+            Self::NotAPool { .. } | Self::NoPool { .. } => Code::NotFound,
+            Self::LayerMissing { .. }
+            | Self::LayerDisagrees { .. }
+            | Self::Layer { .. }
+            | Self::HeadInUse { .. }
+            | Self::NotAdoptable { .. }
+            | Self::NewerVersion { .. }
+            | Self::Storage(storage::Error::Locked { .. } | storage::Error::Poisoned { .. }) => Code::Operation,
+            Self::Image(image::Error::PastEndOfDisk { .. } | image::Error::Shrink { .. }) => Code::InvalidArgument,
+            Self::Image(_) | Self::Storage(_) => Code::Io,
+            Self::Catalog(_) | Self::OutcomeUnknown(_) => Code::Internal,
+        }
+    }
+
+    /// What can be done about it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Refused(_)
+            | Self::NotAPool { .. }
+            | Self::NoPool { .. }
+            | Self::HeadInUse { .. }
+            | Self::NotAdoptable { .. }
+            | Self::NewerVersion { .. }
+            | Self::Storage(storage::Error::Locked { .. }) => Kind::Refused,
+            Self::LayerMissing { .. } | Self::LayerDisagrees { .. } => Kind::Corrupt,
+            Self::Layer { source, .. } | Self::Image(source) => image_kind(source),
+            Self::Catalog(error) if error.is_corruption() => Kind::Corrupt,
+            Self::Catalog(_) | Self::OutcomeUnknown(_) | Self::Storage(_) => Kind::Failed,
+        }
+    }
+
+    /// The error in the seed platform's shape, with everything that caused it.
+    #[must_use]
+    pub fn to_error_code(&self) -> ErrorCode {
+        let code = self.code();
+        let mut shown = ErrorCode::new(code.as_str(), code.description()).with_details(self.to_string());
+        if let Some(cause) = std::error::Error::source(self) {
+            shown = shown.with_cause(cause_code(code, cause));
+        }
+        shown
+    }
+}
+
+/// What caused an error, in the seed platform's shape.
+fn cause_code(code: Code, cause: &(dyn std::error::Error + 'static)) -> ErrorCode {
+    let inner = if code == Code::Operation { Code::Io } else { code };
+    let shown = ErrorCode::new(inner.as_str(), inner.description()).with_details(cause.to_string());
+    match cause.source() {
+        Some(deeper) => shown.with_cause(cause_code(inner, deeper)),
+        None => shown,
+    }
+}
+
+fn image_kind(error: &image::Error) -> Kind {
+    match error {
+        image::Error::Format { .. }
+        | image::Error::OutsideFile { .. }
+        | image::Error::OnHeader { .. }
+        | image::Error::Storage(storage::Error::PastEnd { .. }) => Kind::Corrupt,
+        image::Error::Storage(_) | image::Error::Failed { .. } => Kind::Failed,
+        _ => Kind::Refused,
+    }
+}
+
+impl From<catalog::Error> for Error {
+    fn from(error: catalog::Error) -> Self {
+        match error {
+            catalog::Error::NewerVersion { found, supported } => Self::NewerVersion { found, supported },
+            error if error.is_outcome_unknown() => Self::OutcomeUnknown(error),
+            error => Self::Catalog(error),
+        }
+    }
+}
+
+/// " (process 42)", or nothing.
+fn process(holder: &storage::Holder) -> String {
+    holder.process.map_or_else(String::new, |process| format!(" (process {process})"))
+}

@@ -1,0 +1,273 @@
+//! Volumes that are open in this process.
+//!
+//! * However many handles a volume has, its head is open once: two views of one file would not agree.
+//! * A write holds the volume's gate for reading. A group closes the gates of all its members before it looks at
+//!   any of them, and opens them after their heads have changed: what one write saw finished is in the group
+//!   with it, on whatever disk.
+//! * The last handle flushes.
+
+use super::error::{Error, Result};
+use super::pool::Pool;
+use crate::catalog::{VolumeId, VolumeRecord};
+use crate::chain::{Chain, Layer};
+use crate::image::Space;
+use crate::plan::refusal::Refusal;
+use crate::storage::{Access, Blob, Holder};
+use crate::units::{ByteCount, GuestOffset};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use std::collections::HashMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A handle to the guest data of a volume. Cheap to clone, `Send` and `Sync`; any number of threads may use it.
+///
+/// Snapshots and groups may be taken meanwhile: reads go on, writes wait for the moment to pass. What was written
+/// is durable after [`Volume::flush`]; the last handle flushes when it is dropped, but cannot tell of an error.
+#[derive(Debug)]
+pub struct Volume {
+    open: Arc<OpenVolume>,
+}
+
+/// One open volume, shared by its handles.
+#[derive(Debug)]
+struct OpenVolume {
+    id: VolumeId,
+    uuid: Uuid,
+    pool: Arc<Pool>,
+    /// Held for reading by every write, for writing while the head changes.
+    gate: RwLock<()>,
+    chain: RwLock<Chain>,
+}
+
+/// The volumes that are open, with the number of their handles.
+#[derive(Debug, Default)]
+pub(super) struct OpenVolumes(Mutex<HashMap<VolumeId, (std::sync::Weak<OpenVolume>, usize)>>);
+
+impl OpenVolumes {
+    /// Makes what was written to any open volume durable.
+    pub(super) fn flush_all(&self) -> Result<()> {
+        let open: Vec<Arc<OpenVolume>> =
+            self.0.lock().values().filter_map(|(open, _)| open.upgrade()).collect();
+        for volume in open {
+            volume.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Whether a volume has a handle.
+    pub(super) fn has(&self, id: VolumeId) -> bool {
+        self.0.lock().contains_key(&id)
+    }
+}
+
+impl Volume {
+    /// Gives out a handle to a volume, opening its chain when it has none yet.
+    ///
+    /// The caller holds the volume's lock, so that its head stays what `volume` says.
+    pub(super) fn open(pool: &Arc<Pool>, volume: &VolumeRecord) -> Result<Self> {
+        let mut table = pool.open_volumes.0.lock();
+        if let Some((open, handles)) = table.get_mut(&volume.id)
+            && let Some(open) = open.upgrade()
+        {
+            *handles += 1;
+            return Ok(Self { open });
+        }
+        let records = pool.read()?.chain(volume.head)?;
+        let chain = pool.open_chain(volume.uuid, &records, Access::Write)?;
+        if let Some(holder) = chain.head().blob().writer_elsewhere()? {
+            return Err(in_use(volume.uuid, records[0].blob.as_str(), holder));
+        }
+        if chain.size() < volume.size {
+            chain.grow(volume.size)?;
+        }
+        let open = Arc::new(OpenVolume {
+            id: volume.id,
+            uuid: volume.uuid,
+            pool: Arc::clone(pool),
+            gate: RwLock::new(()),
+            chain: RwLock::new(chain),
+        });
+        table.insert(volume.id, (Arc::downgrade(&open), 1));
+        Ok(Self { open })
+    }
+
+    /// The uuid of the volume.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.open.uuid
+    }
+
+    /// The size of the disk in bytes.
+    #[must_use]
+    pub fn size(&self) -> ByteCount {
+        self.open.chain().size()
+    }
+
+    /// Fills `buffer` with the bytes from `at` on, a number of bytes from the start of the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`]: past the end of the disk, a broken image, or the disk below.
+    pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
+        Ok(self.open.chain().read(GuestOffset::new(at), buffer)?)
+    }
+
+    /// Writes `data` from `at` on. Seen by every later read; durable after [`Volume::flush`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`]: past the end of the disk, a broken image, a full disk. A part may have been written.
+    pub fn write_at(&self, at: u64, data: &[u8]) -> Result<()> {
+        let _gate = self.open.gate.read();
+        Ok(self.open.chain().write(GuestOffset::new(at), data)?)
+    }
+
+    /// Makes a range read as zeros, and keeps the room for later writes. Durable after [`Volume::flush`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Volume::write_at`].
+    pub fn write_zeroes(&self, at: u64, length: u64) -> Result<()> {
+        self.zero(at, length, Space::Keep)
+    }
+
+    /// Makes a range read as zeros, and gives the room back. Durable after [`Volume::flush`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Volume::write_at`].
+    pub fn discard(&self, at: u64, length: u64) -> Result<()> {
+        self.zero(at, length, Space::Free)
+    }
+
+    fn zero(&self, at: u64, length: u64, space: Space) -> Result<()> {
+        let _gate = self.open.gate.read();
+        Ok(self.open.chain().zero(GuestOffset::new(at), ByteCount::new(length), space)?)
+    }
+
+    /// Makes every write that returned before this call durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`]. When a sync failed, nothing more is written to the pool until it is opened again.
+    pub fn flush(&self) -> Result<()> {
+        self.open.flush()
+    }
+
+    /// Refuses a size that the image of the head cannot have.
+    pub(super) fn check_size(&self, size: ByteCount) -> Result<()> {
+        match self.open.chain().head().as_qcow2() {
+            Some(image) => Ok(image.check_size(size)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the disk larger; the caller holds the volume's lock.
+    pub(super) fn grow(&self, size: ByteCount) -> Result<()> {
+        let _gate = self.open.gate.write();
+        Ok(self.open.chain().grow(size)?)
+    }
+
+    /// Refuses unless the file of the head is still the one that is open, with no writer in another process.
+    pub(super) fn check_head(&self, name: &crate::storage::BlobName) -> Result<()> {
+        let chain = self.open.chain();
+        let held = chain.head().blob();
+        let volume = self.open.uuid;
+        let missing = |error| match error {
+            crate::storage::Error::NotFound { .. } => Error::LayerMissing { volume, blob: name.to_string() },
+            other => other.into(),
+        };
+        let named = self.open.pool.store().open(name, Access::Read).map_err(missing)?;
+        if named.identity() != held.identity() {
+            return Err(Error::LayerDisagrees {
+                volume,
+                blob: name.to_string(),
+                what: "identity",
+                expected: "the file that is open".to_owned(),
+                found: "another file".to_owned(),
+            });
+        }
+        match held.writer_elsewhere()? {
+            Some(holder) => Err(in_use(volume, name.as_str(), holder)),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the gate: waits for the writes under way, and holds off new ones until the answer is dropped.
+    pub(super) fn hold_writes(&self) -> WritesHeld<'_> {
+        WritesHeld { _gate: self.open.gate.write(), open: &self.open }
+    }
+}
+
+fn in_use(volume: Uuid, blob: &str, holder: Holder) -> Error {
+    Error::HeadInUse { volume, blob: blob.to_owned(), holder }
+}
+
+impl Clone for Volume {
+    fn clone(&self) -> Self {
+        if let Some((_, handles)) = self.open.pool.open_volumes.0.lock().get_mut(&self.open.id) {
+            *handles += 1;
+        }
+        Self { open: Arc::clone(&self.open) }
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let mut table = self.open.pool.open_volumes.0.lock();
+        let Some((_, handles)) = table.get_mut(&self.open.id) else { return };
+        *handles -= 1;
+        if *handles == 0 {
+            // Under the table's lock: nobody opens the head anew before what this handle wrote is in the file.
+            drop(self.open.flush());
+            table.remove(&self.open.id);
+        }
+    }
+}
+
+impl OpenVolume {
+    fn chain(&self) -> Chain {
+        self.chain.read().clone()
+    }
+
+    fn flush(&self) -> Result<()> {
+        let _gate = self.gate.read();
+        Ok(self.chain().flush()?)
+    }
+}
+
+/// A volume whose writers wait.
+#[derive(Debug)]
+#[must_use = "writes go on when this is dropped"]
+pub(super) struct WritesHeld<'a> {
+    _gate: RwLockWriteGuard<'a, ()>,
+    open: &'a OpenVolume,
+}
+
+impl WritesHeld<'_> {
+    /// Makes the head durable and closes it to writes; answers the bytes that its file takes up.
+    pub(super) fn freeze(&self) -> Result<ByteCount> {
+        let chain = self.open.chain();
+        let image = chain.head().as_qcow2().ok_or(Refusal::NotYet { what: "a snapshot of a raw head" })?;
+        image.freeze()?;
+        Ok(image.blob().allocated()?)
+    }
+
+    /// Opens the head to writes again, when the snapshot did not come about. When nobody knows whether it did, the
+    /// head stays frozen: it may be a snapshot by now.
+    pub(super) fn thaw_unless_unknown(&self, error: &Error) {
+        if matches!(error, Error::OutcomeUnknown(_)) {
+            return;
+        }
+        if let Some(image) = self.open.chain().head().as_qcow2() {
+            image.thaw();
+        }
+    }
+
+    /// Puts a new head above the frozen one.
+    pub(super) fn switch(&self, frozen: crate::catalog::LayerId, head: Arc<Layer>) {
+        let mut chain = self.open.chain.write();
+        self.open.pool.open_layers.note(frozen, chain.head());
+        *chain = chain.with_head(head);
+    }
+}

@@ -1,0 +1,154 @@
+//! From records to open layers. The catalogue says which file is below which; a file that says otherwise is
+//! refused, never followed.
+
+use super::error::{Error, Result};
+use super::pool::Pool;
+use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Origin};
+use crate::chain::{Chain, Layer, RawLayer};
+use crate::image::{Facts, Image};
+use crate::storage::{self, Access, Blob};
+use crate::units::ByteCount;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use uuid::Uuid;
+
+/// The frozen layers that are open: each file once, however many chains it is in.
+#[derive(Debug, Default)]
+pub(super) struct OpenLayers(Mutex<HashMap<LayerId, Weak<Layer>>>);
+
+impl OpenLayers {
+    fn find(&self, id: LayerId) -> Option<Arc<Layer>> {
+        self.0.lock().get(&id).and_then(Weak::upgrade)
+    }
+
+    /// Notes a layer that is frozen, for the next chain that has it.
+    pub(super) fn note(&self, id: LayerId, layer: &Arc<Layer>) {
+        let mut open = self.0.lock();
+        open.retain(|_, layer| layer.strong_count() > 0);
+        open.insert(id, Arc::downgrade(layer));
+    }
+}
+
+/// The name of a format, as headers write it.
+pub(super) fn format_name(format: LayerFormat) -> &'static str {
+    match format {
+        LayerFormat::Qcow2 => "qcow2",
+        LayerFormat::Raw => "raw",
+    }
+}
+
+impl Pool {
+    /// Opens a chain, the head first, its head for `head` and everything below for reading.
+    pub(super) fn open_chain(&self, volume: Uuid, records: &[LayerRecord], head: Access) -> Result<Chain> {
+        let mut layers = Vec::with_capacity(records.len());
+        for (depth, record) in records.iter().enumerate() {
+            let access = if depth == 0 { head } else { Access::Read };
+            layers.push(self.open_layer(volume, record, records.get(depth + 1), access)?);
+        }
+        Ok(Chain::new(layers))
+    }
+
+    fn open_layer(
+        &self,
+        volume: Uuid,
+        record: &LayerRecord,
+        below: Option<&LayerRecord>,
+        access: Access,
+    ) -> Result<Arc<Layer>> {
+        let is_frozen = access == Access::Read && record.state != LayerState::Head;
+        if let (true, Some(layer)) = (is_frozen, self.open_layers.find(record.id)) {
+            return Ok(layer);
+        }
+        let layer = Arc::new(self.open_file(volume, record, below, access)?);
+        if is_frozen {
+            self.open_layers.note(record.id, &layer);
+        }
+        Ok(layer)
+    }
+
+    fn open_file(
+        &self,
+        volume: Uuid,
+        record: &LayerRecord,
+        below: Option<&LayerRecord>,
+        access: Access,
+    ) -> Result<Layer> {
+        let blob_name = || record.blob.to_string();
+        let blob = match self.store().open(&record.blob, access) {
+            Err(storage::Error::NotFound { .. }) => {
+                return Err(Error::LayerMissing { volume, blob: blob_name() });
+            }
+            other => other?,
+        };
+        if record.format == LayerFormat::Raw {
+            let raw = RawLayer::open(blob)
+                .map_err(|source| Error::Layer { volume, blob: blob_name(), source })?;
+            let agree = Agreement { volume, record };
+            agree.on("size", record.size, raw.size())?;
+            return Ok(Layer::Raw(raw));
+        }
+        self.check_facts(volume, record, below, &*blob)?;
+        let image = Image::open(blob, record.blob.as_str(), access, self.options.image_limits)
+            .map_err(|source| Error::Layer { volume, blob: blob_name(), source })?;
+        Ok(Layer::Qcow2(image))
+    }
+
+    /// Refuses a file whose header does not say what the catalogue says.
+    fn check_facts(
+        &self,
+        volume: Uuid,
+        record: &LayerRecord,
+        below: Option<&LayerRecord>,
+        blob: &dyn Blob,
+    ) -> Result<()> {
+        let facts = Facts::of(blob, record.blob.as_str()).map_err(|source| Error::Layer {
+            volume,
+            blob: record.blob.to_string(),
+            source,
+        })?;
+        let agree = Agreement { volume, record };
+        agree.on("cluster size", cluster_size(record.cluster_bits), facts.cluster_size)?;
+        let backing = |name: Option<&str>| name.map_or_else(|| "none".to_owned(), |name| format!("{name:?}"));
+        agree.on("backing file", backing(record.backing_label.as_deref()), backing(facts.backing_label.as_deref()))?;
+        let format = |name: Option<&str>| name.unwrap_or("not given").to_owned();
+        let expected = below.map(|below| format_name(below.format));
+        agree.on("backing format", format(expected), format(facts.backing_format.as_deref()))?;
+        if record.origin != Origin::Base {
+            let shown = |layer: Option<Uuid>| layer.map_or_else(|| "none".to_owned(), |layer| layer.simple().to_string());
+            let found = facts.identity.map(|identity| Uuid::from_bytes(identity.layer));
+            agree.on("layer id", shown(Some(record.uuid)), shown(found))?;
+        }
+        // A head that was made larger and then cut short by a crash is finished when it is opened.
+        let unfinished = record.state == LayerState::Head && facts.size < record.size;
+        if !unfinished {
+            agree.on("virtual size", record.size, facts.size)?;
+        }
+        Ok(())
+    }
+}
+
+fn cluster_size(bits: u8) -> ByteCount {
+    ByteCount::new(1 << bits)
+}
+
+/// What the catalogue says of a file, against what the file says.
+struct Agreement<'a> {
+    volume: Uuid,
+    record: &'a LayerRecord,
+}
+
+impl Agreement<'_> {
+    fn on<T: PartialEq + ToString>(&self, what: &'static str, expected: T, found: T) -> Result<()> {
+        if expected == found {
+            return Ok(());
+        }
+        Err(Error::LayerDisagrees {
+            volume: self.volume,
+            blob: self.record.blob.to_string(),
+            what,
+            expected: expected.to_string(),
+            found: found.to_string(),
+        })
+    }
+}

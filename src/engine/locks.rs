@@ -1,0 +1,47 @@
+//! Who may change what at a time: one lock for each machine, one for each volume.
+//!
+//! The order is that of [`Key`], machines before volumes; all that a call needs are taken at once. A call
+//! on an attached volume takes its machine's lock, too: so a group, which takes only that, has all its disks.
+
+use crate::catalog::{MachineId, VolumeId};
+use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+/// What can be locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Key {
+    /// Taking over files that are there: two calls must not take the same one.
+    Adoption,
+    Machine(MachineId),
+    Volume(VolumeId),
+}
+
+/// The locks that are held or waited for.
+#[derive(Debug, Default)]
+pub(super) struct Locks(Mutex<HashMap<Key, Weak<Mutex<()>>>>);
+
+/// Locks that are held until this is dropped.
+#[derive(Debug)]
+#[must_use = "the locks are given back when this is dropped"]
+pub(super) struct Held(#[expect(dead_code, reason = "held, not read")] Vec<ArcMutexGuard<RawMutex, ()>>);
+
+impl Locks {
+    /// Waits for all of `keys`.
+    pub(super) fn acquire(&self, mut keys: Vec<Key>) -> Held {
+        keys.sort_unstable();
+        keys.dedup();
+        Held(keys.into_iter().map(|key| self.of(key).lock_arc()).collect())
+    }
+
+    fn of(&self, key: Key) -> Arc<Mutex<()>> {
+        let mut table = self.0.lock();
+        if let Some(lock) = table.get(&key).and_then(Weak::upgrade) {
+            return lock;
+        }
+        table.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::new(Mutex::new(()));
+        table.insert(key, Arc::downgrade(&lock));
+        lock
+    }
+}

@@ -1,0 +1,149 @@
+//! How a pool is opened, and where its moments and its uuids come from.
+
+use crate::catalog::Timestamp;
+use crate::image::Limits;
+use crate::units::ByteCount;
+use parking_lot::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
+
+/// Whether a pool is made where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CreatePool {
+    /// In a directory that is empty or not there yet; one that holds other files is refused.
+    #[default]
+    IfEmpty,
+    /// Beside whatever the directory holds: for adopting the images in it.
+    Here,
+    /// Never: what is not there is an error.
+    Never,
+}
+
+/// Where the moments in the books come from. Only people read them; nothing is ordered by them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Clock {
+    /// The clock of the system.
+    #[default]
+    System,
+    /// One second further at every reading, from this many milliseconds since 1970 on: for tests.
+    Stepping(i64),
+}
+
+/// Where fresh uuids come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ids {
+    /// The random numbers of the system.
+    #[default]
+    Random,
+    /// A sequence that is the same for the same seed: for tests. Two pools must not share a seed in earnest.
+    Seeded(u64),
+}
+
+/// How a pool is opened. `Options::default()` is right for most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Whether a pool is made where there is none. Default: in an empty or new directory.
+    pub create: CreatePool,
+    /// The longest chain, in layers, the head counted. Default 64; usual are 10, 30, 64, 120 and 200. A snapshot
+    /// that would make a longer one is refused.
+    pub chain_max: u32,
+    /// The snapshots that the pool may hold. Default: any number.
+    pub snapshots_max: Option<u64>,
+    /// log2 of the cluster size of new volumes, 9 to 21. Default 16: 64 KiB.
+    pub cluster_bits: u8,
+    /// How much memory an open image may take up.
+    pub image_limits: Limits,
+    /// How much memory the catalogue may keep of itself. Default 32 MiB.
+    pub catalogue_cache: ByteCount,
+    /// Default: the system's clock.
+    pub clock: Clock,
+    /// Default: random.
+    pub ids: Ids,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            create: CreatePool::default(),
+            chain_max: 64,
+            snapshots_max: None,
+            cluster_bits: 16,
+            image_limits: Limits::default(),
+            catalogue_cache: ByteCount::mib(32),
+            clock: Clock::default(),
+            ids: Ids::default(),
+        }
+    }
+}
+
+/// The clock and the uuids of one open pool.
+#[derive(Debug)]
+pub(super) struct Source {
+    clock: Clock,
+    ids: Ids,
+    taken: Mutex<(i64, u64)>,
+}
+
+impl Source {
+    pub(super) fn new(options: &Options) -> Self {
+        Self { clock: options.clock, ids: options.ids, taken: Mutex::new((0, 0)) }
+    }
+
+    /// The moment.
+    pub(super) fn now(&self) -> Timestamp {
+        match self.clock {
+            Clock::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            }
+            Clock::Stepping(start) => {
+                let mut taken = self.taken.lock();
+                taken.0 += 1;
+                Timestamp(start + (taken.0 - 1) * 1000)
+            }
+        }
+    }
+
+    /// A fresh uuid.
+    pub(super) fn mint(&self) -> Uuid {
+        match self.ids {
+            Ids::Random => Uuid::new_v4(),
+            Ids::Seeded(seed) => {
+                let mut taken = self.taken.lock();
+                taken.1 += 2;
+                let high = scramble(seed ^ (taken.1 << 32));
+                let low = scramble(high ^ taken.1);
+                let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+                uuid::Builder::from_random_bytes(bytes).into_uuid()
+            }
+        }
+    }
+}
+
+/// The finishing step of the SplitMix64 generator: every bit of the input changes half of the output.
+fn scramble(input: u64) -> u64 {
+    let mut value = input.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seeded_sequence_repeats_and_never_gives_a_uuid_twice() {
+        let options = Options { ids: Ids::Seeded(7), ..Options::default() };
+        let (first, second) = (Source::new(&options), Source::new(&options));
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..10_000 {
+            let uuid = first.mint();
+            assert_eq!(uuid, second.mint());
+            assert!(seen.insert(uuid), "{uuid} came twice");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The one place where the order of durable steps is written.
+//!
+//! 1. Files are made under names that no record has: [`Pool::prepare`]. Each is written and synced.
+//! 2. Their names are synced.
+//! 3. One commit publishes the records that name them: [`Prepared::publish`].
+//!
+//! A crash before 3 leaves files that no record names; `recover` removes them. After 3 everything is there. An
+//! error before 3 removes the files at once. When the sync of the commit itself fails, nobody knows on which
+//! side of 3 the pool is: the files stay, the pool refuses every further write, and opening it again tells.
+
+use super::error::{Error, Result};
+use super::layers::format_name;
+use super::pool::Pool;
+use crate::chain::Layer;
+use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
+use crate::plan::refusal::Refusal;
+use crate::plan::{NewFile, Plan};
+use crate::storage::{Access, BlobName};
+use std::sync::Arc;
+
+/// A plan whose files are there and durable, and whose records are not published yet.
+///
+/// Dropping it removes the files.
+#[derive(Debug)]
+#[must_use = "nothing is published, and dropping this removes the files"]
+pub(super) struct Prepared<'a> {
+    pool: &'a Pool,
+    plan: &'a Plan,
+    made: Vec<BlobName>,
+    layers: Vec<Arc<Layer>>,
+}
+
+impl Pool {
+    /// Makes the files of a plan.
+    pub(super) fn prepare<'a>(&'a self, plan: &'a Plan) -> Result<Prepared<'a>> {
+        let mut prepared = Prepared { pool: self, plan, made: Vec::new(), layers: Vec::new() };
+        for file in &plan.files {
+            prepared.make(file)?;
+        }
+        if !plan.files.is_empty() {
+            self.store().sync_names()?;
+        }
+        Ok(prepared)
+    }
+
+    /// Performs a plan whose new files nobody waits for.
+    pub(super) fn perform(&self, plan: &Plan) -> Result<()> {
+        self.prepare(plan)?.publish().map(drop)
+    }
+}
+
+impl Prepared<'_> {
+    fn make(&mut self, file: &NewFile) -> Result<()> {
+        let record = &file.layer;
+        let backing = record.backing_label.clone().zip(file.backing_format);
+        let image = NewImage {
+            version: Version::V3,
+            cluster_bits: u32::from(record.cluster_bits),
+            refcount_order: u32::from(file.refcount_order),
+            size: record.size,
+            backing: backing
+                .map(|(name, format)| BackingLabel { name, format: format_name(format).to_owned() }),
+            identity: Some(LayerIdentity {
+                pool: *self.pool.catalog.pool().as_bytes(),
+                volume: *file.volume_uuid.as_bytes(),
+                layer: *record.uuid.as_bytes(),
+            }),
+        };
+        let name = record.blob.as_str();
+        // What no image can be is refused before a file is there.
+        let layout = image.layout(name).map_err(|error| Refusal::ImpossibleImage {
+            size: record.size,
+            cluster_bits: record.cluster_bits,
+            why: error.to_string(),
+        })?;
+        let blob = self.pool.store().create(&record.blob)?;
+        self.made.push(record.blob.clone());
+        layout.write(&*blob)?;
+        blob.sync()?;
+        let image = Image::open(blob, name, Access::Write, self.pool.options.image_limits)?;
+        self.layers.push(Arc::new(Layer::Qcow2(image)));
+        Ok(())
+    }
+
+    /// Publishes the records; answers the new layers, in the order of the plan's files.
+    pub(super) fn publish(mut self) -> Result<Vec<Arc<Layer>>> {
+        let committed = self.pool.catalog.commit(None, &self.plan.edits).map_err(Error::from);
+        match committed {
+            Ok(_) | Err(Error::OutcomeUnknown(_)) => self.made.clear(),
+            Err(_) => {}
+        }
+        committed?;
+        Ok(std::mem::take(&mut self.layers))
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        for name in &self.made {
+            // Best effort: what cannot be removed now is removed when the pool is opened the next time.
+            drop(self.pool.store().remove(name));
+        }
+    }
+}

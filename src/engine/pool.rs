@@ -1,0 +1,229 @@
+//! One open pool: the store, the catalogue, and what is held in memory of both.
+
+use super::error::{Error, Result};
+use super::handles::OpenVolumes;
+use super::layers::OpenLayers;
+use super::locks::{Held, Key, Locks};
+use super::options::{CreatePool, Options, Source};
+use super::recover::Recovered;
+use crate::catalog::{Catalog, CatalogOptions, Entity, Reader, VolumeRecord};
+use crate::plan::refusal::Refusal;
+use crate::storage::{self, Access, BlobName, FusedStore, MemoryStore, Owned, Store};
+use std::path::Path;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The file that makes a directory a pool.
+const CATALOGUE: &str = "snapgroup.redb";
+/// The mark that says that the catalogue is being made.
+const CATALOGUE_NEW: &str = "snapgroup.redb.new";
+
+/// A pool of machines, volumes, snapshots and groups: one directory, or one store in memory.
+///
+/// Cheap to clone; clones share the pool. All calls are plain and synchronous and may be made from any thread.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(super) pool: Arc<Pool>,
+}
+
+/// What the clones of an engine, and the handles it gave out, share.
+#[derive(Debug)]
+pub(super) struct Pool {
+    store: Arc<FusedStore>,
+    pub(super) catalog: Catalog,
+    pub(super) options: Options,
+    pub(super) source: Source,
+    pub(super) locks: Locks,
+    pub(super) open_layers: OpenLayers,
+    pub(super) open_volumes: OpenVolumes,
+    recovered: Recovered,
+    /// Given back last: whoever opens the pool next finds it finished.
+    _owned: Box<dyn Owned>,
+}
+
+impl Engine {
+    /// Opens the pool in a directory, or makes one there (see [`Options::create`]). Recovers first: what a crash
+    /// left half done is undone or finished, and [`Engine::recovered`] says what.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`] with [`storage::Error::Locked`] when the pool is open already, in this process or
+    /// another one; [`Error::NotAPool`], [`Error::NoPool`], [`Error::NewerVersion`]; [`Error::Catalog`] when the
+    /// catalogue is damaged. In all these cases nothing was changed.
+    #[cfg(target_os = "linux")]
+    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
+        let path = path.as_ref();
+        let store = match options.create {
+            CreatePool::Never => storage::DiskStore::open(path),
+            _ => storage::DiskStore::create(path),
+        };
+        Self::open_on(Arc::new(store?), options)
+    }
+
+    /// Makes a pool in memory. It is gone when the last clone of the engine is.
+    ///
+    /// # Errors
+    ///
+    /// None in practice; the signature is that of [`Engine::open`].
+    pub fn in_memory(options: Options) -> Result<Self> {
+        Self::open_on(Arc::new(MemoryStore::new()), options)
+    }
+
+    /// Opens or makes a pool on any store: one of yours, or a simulated one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::open`].
+    pub fn open_on(store: Arc<dyn Store>, options: Options) -> Result<Self> {
+        let owned = store.lock()?;
+        let store = Arc::new(FusedStore::new(store));
+        let source = Source::new(&options);
+        let catalog = open_catalogue(&*store, &options, &source)?;
+        let recovered = super::recover::recover(&*store, &catalog)?;
+        let pool = Pool {
+            store,
+            catalog,
+            options,
+            source,
+            locks: Locks::default(),
+            open_layers: OpenLayers::default(),
+            open_volumes: OpenVolumes::default(),
+            recovered,
+            _owned: owned,
+        };
+        Ok(Self { pool: Arc::new(pool) })
+    }
+
+    /// Flushes every open volume and gives the pool back.
+    ///
+    /// Dropping the last clone and the last handle does the same, but cannot tell of an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`] when a flush fails; [`Refusal::StillOpen`] when other clones of the engine or handles are
+    /// alive: the pool then stays open with them.
+    pub fn close(self) -> Result<()> {
+        self.pool.open_volumes.flush_all()?;
+        match Arc::try_unwrap(self.pool) {
+            Ok(pool) => {
+                drop(pool);
+                Ok(())
+            }
+            Err(pool) => Err(Refusal::StillOpen { holders: Arc::strong_count(&pool) - 1 }.into()),
+        }
+    }
+
+    /// What opening the pool has found half done, and has undone or finished.
+    #[must_use]
+    pub fn recovered(&self) -> &Recovered {
+        &self.pool.recovered
+    }
+
+    /// The uuid of the pool.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.pool.catalog.pool()
+    }
+
+    /// How often the catalogue has changed: larger after every call that changed something.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.pool.catalog.generation()
+    }
+}
+
+/// Opens the catalogue, or makes it where that is asked for.
+///
+/// While it is being made, a mark stands beside it: an empty file whose name is durable before the catalogue is,
+/// and gone for good only after. A catalogue with the mark was never acknowledged and is made anew.
+fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Result<Catalog> {
+    let name = BlobName::parse(CATALOGUE).expect("a constant name");
+    let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
+    let catalog_options = CatalogOptions { cache: options.catalogue_cache, ..CatalogOptions::default() };
+    let present = store.list()?;
+    let unfinished = present.contains(&mark);
+    if present.contains(&name) && !unfinished {
+        return Ok(Catalog::open(store.open(&name, Access::Write)?, catalog_options)?);
+    }
+    let location = store.location(&name).trim_end_matches(CATALOGUE).to_owned();
+    let others = present.iter().any(|other| *other != name && *other != half && !is_own_lock(other));
+    match options.create {
+        CreatePool::Never if unfinished => {}
+        CreatePool::Never => return Err(Error::NoPool { location }),
+        CreatePool::IfEmpty if others && !unfinished => {
+            return Err(Error::NotAPool { location, expected: CATALOGUE.to_owned() });
+        }
+        CreatePool::IfEmpty | CreatePool::Here => {}
+    }
+    if !unfinished {
+        store.create(&mark)?;
+        store.sync_names()?;
+    }
+    if present.contains(&name) {
+        store.remove(&name)?;
+    }
+    let blob = store.create(&name)?;
+    let catalog = Catalog::create(blob.clone(), source.mint(), source.now(), catalog_options)?;
+    blob.sync()?;
+    store.sync_names()?;
+    store.remove(&mark)?;
+    store.sync_names()?;
+    Ok(catalog)
+}
+
+/// Whether a file is the one that a store locks.
+fn is_own_lock(name: &BlobName) -> bool {
+    name.as_str() == "snapgroup.lock"
+}
+
+impl Pool {
+    /// The store; it refuses every write after a failed sync.
+    pub(super) fn store(&self) -> &FusedStore {
+        &self.store
+    }
+
+    /// The catalogue as it is now.
+    pub(super) fn read(&self) -> Result<Reader> {
+        Ok(self.catalog.read()?)
+    }
+
+    /// The uuid that a request asks for, or a fresh one; and what already has it.
+    pub(super) fn claim(&self, wanted: Option<Uuid>) -> Result<(Uuid, Option<Entity>)> {
+        match wanted {
+            None => Ok((self.source.mint(), None)),
+            Some(uuid) => Ok((uuid, self.read()?.resolve(uuid)?)),
+        }
+    }
+
+    /// A volume by its uuid.
+    pub(super) fn volume(&self, reader: &Reader, uuid: Uuid) -> Result<VolumeRecord> {
+        let found = reader.volume_by_uuid(uuid)?;
+        Ok(found.ok_or(Refusal::NotFound { what: "volume", uuid })?)
+    }
+
+    /// Locks a volume with the machines that have it, and reads it again.
+    pub(super) fn lock_volume(&self, uuid: Uuid, also: &[Key]) -> Result<(Held, VolumeRecord)> {
+        loop {
+            let before = self.volume(&self.read()?, uuid)?;
+            let machines = before.attachments.iter().map(|attachment| Key::Machine(attachment.machine));
+            let keys = machines.chain([Key::Volume(before.id)]).chain(also.iter().copied()).collect();
+            let held = self.locks.acquire(keys);
+            let now = self.volume(&self.read()?, uuid)?;
+            if now.attachments == before.attachments {
+                return Ok((held, now));
+            }
+        }
+    }
+}
+
+/// What has a uuid, in a word.
+pub(super) fn kind_of(entity: Entity) -> &'static str {
+    match entity {
+        Entity::Machine(_) => "machine",
+        Entity::Volume(_) => "volume",
+        Entity::Layer(_) => "layer",
+        Entity::Snapshot(_) => "snapshot",
+        Entity::Tree(_) => "tree",
+        Entity::Group(_) => "group",
+    }
+}

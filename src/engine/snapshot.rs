@@ -1,0 +1,198 @@
+//! Snapshots of one volume: taken, and read.
+
+use super::error::{Error, Result};
+use super::handles::Volume;
+use super::pool::{Engine, Pool, kind_of};
+use super::uuid_arg::{UuidArg, parse_optional};
+use super::volume::holders;
+use crate::catalog::{Entity, Reader, Running, VolumeRecord};
+use crate::chain::Chain;
+use crate::inventory::SnapshotInventory;
+use crate::plan::freeze::{Disk, Minted, Moment, check_cap, check_quota, freeze};
+use crate::plan::refusal::Refusal;
+use crate::plan::{Plan, text};
+use crate::storage::Access;
+use crate::units::{ByteCount, GuestOffset};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A snapshot to be taken of one volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CreateSnapshot {
+    /// The volume.
+    pub volume_uuid: Option<UuidArg>,
+    /// The name of the snapshot: 1 to 255 characters.
+    pub name: String,
+    /// Its description: at most 2048 characters.
+    pub description: Option<String>,
+    /// Its uuid; a fresh one when absent. The same uuid with the same wish answers what is there.
+    pub resource_uuid: Option<UuidArg>,
+    /// Tags by uuid.
+    pub tag_uuids: Vec<String>,
+    /// The user's tags.
+    pub user_tags: Vec<String>,
+    /// The system's tags.
+    pub system_tags: Vec<String>,
+}
+
+/// The content of a volume at the moment of a snapshot. Read only; `Send` and `Sync`, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    uuid: Uuid,
+    chain: Chain,
+    /// Keeps the pool owned while the content is read.
+    _pool: Arc<Pool>,
+}
+
+impl Snapshot {
+    /// The uuid of the snapshot.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// The size of the disk at that moment, in bytes.
+    #[must_use]
+    pub fn size(&self) -> ByteCount {
+        self.chain.size()
+    }
+
+    /// Fills `buffer` with the bytes from `at` on, as they were at that moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Image`]: past the end of the disk, a broken image, or the disk below.
+    pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
+        Ok(self.chain.read(GuestOffset::new(at), buffer)?)
+    }
+}
+
+impl Engine {
+    /// Takes a snapshot of one volume, attached or not. Writes go on afterwards, into a new overlay. Durable when
+    /// it returns.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1003 when there is no such volume; SYS.1007 for names, tags and uuids that are none; SYS.1002 for a
+    /// uuid that is taken; SYS.1006 when a file of the chain is missing or not what the catalogue says, when
+    /// another process writes to the disk, or when the chain would get too long; ID.1003 for the quota. Nothing
+    /// has changed then.
+    pub fn create_snapshot(&self, request: &CreateSnapshot) -> Result<SnapshotInventory> {
+        let pool = &self.pool;
+        let volume_uuid = parse_optional(request.volume_uuid.as_ref())?
+            .ok_or(Refusal::Empty { field: "volume uuid" })?;
+        pool.volume(&pool.read()?, volume_uuid)?;
+        let name = text::name("name", &request.name)?;
+        let description = text::description(request.description.as_deref())?;
+        let tags = text::tags(&request.tag_uuids, &request.user_tags, &request.system_tags)?;
+        let wanted = parse_optional(request.resource_uuid.as_ref())?;
+        let mark = text::wish_mark(&[
+            "snapshot",
+            &volume_uuid.simple().to_string(),
+            &name,
+            description.as_deref().unwrap_or("\0"),
+            &format!("{tags:?}"),
+        ]);
+
+        let (_held, volume) = pool.lock_volume(volume_uuid, &[])?;
+        let (uuid, taken) = pool.claim(wanted)?;
+        match taken {
+            None => {}
+            Some(Entity::Snapshot(id)) => {
+                let reader = pool.read()?;
+                let there = reader.need_snapshot(id)?;
+                if there.wish != mark {
+                    return Err(Refusal::OtherWish { uuid, by: "snapshot" }.into());
+                }
+                return pool.show_snapshot(&reader, &there);
+            }
+            Some(other) => return Err(Refusal::UuidTaken { uuid, by: kind_of(other) }.into()),
+        }
+        pool.refuse_running(&volume)?;
+        let handle = Volume::open(pool, &volume)?;
+        let mut disk = pool.disk(&pool.read()?, &volume)?;
+        handle.check_head(&disk.chain[0].blob)?;
+        check_cap(&disk, pool.options.chain_max)?;
+        check_quota(pool.read()?.counts()?.snapshots, 1, pool.options.snapshots_max)?;
+
+        let writes = handle.hold_writes();
+        disk.head_allocated = writes.freeze()?;
+        let moment = Moment {
+            at: pool.source.now(),
+            description,
+            tags,
+            wish: mark,
+            group: None,
+            cluster_bits: pool.options.cluster_bits,
+        };
+        let mut plan = Plan { generation: pool.read()?.generation(), ..Plan::default() };
+        let minted = Minted { snapshot: uuid, ..pool.mint_member() };
+        let snapshot = freeze(&disk, name, minted, &moment, &mut pool.catalog.ids(), &mut plan);
+        match pool.prepare(&plan).and_then(super::perform::Prepared::publish) {
+            Ok(mut heads) => writes.switch(disk.chain[0].id, heads.remove(0)),
+            Err(error) => {
+                writes.thaw_unless_unknown(&error);
+                return Err(error);
+            }
+        }
+        drop(writes);
+        pool.show_snapshot(&pool.read()?, &snapshot)
+    }
+
+    /// Opens the content of a snapshot for reading, beside whatever the volume does now.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1003 when there is no such snapshot; SYS.1006 when a file of its chain is missing or not what the
+    /// catalogue says.
+    pub fn open_snapshot(&self, snapshot: impl Into<UuidArg>) -> Result<Snapshot> {
+        let pool = &self.pool;
+        let uuid = snapshot.into().parse()?;
+        let reader = pool.read()?;
+        let record =
+            reader.snapshot_by_uuid(uuid)?.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;
+        let records = reader.chain(record.layer)?;
+        let chain = pool.open_chain(record.volume_uuid, &records, Access::Read)?;
+        Ok(Snapshot { uuid, chain, _pool: Arc::clone(pool) })
+    }
+}
+
+impl Pool {
+    /// A disk as plans see it, from the records alone.
+    pub(super) fn disk(&self, reader: &Reader, volume: &VolumeRecord) -> Result<Disk> {
+        let current = match volume.tree_current {
+            None => None,
+            Some(tree) => {
+                let tree = reader.need_tree(tree)?;
+                match tree.latest {
+                    Some(latest) => Some((tree, reader.need_snapshot(latest)?)),
+                    None => None,
+                }
+            }
+        };
+        Ok(Disk {
+            volume: volume.clone(),
+            chain: reader.chain(volume.head)?,
+            current,
+            has_trees: !reader.trees_of(volume.id)?.is_empty(),
+            head_allocated: ByteCount::ZERO,
+        })
+    }
+
+    /// Fresh uuids for one member.
+    pub(super) fn mint_member(&self) -> Minted {
+        Minted { snapshot: self.source.mint(), layer: self.source.mint(), tree: self.source.mint() }
+    }
+
+    /// Refuses while another process runs the machine: it would go on writing to the frozen file.
+    pub(super) fn refuse_running(&self, volume: &VolumeRecord) -> Result<()> {
+        for machine in holders(&self.read()?, volume)? {
+            if machine.running == Running::Elsewhere {
+                let refused = "its disks must be switched by the process that runs it";
+                return Err(Refusal::RunsElsewhere { uuid: machine.uuid, refused }.into());
+            }
+        }
+        Ok(())
+    }
+}

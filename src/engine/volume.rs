@@ -1,0 +1,234 @@
+//! Volumes: made, attached, detached, made larger, opened.
+
+use super::error::{Error, Result};
+use super::handles::Volume;
+use super::locks::Key;
+use super::pool::{Engine, kind_of};
+use super::uuid_arg::{UuidArg, parse_optional};
+use crate::catalog::{Entity, MachineRecord, Reader, Running, Sharing, VolumeKind, VolumeRecord};
+use crate::engine::adopt::ImageFormat;
+use crate::inventory::VolumeInventory;
+use crate::plan::refusal::Refusal;
+use crate::plan::volume::{ImageShape, VolumeWish, check_size};
+use crate::plan::{self, text};
+use crate::units::ByteCount;
+
+/// A volume to be made: a new qcow2 image, empty or above a base image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateVolume {
+    /// Its name: 1 to 255 characters.
+    pub name: String,
+    /// Its description: at most 2048 characters.
+    pub description: Option<String>,
+    /// What it is to its machine. A memory volume cannot be made yet.
+    pub kind: VolumeKind,
+    /// Whether several machines may have it at once. A root volume cannot be shareable.
+    pub sharing: Sharing,
+    /// The virtual size in bytes, a multiple of 512. Above a base `None` takes the base's size.
+    pub size: Option<ByteCount>,
+    /// log2 of the cluster size, 9 to 21; `None` is the pool's default.
+    pub cluster_bits: Option<u8>,
+    /// A file of the pool that the volume reads through to. It is never written.
+    pub base: Option<BaseImage>,
+    /// Its uuid; a fresh one when absent. The same uuid with the same wish answers what is there.
+    pub resource_uuid: Option<UuidArg>,
+}
+
+impl Default for CreateVolume {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            description: None,
+            kind: VolumeKind::Data,
+            sharing: Sharing::Exclusive,
+            size: None,
+            cluster_bits: None,
+            base: None,
+            resource_uuid: None,
+        }
+    }
+}
+
+/// A file of the pool that is there already, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseImage {
+    /// Its name in the pool's directory.
+    pub file: String,
+    /// Its format: said, never guessed.
+    pub format: ImageFormat,
+}
+
+impl Engine {
+    /// Makes a volume. It is attached to nothing yet. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1007 for names, sizes and uuids that are none; SYS.1002 for a uuid that is taken; SYS.1006 for a base
+    /// that cannot be taken over ([`Error::NotAdoptable`]).
+    pub fn create_volume(&self, request: &CreateVolume) -> Result<VolumeInventory> {
+        let pool = &self.pool;
+        let (name, description) =
+            (text::name("name", &request.name)?, text::description(request.description.as_deref())?);
+        let wanted = parse_optional(request.resource_uuid.as_ref())?;
+        if let Some(size) = request.size {
+            check_size(size)?;
+        }
+        let (uuid, taken) = pool.claim(wanted)?;
+        let wish =
+            VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing };
+        wish.check()?;
+        if let Some(there) = self.volume_of_repeat(&wish, request.size, taken)? {
+            return Ok(there);
+        }
+        let _held = pool.locks.acquire(vec![Key::Adoption]);
+        let at = pool.source.now();
+        let cluster_bits = request.cluster_bits.unwrap_or(pool.options.cluster_bits);
+        let plan = match &request.base {
+            None => {
+                let size = request.size.ok_or(Refusal::Empty { field: "size" })?;
+                let shape = ImageShape { size, cluster_bits };
+                let generation = pool.read()?.generation();
+                plan::volume::create(generation, &wish, shape, pool.source.mint(), at, &mut pool.catalog.ids())?
+            }
+            Some(base) => self.plan_above(&wish, base, request.size, cluster_bits)?,
+        };
+        pool.perform(&plan.0)?;
+        pool.show_volume(&pool.read()?, &plan.1)
+    }
+
+    /// What a repeated wish has made before; refused when the uuid was given to another wish.
+    pub(super) fn volume_of_repeat(
+        &self,
+        wish: &VolumeWish,
+        size: Option<ByteCount>,
+        taken: Option<Entity>,
+    ) -> Result<Option<VolumeInventory>> {
+        let uuid = wish.uuid;
+        match taken {
+            None => Ok(None),
+            Some(Entity::Volume(id)) => {
+                let reader = self.pool.read()?;
+                let there = reader.need_volume(id)?;
+                let same = (&there.name, &there.description, there.kind, there.sharing)
+                    == (&wish.name, &wish.description, wish.kind, wish.sharing)
+                    && size.is_none_or(|size| size == there.size);
+                if !same {
+                    return Err(Refusal::OtherWish { uuid, by: "volume" }.into());
+                }
+                self.pool.show_volume(&reader, &there).map(Some)
+            }
+            Some(other) => Err(Refusal::UuidTaken { uuid, by: kind_of(other) }.into()),
+        }
+    }
+
+    /// Attaches a volume to a machine, under the lowest free device id unless one is given. Durable when it
+    /// returns.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1003 for what is not there; SYS.1006 when the volume is attached already, the machine has another root
+    /// volume, or the device id is taken.
+    pub fn attach_volume(
+        &self,
+        volume: impl Into<UuidArg>,
+        machine: impl Into<UuidArg>,
+        device_id: Option<u32>,
+    ) -> Result<VolumeInventory> {
+        let pool = &self.pool;
+        let machine = self.machine_record(&pool.read()?, machine.into().parse()?)?;
+        let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[Key::Machine(machine.id)])?;
+        let reader = pool.read()?;
+        let machine = reader.need_machine(machine.id)?;
+        let (plan, volume) = plan::volume::attach(
+            reader.generation(),
+            &machine,
+            &reader.volumes_of(machine.id)?,
+            &volume,
+            device_id,
+            &holders(&reader, &volume)?,
+            pool.source.now(),
+        )?;
+        pool.perform(&plan)?;
+        pool.show_volume(&pool.read()?, &volume)
+    }
+
+    /// Detaches a volume from a machine. Its snapshots stay, and their groups are not available until it is back.
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1003 for what is not there; SYS.1007 when the volume is not attached to this machine; SYS.1006 when the
+    /// machine runs in another process.
+    pub fn detach_volume(
+        &self,
+        volume: impl Into<UuidArg>,
+        machine: impl Into<UuidArg>,
+    ) -> Result<VolumeInventory> {
+        let pool = &self.pool;
+        let machine = self.machine_record(&pool.read()?, machine.into().parse()?)?;
+        let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[Key::Machine(machine.id)])?;
+        let reader = pool.read()?;
+        let machine = reader.need_machine(machine.id)?;
+        let (plan, volume) =
+            plan::volume::detach(reader.generation(), &machine, &volume, pool.source.now())?;
+        pool.perform(&plan)?;
+        pool.show_volume(&pool.read()?, &volume)
+    }
+
+    /// Makes a disk larger. What is new reads as zeros. Snapshots keep their size. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1007 when the size is smaller than the disk or no multiple of 512; SYS.1006 when the machine runs in
+    /// another process; [`Error::Image`] when the disk is full: the size is then the old one.
+    pub fn resize_volume(&self, volume: impl Into<UuidArg>, size: ByteCount) -> Result<VolumeInventory> {
+        let pool = &self.pool;
+        let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[])?;
+        let reader = pool.read()?;
+        let (plan, larger) = plan::volume::resize(
+            reader.generation(),
+            &volume,
+            &reader.need_layer(volume.head)?,
+            &holders(&reader, &volume)?,
+            size,
+            pool.source.now(),
+        )?;
+        let handle = Volume::open(pool, &volume)?;
+        handle.check_size(size)?;
+        // The books first: a head that is shorter than they say is made longer whenever it is opened.
+        pool.perform(&plan)?;
+        if let Err(error) = handle.grow(size) {
+            let back = plan::volume::restore(reader.generation(), &volume, &reader.need_layer(volume.head)?);
+            pool.perform(&back)?;
+            return Err(error);
+        }
+        pool.show_volume(&pool.read()?, &larger)
+    }
+
+    /// Opens a volume for reading and writing in this process.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1003 when it is not there; SYS.1006 when its machine runs in another process, when another process
+    /// writes to its head, or when a file of its chain is missing or not what the catalogue says.
+    pub fn open_volume(&self, volume: impl Into<UuidArg>) -> Result<Volume> {
+        let pool = &self.pool;
+        let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[])?;
+        for machine in holders(&pool.read()?, &volume)? {
+            if machine.running == Running::Elsewhere {
+                let refused = "its disks cannot be opened here";
+                return Err(Refusal::RunsElsewhere { uuid: machine.uuid, refused }.into());
+            }
+        }
+        Volume::open(pool, &volume)
+    }
+}
+
+/// The machines that a volume is attached to.
+pub(super) fn holders(reader: &Reader, volume: &VolumeRecord) -> Result<Vec<MachineRecord>> {
+    volume
+        .attachments
+        .iter()
+        .map(|attachment| reader.need_machine(attachment.machine).map_err(Error::from))
+        .collect()
+}

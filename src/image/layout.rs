@@ -1,0 +1,144 @@
+//! A new image as a pure function of what is wanted: which bytes go where.
+//!
+//! The order is header, refcount table, refcount blocks, L1 table. The L1 table comes last and is all zeros, so
+//! it costs no write, only length; an empty image of any size is a few small writes.
+
+use super::error::{Error, Result};
+use crate::format::{
+    Backing, Extension, Geometry, Header, L2Width, LayerIdentity, RefcountTableEntry, Version, refcount,
+};
+use crate::storage::Blob;
+use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
+
+/// What a header says of its backing file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackingLabel {
+    /// The name, as it is written.
+    pub name: String,
+    /// `qcow2` or `raw`; always written, so that nobody has to guess.
+    pub format: String,
+}
+
+/// What a new image shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewImage {
+    /// The version of the header. Version 2 knows 16-bit refcounts only and no zero clusters.
+    pub version: Version,
+    /// log2 of the cluster size, 9 to 21.
+    pub cluster_bits: u32,
+    /// log2 of the width of a refcount in bits, 0 to 6.
+    pub refcount_order: u32,
+    /// The virtual size in bytes.
+    pub size: ByteCount,
+    /// The backing file, if there is one.
+    pub backing: Option<BackingLabel>,
+    /// Which layer of which pool the image is, if it is one.
+    pub identity: Option<LayerIdentity>,
+}
+
+impl NewImage {
+    /// An empty image of this size: version 3, clusters of 64 KiB, refcounts of 16 bits, nothing below.
+    #[must_use]
+    pub fn of_size(size: ByteCount) -> Self {
+        Self { version: Version::V3, cluster_bits: 16, refcount_order: 4, size, backing: None, identity: None }
+    }
+}
+
+/// The bytes of a new image: pieces that do not overlap, and the length of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Where each piece goes. What no piece covers is zeros.
+    pub pieces: Vec<(HostOffset, Vec<u8>)>,
+    /// The length of the file, the zeros of the L1 table included.
+    pub length: ByteCount,
+}
+
+impl NewImage {
+    /// Works out the bytes of the image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] when the size needs a larger L1 table than the format allows (32 MiB), when version 2
+    /// is asked for with anything that it lacks, or when header, extensions and backing name do not fit into
+    /// the first cluster.
+    pub fn layout(&self, name: &str) -> Result<Layout> {
+        let malformed = |source| Error::Format { image: name.to_owned(), source };
+        let geometry = Geometry::new(self.cluster_bits, self.refcount_order, L2Width::Standard).map_err(malformed)?;
+        geometry.check_size(self.size).map_err(malformed)?;
+        let l1_entries = geometry.l1_entries_for(self.size).max(1);
+        let l1_bytes = ByteCount::new(l1_entries * 8);
+        let l1_clusters = geometry.clusters_for(l1_bytes);
+        let (table_clusters, blocks) = refcount_shape(geometry, l1_clusters);
+
+        let table = HostCluster::new(1);
+        let first_block = table + table_clusters;
+        let l1 = first_block + blocks;
+        let total = l1.as_u64() + l1_clusters.as_u64();
+
+        let mut header = Header::new(self.version, geometry, self.size);
+        header.l1_entries = u32::try_from(l1_entries).expect("check_size bounds the L1 table");
+        header.l1_table = geometry.host_offset(l1);
+        header.refcount_table = geometry.host_offset(table);
+        header.refcount_table_clusters =
+            u32::try_from(table_clusters.as_u64()).expect("an L1 table of 32 MiB needs few refcounts");
+        header.set_backing(self.backing.clone().map(|backing| Backing {
+            name: backing.name,
+            format: Some(backing.format),
+        }));
+        if let Some(identity) = self.identity {
+            header.extensions.push(Extension { kind: Extension::OURS, data: identity.encode() });
+        }
+        let mut pieces = vec![(HostOffset::ZERO, header.encode().map_err(malformed)?)];
+
+        let mut table_bytes = Vec::new();
+        for index in 0..blocks.as_u64() {
+            let at = geometry.host_offset(first_block + ClusterCount::new(index));
+            table_bytes.extend_from_slice(&RefcountTableEntry::Block { at }.encode().to_be_bytes());
+        }
+        pieces.push((geometry.host_offset(table), table_bytes));
+
+        let per_block = geometry.refcount_block_entries();
+        for index in 0..blocks.as_u64() {
+            let used = total.saturating_sub(index * per_block).min(per_block);
+            let mut block = vec![0; geometry.cluster_size().as_usize()];
+            for entry in 0..used {
+                refcount::set(&mut block, geometry.refcount_order(), entry, 1);
+            }
+            let last = block.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+            block.truncate(last);
+            pieces.push((geometry.host_offset(first_block + ClusterCount::new(index)), block));
+        }
+        pieces.retain(|(_, bytes)| !bytes.is_empty());
+        let length = (geometry.host_offset(l1) + l1_bytes).as_length();
+        Ok(Layout { pieces, length })
+    }
+}
+
+impl Layout {
+    /// Writes the image into an empty blob. Not durable before the blob is synced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub fn write(&self, blob: &dyn Blob) -> Result<()> {
+        for (at, bytes) in &self.pieces {
+            blob.write_at(*at, bytes)?;
+        }
+        blob.set_length(self.length)?;
+        Ok(())
+    }
+}
+
+/// How many clusters the refcount table and its blocks take, themselves, the header and the L1 table counted.
+fn refcount_shape(geometry: Geometry, l1: ClusterCount) -> (ClusterCount, ClusterCount) {
+    let (mut table, mut blocks) = (1, 1);
+    loop {
+        let total = 1 + table + blocks + l1.as_u64();
+        let blocks_needed = total.div_ceil(geometry.refcount_block_entries());
+        let table_needed = geometry.clusters_for(ByteCount::new(blocks_needed * 8)).as_u64();
+        if (table_needed, blocks_needed) == (table, blocks) {
+            return (ClusterCount::new(table), ClusterCount::new(blocks));
+        }
+        (table, blocks) = (table_needed.max(table), blocks_needed.max(blocks));
+    }
+}

@@ -1,0 +1,295 @@
+//! An open image: what is held in memory of it, and what is refused at the door.
+
+use super::error::{Error, Result};
+use super::refcounts::Refcounts;
+use super::tables::Tables;
+use crate::format::{Encryption, Geometry, HEADER_PROBE, Header, L2Width, RawHeader};
+use crate::storage::{Access, Blob, read_zero_extended};
+use crate::units::{ByteCount, ClusterCount, GuestOffset, HostCluster, HostOffset};
+use parking_lot::RwLock;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How much memory an open image may take up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// L2 tables held at most, in bytes. Tables with unwritten entries are written when there are more.
+    pub table_cache: ByteCount,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { table_cache: ByteCount::mib(8) }
+    }
+}
+
+/// An open qcow2 image. Any number of threads may read and write it at once.
+#[derive(Debug)]
+pub struct Image {
+    pub(super) blob: Arc<dyn Blob>,
+    pub(super) name: String,
+    pub(super) geometry: Geometry,
+    /// Off for an image that was opened for reading, and from [`Image::freeze`] on.
+    writable: AtomicBool,
+    /// Set when a step that switches tables failed half way: what is in memory may not agree with the disk.
+    pub(super) failed: AtomicBool,
+    pub(super) synced: Synced,
+    pub(super) state: RwLock<State>,
+}
+
+/// How many writes have returned, and how many of them are known to be durable.
+///
+/// A write is counted after it has returned, and a sync vouches for what was counted before it began: so two
+/// flushes at once never take each other's word for a sync that is still under way.
+#[derive(Debug, Default)]
+pub(super) struct Synced {
+    written: AtomicU64,
+    durable: AtomicU64,
+}
+
+impl Synced {
+    /// Counts a write that has returned.
+    pub(super) fn count_write(&self) {
+        self.written.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Syncs, unless every write that was counted is durable.
+    pub(super) fn sync(&self, blob: &dyn Blob) -> Result<()> {
+        let written = self.written.load(Ordering::Acquire);
+        if self.durable.load(Ordering::Acquire) < written {
+            blob.sync()?;
+            self.durable.fetch_max(written, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+}
+
+/// What changes while an image is written.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) header: Header,
+    pub(super) l1: Vec<u64>,
+    /// The L1 entries that the disk lacks; each names a fresh L2 table.
+    pub(super) l1_unwritten: BTreeSet<usize>,
+    pub(super) tables: Tables,
+    pub(super) refcounts: Refcounts,
+    /// Clusters that no table in memory refers to, while the tables on disk still may.
+    pub(super) freed: Vec<(HostCluster, ClusterCount)>,
+    /// Where the file ends.
+    pub(super) end: HostOffset,
+    /// The size of the disk. While it grows, this is ahead of the size in the header.
+    pub(super) size: ByteCount,
+}
+
+impl Image {
+    /// Opens an image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] and [`Error::OutsideFile`] when the bytes break a rule; [`Error::Unsupported`] for what
+    /// can neither be read nor written (encryption, external data files, extended L2 entries) and, with
+    /// [`Access::Write`], for what cannot be written (internal snapshots, bitmaps, images marked dirty or
+    /// corrupt); [`Error::Storage`].
+    pub fn open(blob: Arc<dyn Blob>, name: &str, access: Access, limits: Limits) -> Result<Self> {
+        let end = HostOffset::end_of(blob.length()?);
+        let header = read_header(&*blob, name, end)?;
+        refuse_unreadable(&header, name)?;
+        if access == Access::Write {
+            refuse_unwritable(&header, name)?;
+        }
+        let l1 = read_table(&*blob, name, "L1 table", header.l1_table, u64::from(header.l1_entries) * 8, end)?;
+        let geometry = header.geometry;
+        let table_bytes =
+            geometry.bytes_for(ClusterCount::new(u64::from(header.refcount_table_clusters))).as_u64();
+        let table = read_table(&*blob, name, "refcount table", header.refcount_table, table_bytes, end)?;
+        let held_max = limits.table_cache.as_u64() / geometry.cluster_size().as_u64();
+        let image = Self {
+            name: name.to_owned(),
+            geometry,
+            writable: AtomicBool::new(access == Access::Write),
+            failed: AtomicBool::new(false),
+            synced: Synced::default(),
+            state: RwLock::new(State {
+                l1,
+                l1_unwritten: BTreeSet::new(),
+                tables: Tables::new(usize::try_from(held_max).unwrap_or(usize::MAX)),
+                refcounts: Refcounts::new(geometry, name, header.refcount_table, table),
+                freed: Vec::new(),
+                end,
+                size: header.size,
+                header,
+            }),
+            blob,
+        };
+        if access == Access::Write {
+            image.clear_autoclear()?;
+        }
+        Ok(image)
+    }
+
+    /// Reads the header of an image, and nothing else of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`]; [`Error::Storage`].
+    pub fn header_of(blob: &dyn Blob, name: &str) -> Result<Header> {
+        read_header(blob, name, HostOffset::end_of(blob.length()?))
+    }
+
+    /// The virtual size in bytes.
+    #[must_use]
+    pub fn size(&self) -> ByteCount {
+        self.state.read().size
+    }
+
+    /// Cluster size and refcount width.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// The header as it is now.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.state.read().header.clone()
+    }
+
+    /// The blob that holds the image.
+    #[must_use]
+    pub fn blob(&self) -> &Arc<dyn Blob> {
+        &self.blob
+    }
+
+    /// The name that messages use.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes everything durable and refuses every write from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::flush`]; the image then stays writable.
+    pub fn freeze(&self) -> Result<()> {
+        self.flush()?;
+        self.writable.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets an image be written again that [`Image::freeze`] has closed, when the snapshot did not come about.
+    pub fn thaw(&self) {
+        self.writable.store(true, Ordering::Release);
+    }
+
+    /// Refuses when the image may not be written, or when a request reaches past the end of the disk.
+    pub(super) fn admit_write(&self, at: GuestOffset, length: ByteCount) -> Result<()> {
+        if !self.writable.load(Ordering::Acquire) {
+            return Err(Error::ReadOnly { image: self.name.clone() });
+        }
+        if self.failed.load(Ordering::Acquire) {
+            return Err(Error::Failed { image: self.name.clone() });
+        }
+        self.admit(at, length)
+    }
+
+    /// Refuses when a request reaches past the end of the disk.
+    pub(super) fn admit(&self, at: GuestOffset, length: ByteCount) -> Result<()> {
+        let size = self.size();
+        match at.checked_add(length) {
+            Some(end) if end <= GuestOffset::end_of(size) => Ok(()),
+            _ => Err(Error::PastEndOfDisk { at, length, size }),
+        }
+    }
+
+    pub(super) fn malformed(&self, source: crate::format::Error) -> Error {
+        Error::Format { image: self.name.clone(), source }
+    }
+
+    /// A writer clears the autoclear bits that it does not know before it changes anything (qcow2
+    /// specification, header, bytes 88-95).
+    fn clear_autoclear(&self) -> Result<()> {
+        let mut state = self.state.write();
+        if state.header.autoclear.bits() == 0 {
+            return Ok(());
+        }
+        state.header.autoclear = crate::format::Autoclear::from_bits(0);
+        self.rewrite_header(&state)?;
+        self.blob.sync()?;
+        Ok(())
+    }
+
+    /// Writes the header, its extensions and the backing name in one write.
+    pub(super) fn rewrite_header(&self, state: &State) -> Result<()> {
+        let bytes = state.header.encode().map_err(|source| self.malformed(source))?;
+        self.blob.write_at(HostOffset::ZERO, &bytes)?;
+        Ok(())
+    }
+}
+
+fn read_header(blob: &dyn Blob, name: &str, end: HostOffset) -> Result<Header> {
+    let malformed = |source| Error::Format { image: name.to_owned(), source };
+    let length = end.as_length().as_usize();
+    let mut probe = vec![0; length.min(HEADER_PROBE)];
+    blob.read_at(HostOffset::ZERO, &mut probe)?;
+    let raw = RawHeader::parse(&probe).map_err(malformed)?;
+    let mut cluster = vec![0; length.min(raw.cluster_size().as_usize())];
+    blob.read_at(HostOffset::ZERO, &mut cluster)?;
+    Header::parse(&cluster).map_err(malformed)
+}
+
+/// What cannot even be read here.
+fn refuse_unreadable(header: &Header, name: &str) -> Result<()> {
+    let feature = if header.encryption != Encryption::None {
+        "is encrypted"
+    } else if header.incompatible.has_data_file() {
+        "keeps its data in an external file"
+    } else if header.geometry.l2_width() == L2Width::Extended {
+        "has extended L2 entries"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Unsupported { image: name.to_owned(), feature, refused: "reading or writing" })
+}
+
+/// What can be read here, but not written.
+fn refuse_unwritable(header: &Header, name: &str) -> Result<()> {
+    let feature = if header.incompatible.is_dirty() {
+        "is marked dirty (its refcounts must be rebuilt first: qemu-img check -r all)"
+    } else if header.incompatible.is_corrupt() {
+        "is marked corrupt"
+    } else if header.snapshot_count > 0 {
+        "holds internal snapshots"
+    } else if header.autoclear.has_bitmaps() {
+        "holds persistent bitmaps"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Unsupported { image: name.to_owned(), feature, refused: "writing" })
+}
+
+/// Reads a table of 8-byte entries that must lie inside the file, clear of the header.
+fn read_table(
+    blob: &dyn Blob,
+    name: &str,
+    structure: &'static str,
+    at: HostOffset,
+    bytes: u64,
+    end: HostOffset,
+) -> Result<Vec<u64>> {
+    let image = || name.to_owned();
+    if bytes > 0 && at.is_zero() {
+        return Err(Error::OnHeader { image: image(), structure });
+    }
+    // The last cluster of a file may be cut short (QEMU leaves it so); a table may not begin past the end.
+    let cut_short = ByteCount::new(if structure == "refcount table" { bytes.min(2 << 20) } else { 0 });
+    let reach = at.checked_add(ByteCount::new(bytes));
+    let limit = end.checked_add(cut_short).unwrap_or(end);
+    if bytes > 0 && (at >= end || reach.is_none_or(|reach| reach > limit)) {
+        return Err(Error::OutsideFile { image: image(), structure, at, end });
+    }
+    let mut raw = vec![0; ByteCount::new(bytes).as_usize()];
+    read_zero_extended(blob, end.as_length(), at, &mut raw)?;
+    Ok(raw.chunks_exact(8).map(|entry| u64::from_be_bytes(entry.try_into().expect("eight bytes"))).collect())
+}

@@ -1,0 +1,166 @@
+//! The L2 tables of one image that are held in memory.
+//!
+//! * A table is *fresh* when no L1 entry on disk names it yet: it may be written at any time.
+//! * A table is *dirty* when it holds entries that its place on disk lacks. It stays until it was written.
+//! * Only a clean table is ever dropped, the least recently used one first.
+
+use crate::units::HostOffset;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One L2 table.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) at: HostOffset,
+    pub(super) entries: Box<[u64]>,
+    /// The entries that differ from those on disk: all of them lie in this range.
+    dirty: Option<Range<usize>>,
+    fresh: bool,
+    used: AtomicU64,
+}
+
+impl Table {
+    /// Changes one entry.
+    pub(super) fn set(&mut self, index: usize, raw: u64) {
+        self.entries[index] = raw;
+        self.dirty = Some(match self.dirty.take() {
+            None => index..index + 1,
+            Some(range) => range.start.min(index)..range.end.max(index + 1),
+        });
+    }
+
+    /// The entries to write, and where: all of a fresh table, the dirty ones of another.
+    pub(super) fn unwritten(&self) -> Option<(HostOffset, Vec<u8>)> {
+        let range = if self.fresh { 0..self.entries.len() } else { self.dirty.clone()? };
+        let at = self.at + crate::units::ByteCount::of(range.start * 8);
+        let bytes = self.entries[range].iter().flat_map(|raw| raw.to_be_bytes()).collect();
+        Some((at, bytes))
+    }
+
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    fn is_clean(&self) -> bool {
+        !self.fresh && self.dirty.is_none()
+    }
+
+    pub(super) fn mark_written(&mut self) {
+        self.dirty = None;
+        self.fresh = false;
+    }
+}
+
+/// The tables in memory, by their index in the L1 table.
+#[derive(Debug)]
+pub(super) struct Tables {
+    held: HashMap<usize, Table>,
+    /// How many may be held before clean ones are dropped.
+    held_max: usize,
+    clock: AtomicU64,
+}
+
+impl Tables {
+    pub(super) fn new(held_max: usize) -> Self {
+        Self { held: HashMap::new(), held_max: held_max.max(2), clock: AtomicU64::new(0) }
+    }
+
+    /// A table that is in memory.
+    pub(super) fn get(&self, l1_index: usize) -> Option<&Table> {
+        let table = self.held.get(&l1_index)?;
+        table.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        Some(table)
+    }
+
+    /// A table that is in memory, to be changed.
+    pub(super) fn get_mut(&mut self, l1_index: usize) -> Option<&mut Table> {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let table = self.held.get_mut(&l1_index)?;
+        *table.used.get_mut() = now;
+        Some(table)
+    }
+
+    /// Takes in a table that was read from disk.
+    pub(super) fn insert_read(&mut self, l1_index: usize, at: HostOffset, entries: Box<[u64]>) {
+        self.insert(l1_index, Table { at, entries, dirty: None, fresh: false, used: AtomicU64::new(0) });
+    }
+
+    /// Takes in a new, empty table.
+    pub(super) fn insert_fresh(&mut self, l1_index: usize, at: HostOffset, entries: usize) {
+        let entries = vec![0; entries].into_boxed_slice();
+        self.insert(l1_index, Table { at, entries, dirty: None, fresh: true, used: AtomicU64::new(0) });
+    }
+
+    fn insert(&mut self, l1_index: usize, mut table: Table) {
+        *table.used.get_mut() = self.clock.fetch_add(1, Ordering::Relaxed);
+        self.held.insert(l1_index, table);
+        self.drop_clean(l1_index);
+    }
+
+    /// Drops clean tables, the least recently used first, until the bound is met or only dirty ones are left.
+    fn drop_clean(&mut self, keep: usize) {
+        while self.held.len() > self.held_max {
+            let oldest = self
+                .held
+                .iter()
+                .filter(|(index, table)| **index != keep && table.is_clean())
+                .min_by_key(|(_, table)| table.used.load(Ordering::Relaxed))
+                .map(|(index, _)| *index);
+            let Some(oldest) = oldest else { return };
+            self.held.remove(&oldest);
+        }
+    }
+
+    /// Whether so many tables wait for being written that they should be, flush or no flush.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.held.len() > self.held_max
+    }
+
+    /// The tables that hold entries which the disk lacks, in the order of the guest.
+    pub(super) fn unwritten(&mut self) -> Vec<&mut Table> {
+        let mut tables: Vec<_> = self.held.iter_mut().filter(|(_, table)| !table.is_clean()).collect();
+        tables.sort_by_key(|(index, _)| **index);
+        tables.into_iter().map(|(_, table)| table).collect()
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.held.values().all(Table::is_clean)
+    }
+
+    /// The bytes that the tables take up.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dirty_table_is_never_dropped_and_the_oldest_clean_one_is() {
+        let mut tables = Tables::new(2);
+        tables.insert_fresh(0, HostOffset::new(512), 64);
+        tables.insert_read(1, HostOffset::new(1024), vec![0; 64].into());
+        tables.insert_read(2, HostOffset::new(1536), vec![0; 64].into());
+        assert!(tables.get(0).is_some(), "a fresh table was dropped");
+        assert!(tables.get(1).is_none(), "the oldest clean table was kept");
+        assert_eq!(tables.held(), 2);
+    }
+
+    #[test]
+    fn a_table_writes_only_the_range_that_changed() {
+        let mut tables = Tables::new(2);
+        tables.insert_read(0, HostOffset::new(0x200), vec![0; 64].into());
+        let table = tables.get_mut(0).expect("just put in");
+        table.set(3, 7);
+        table.set(5, 9);
+        let (at, bytes) = table.unwritten().expect("two entries changed");
+        assert_eq!(at, HostOffset::new(0x200 + 24));
+        assert_eq!(bytes.len(), 24);
+        table.mark_written();
+        assert!(table.unwritten().is_none());
+    }
+}

@@ -1,0 +1,151 @@
+//! One disk frozen: its head becomes the snapshot, a new empty overlay above it becomes the head.
+//!
+//! Groups and single snapshots are made of this and of nothing else.
+
+use super::refusal::Refusal;
+use super::text::{backing_label, layer_blob};
+use super::{NewFile, Plan};
+use crate::catalog::{
+    Edit, GroupId, IdSource, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, Tags, Timestamp,
+    TreeRecord, VolumeRecord, WishMark,
+};
+use crate::units::ByteCount;
+use uuid::Uuid;
+
+/// One disk as the plan sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) volume: VolumeRecord,
+    /// The layers, the head first.
+    pub(crate) chain: Vec<LayerRecord>,
+    /// The tree that the head hangs from, and the snapshot there.
+    pub(crate) current: Option<(TreeRecord, SnapshotRecord)>,
+    /// Whether the volume has had a tree before.
+    pub(crate) has_trees: bool,
+    /// Bytes that the file of the head takes up.
+    pub(crate) head_allocated: ByteCount,
+}
+
+/// The uuids that one member needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Minted {
+    pub(crate) snapshot: Uuid,
+    pub(crate) layer: Uuid,
+    pub(crate) tree: Uuid,
+}
+
+/// What all members have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Moment {
+    pub(crate) at: Timestamp,
+    pub(crate) description: Option<String>,
+    pub(crate) tags: Tags,
+    pub(crate) wish: WishMark,
+    pub(crate) group: Option<GroupId>,
+    /// log2 of the cluster size of an overlay above a raw file; above an image it is that of the image.
+    pub(crate) cluster_bits: u8,
+}
+
+/// Refuses when the disk's chain would get longer than `cap`.
+pub(crate) fn check_cap(disk: &Disk, cap: u32) -> Result<(), Refusal> {
+    let length = disk.chain.len() + 1;
+    if length as u64 > u64::from(cap) {
+        return Err(Refusal::ChainTooLong { volume: disk.volume.name.clone(), length, cap });
+    }
+    Ok(())
+}
+
+/// Refuses when the pool would hold more snapshots than `quota`.
+pub(crate) fn check_quota(held: u64, adding: u64, quota: Option<u64>) -> Result<(), Refusal> {
+    match quota {
+        Some(quota) if held + adding > quota => Err(Refusal::Quota { held, adding, quota }),
+        _ => Ok(()),
+    }
+}
+
+/// Adds the freezing of one disk to a plan; answers the record of the snapshot.
+pub(crate) fn freeze(
+    disk: &Disk,
+    name: String,
+    minted: Minted,
+    moment: &Moment,
+    ids: &mut IdSource,
+    plan: &mut Plan,
+) -> SnapshotRecord {
+    let head = disk.chain.first().expect("a volume has a head");
+    let volume = &disk.volume;
+    let snapshot_id = ids.take_snapshot();
+    let overlay = LayerRecord {
+        id: ids.take_layer(),
+        uuid: minted.layer,
+        blob: layer_blob(minted.layer),
+        format: LayerFormat::Qcow2,
+        volume: volume.id,
+        parent: Some(head.id),
+        backing_label: Some(backing_label(&head.blob)),
+        size: volume.size,
+        cluster_bits: if head.format == LayerFormat::Raw { moment.cluster_bits } else { head.cluster_bits },
+        state: LayerState::Head,
+        origin: Origin::Created,
+        created: moment.at,
+    };
+    let tree = match &disk.current {
+        Some((tree, _)) => {
+            TreeRecord { latest: Some(snapshot_id), changed: moment.at, ..tree.clone() }
+        }
+        None => TreeRecord {
+            id: ids.take_tree(),
+            uuid: minted.tree,
+            volume: volume.id,
+            latest: Some(snapshot_id),
+            created: moment.at,
+            changed: moment.at,
+        },
+    };
+    let snapshot = SnapshotRecord {
+        id: snapshot_id,
+        uuid: minted.snapshot,
+        name,
+        description: moment.description.clone(),
+        volume: volume.id,
+        volume_uuid: volume.uuid,
+        volume_kind: volume.kind,
+        tree: tree.id,
+        parent: disk.current.as_ref().map(|(_, latest)| latest.id),
+        layer: head.id,
+        distance: distance(disk),
+        size: disk.head_allocated,
+        size_virtual: volume.size,
+        group: moment.group,
+        tags: moment.tags.clone(),
+        wish: moment.wish,
+        created: moment.at,
+        changed: moment.at,
+    };
+    plan.files.push(NewFile {
+        layer: overlay.clone(),
+        backing_format: Some(head.format),
+        volume_uuid: volume.uuid,
+    });
+    plan.edits.extend([
+        Edit::PutLayer(LayerRecord { state: LayerState::Frozen, ..head.clone() }),
+        Edit::PutVolume(VolumeRecord {
+            head: overlay.id,
+            tree_current: Some(tree.id),
+            changed: moment.at,
+            ..volume.clone()
+        }),
+        Edit::PutLayer(overlay),
+        Edit::PutTree(tree),
+        Edit::PutSnapshot(snapshot.clone()),
+    ]);
+    snapshot
+}
+
+/// 1 for the first snapshot of a volume, 0 for one that starts a later tree, parent + 1 otherwise.
+fn distance(disk: &Disk) -> u32 {
+    match &disk.current {
+        Some((_, latest)) => latest.distance + 1,
+        None => u32::from(!disk.has_trees),
+    }
+}

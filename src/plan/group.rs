@@ -1,0 +1,223 @@
+//! A group: which disks of a machine are in it, what each member is called, what is published.
+
+use super::freeze::{Disk, Minted, Moment, freeze};
+use super::refusal::Refusal;
+use super::{Plan, text};
+use crate::catalog::{
+    Consistency, Edit, GroupId, GroupRecord, IdSource, MachineRecord, RefRecord, Sharing, SnapshotRecord, Tags,
+    Timestamp, VolumeKind, VolumeRecord, WishMark,
+};
+use uuid::Uuid;
+
+/// What a group shall be, as far as the caller chooses.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupWish {
+    pub(crate) uuid: Uuid,
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    /// Volumes to leave out.
+    pub(crate) except: Vec<Uuid>,
+    pub(crate) tags: Tags,
+    pub(crate) mark: WishMark,
+}
+
+/// A volume of the machine that is in no group, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeftOut {
+    /// Several machines may have it at once.
+    Shareable,
+    /// The caller said so.
+    Asked,
+    /// It holds the memory of the machine.
+    Memory,
+}
+
+/// The disks of a machine that a group holds, by device id, and those that it does not.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    pub(crate) members: Vec<VolumeRecord>,
+    pub(crate) left_out: Vec<(VolumeRecord, LeftOut)>,
+}
+
+/// Refuses unless the volume that a group is asked for by is a root volume.
+pub(crate) fn check_root(volume: &VolumeRecord) -> Result<(), Refusal> {
+    if volume.kind != VolumeKind::Root {
+        return Err(Refusal::NotRoot { uuid: volume.uuid, kind: volume.kind.as_str() });
+    }
+    Ok(())
+}
+
+/// Chooses the disks, and refuses names that a member could not have.
+pub(crate) fn select(
+    machine: &MachineRecord,
+    volumes: &[VolumeRecord],
+    wish: &GroupWish,
+) -> Result<Selection, Refusal> {
+    for except in &wish.except {
+        if !volumes.iter().any(|volume| volume.uuid == *except) {
+            return Err(Refusal::NotOfMachine { volume: *except, machine: machine.uuid });
+        }
+    }
+    let mut selection = Selection { members: Vec::new(), left_out: Vec::new() };
+    for volume in volumes {
+        match reason_to_leave_out(volume, wish) {
+            Some(reason) => selection.left_out.push((volume.clone(), reason)),
+            None => selection.members.push(volume.clone()),
+        }
+    }
+    if selection.members.is_empty() {
+        return Err(Refusal::NoDisks { uuid: machine.uuid });
+    }
+    for member in &selection.members {
+        text::joined_name(&wish.name, &member.name)?;
+    }
+    selection.members.sort_by_key(|volume| device_id(volume, machine));
+    Ok(selection)
+}
+
+fn reason_to_leave_out(volume: &VolumeRecord, wish: &GroupWish) -> Option<LeftOut> {
+    if volume.sharing == Sharing::Shareable {
+        Some(LeftOut::Shareable)
+    } else if volume.kind == VolumeKind::Memory {
+        Some(LeftOut::Memory)
+    } else if wish.except.contains(&volume.uuid) {
+        Some(LeftOut::Asked)
+    } else {
+        None
+    }
+}
+
+fn device_id(volume: &VolumeRecord, machine: &MachineRecord) -> u32 {
+    volume.attachment(machine.id).map_or(u32::MAX, |attachment| attachment.device_id)
+}
+
+/// Plans a group of all the disks given, which are the members of the selection in its order.
+pub(crate) fn create(
+    generation: u64,
+    machine: &MachineRecord,
+    disks: &[(Disk, Minted)],
+    wish: &GroupWish,
+    at: Timestamp,
+    cluster_bits: u8,
+    ids: &mut IdSource,
+) -> Result<(Plan, GroupRecord), Refusal> {
+    let mut plan = Plan { generation, ..Plan::default() };
+    let group = GroupRecord {
+        id: ids.take_group(),
+        uuid: wish.uuid,
+        name: wish.name.clone(),
+        description: wish.description.clone(),
+        machine: machine.id,
+        machine_uuid: machine.uuid,
+        snapshot_count: u32::try_from(disks.len()).expect("a machine has fewer disks than that"),
+        parent: machine.group_current,
+        consistency: Consistency::Crash,
+        tags: wish.tags.clone(),
+        wish: wish.mark,
+        created: at,
+        changed: at,
+    };
+    let moment = Moment {
+        at,
+        description: wish.description.clone(),
+        tags: Tags::default(),
+        wish: wish.mark,
+        group: Some(group.id),
+        cluster_bits,
+    };
+    for (ordinal, (disk, minted)) in (0..).zip(disks) {
+        let name = text::joined_name(&wish.name, &disk.volume.name)?;
+        let snapshot = freeze(disk, name, *minted, &moment, ids, &mut plan);
+        plan.edits.push(Edit::PutRef(member(group.id, ordinal, machine, disk, &snapshot)));
+    }
+    plan.edits.push(Edit::PutGroup(group.clone()));
+    plan.edits.push(Edit::PutMachine(MachineRecord {
+        group_current: Some(group.id),
+        changed: at,
+        ..machine.clone()
+    }));
+    Ok((plan, group))
+}
+
+/// The group's own record of one member.
+fn member(
+    group: GroupId,
+    ordinal: u32,
+    machine: &MachineRecord,
+    disk: &Disk,
+    snapshot: &SnapshotRecord,
+) -> RefRecord {
+    let attachment = disk.volume.attachment(machine.id);
+    RefRecord {
+        group,
+        ordinal,
+        snapshot: snapshot.id,
+        snapshot_uuid: snapshot.uuid,
+        snapshot_name: snapshot.name.clone(),
+        snapshot_deleted: false,
+        device_id: attachment.map_or(0, |attachment| attachment.device_id),
+        volume: disk.volume.id,
+        volume_uuid: disk.volume.uuid,
+        volume_name: disk.volume.name.clone(),
+        volume_kind: disk.volume.kind,
+        blob: disk.chain[0].blob.clone(),
+        attached_since: attachment.map_or(snapshot.created, |attachment| attachment.since),
+        created: snapshot.created,
+        changed: snapshot.created,
+    }
+}
+
+/// Plans a new name or description; what is `None` stays. `None` when nothing would change.
+pub(crate) fn update(
+    generation: u64,
+    group: &GroupRecord,
+    name: Option<&str>,
+    description: Option<&str>,
+    at: Timestamp,
+) -> Result<Option<(Plan, GroupRecord)>, Refusal> {
+    let name = name.map(|name| text::name("name", name)).transpose()?;
+    let description = text::description(description)?;
+    if name.is_none() && description.is_none() {
+        return Ok(None);
+    }
+    let group = GroupRecord {
+        name: name.unwrap_or_else(|| group.name.clone()),
+        description: description.or_else(|| group.description.clone()),
+        changed: at,
+        ..group.clone()
+    };
+    let edits = vec![Edit::PutGroup(group.clone())];
+    Ok(Some((Plan { generation, edits, ..Plan::default() }, group)))
+}
+
+/// Plans the removal of a group whose snapshots stay. Its children become those of its parent.
+pub(crate) fn ungroup(
+    generation: u64,
+    machine: Option<&MachineRecord>,
+    group: &GroupRecord,
+    refs: &[RefRecord],
+    snapshots: Vec<SnapshotRecord>,
+    children: Vec<GroupRecord>,
+    at: Timestamp,
+) -> Plan {
+    let mut plan = Plan { generation, ..Plan::default() };
+    for snapshot in snapshots {
+        plan.edits.push(Edit::PutSnapshot(SnapshotRecord { group: None, changed: at, ..snapshot }));
+    }
+    for member in refs {
+        plan.edits.push(Edit::RemoveRef { group: group.id, ordinal: member.ordinal });
+    }
+    for child in children {
+        plan.edits.push(Edit::PutGroup(GroupRecord { parent: group.parent, changed: at, ..child }));
+    }
+    if let Some(machine) = machine.filter(|machine| machine.group_current == Some(group.id)) {
+        plan.edits.push(Edit::PutMachine(MachineRecord {
+            group_current: group.parent,
+            changed: at,
+            ..machine.clone()
+        }));
+    }
+    plan.edits.push(Edit::RemoveGroup(group.id));
+    plan
+}

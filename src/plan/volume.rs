@@ -1,0 +1,241 @@
+//! A volume: new, attached, detached, made larger.
+
+use super::refusal::Refusal;
+use super::text::{backing_label, layer_blob};
+use super::{NewFile, Plan};
+use crate::catalog::{
+    Attachment, Edit, IdSource, LayerFormat, LayerId, LayerRecord, LayerState, MachineId, MachineRecord, Origin,
+    Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord,
+};
+use crate::units::ByteCount;
+use uuid::Uuid;
+
+/// Volumes of one machine get device ids below this.
+const DEVICE_IDS: u32 = 65_536;
+
+/// What a volume shall be, as far as the caller chooses.
+#[derive(Clone, Debug)]
+pub(crate) struct VolumeWish {
+    pub(crate) uuid: Uuid,
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) kind: VolumeKind,
+    pub(crate) sharing: Sharing,
+}
+
+impl VolumeWish {
+    /// Refuses what no volume can be.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        match (self.kind, self.sharing) {
+            (VolumeKind::Root, Sharing::Shareable) => Err(Refusal::ShareableRoot),
+            (VolumeKind::Memory, _) => Err(Refusal::NotYet { what: "a memory volume" }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The record of the volume.
+    pub(crate) fn record(&self, id: VolumeId, size: ByteCount, head: LayerId, at: Timestamp) -> VolumeRecord {
+        VolumeRecord {
+            id,
+            uuid: self.uuid,
+            name: self.name.clone(),
+            description: self.description.clone(),
+            kind: self.kind,
+            sharing: self.sharing,
+            attachments: Vec::new(),
+            size,
+            head,
+            tree_current: None,
+            created: at,
+            changed: at,
+        }
+    }
+}
+
+/// What a new image shall be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ImageShape {
+    pub(crate) size: ByteCount,
+    pub(crate) cluster_bits: u8,
+}
+
+/// Plans a volume with a new image, empty or above a frozen layer that the catalogue has.
+pub(crate) fn create(
+    generation: u64,
+    wish: &VolumeWish,
+    shape: ImageShape,
+    base: Option<&LayerRecord>,
+    layer: Uuid,
+    at: Timestamp,
+    ids: &mut IdSource,
+) -> Result<(Plan, VolumeRecord), Refusal> {
+    wish.check()?;
+    let mut plan = Plan { generation, ..Plan::default() };
+    let volume = wish.record(ids.take_volume(), shape.size, ids.take_layer(), at);
+    add_overlay(&mut plan, &volume, shape, base, layer, at);
+    plan.edits.push(Edit::PutVolume(volume.clone()));
+    Ok((plan, volume))
+}
+
+/// Adds the image that a volume writes to: a new file, empty or above `base`.
+pub(crate) fn add_overlay(
+    plan: &mut Plan,
+    volume: &VolumeRecord,
+    shape: ImageShape,
+    base: Option<&LayerRecord>,
+    layer: Uuid,
+    at: Timestamp,
+) {
+    let head = LayerRecord {
+        id: volume.head,
+        uuid: layer,
+        blob: layer_blob(layer),
+        format: LayerFormat::Qcow2,
+        volume: volume.id,
+        parent: base.map(|base| base.id),
+        backing_label: base.map(|base| backing_label(&base.blob)),
+        size: shape.size,
+        cluster_bits: shape.cluster_bits,
+        state: LayerState::Head,
+        origin: Origin::Created,
+        created: at,
+    };
+    plan.files.push(NewFile {
+        layer: head.clone(),
+        backing_format: base.map(|base| base.format),
+        volume_uuid: volume.uuid,
+    });
+    plan.edits.push(Edit::PutLayer(head));
+}
+
+/// Plans the attaching of a volume; `device_id` is the lowest free one unless given.
+pub(crate) fn attach(
+    generation: u64,
+    machine: &MachineRecord,
+    attached: &[VolumeRecord],
+    volume: &VolumeRecord,
+    device_id: Option<u32>,
+    holders: &[MachineRecord],
+    at: Timestamp,
+) -> Result<(Plan, VolumeRecord), Refusal> {
+    let machine_uuid = machine.uuid;
+    let already = volume.attachments.iter().any(|attachment| {
+        attachment.machine == machine.id || volume.sharing == Sharing::Exclusive
+    });
+    if already {
+        let holder = holders.first().map_or(machine_uuid, |holder| holder.uuid);
+        return Err(Refusal::AttachedAlready { volume: volume.uuid, machine: holder });
+    }
+    if let Some(root) = attached.iter().find(|other| other.kind == VolumeKind::Root)
+        && volume.kind == VolumeKind::Root
+    {
+        return Err(Refusal::RootAlready { machine: machine_uuid, root: root.uuid });
+    }
+    let taken = |id: u32| {
+        attached.iter().find(|other| {
+            other.attachment(machine.id).is_some_and(|attachment| attachment.device_id == id)
+        })
+    };
+    let device_id = match device_id {
+        Some(id) if id >= DEVICE_IDS => {
+            return Err(Refusal::BadValue { what: format!("device id {id}"), rule: "below 65536" });
+        }
+        Some(id) => match taken(id) {
+            Some(other) => {
+                return Err(Refusal::DeviceTaken { machine: machine_uuid, device_id: id, volume: other.uuid });
+            }
+            None => id,
+        },
+        None => (0..DEVICE_IDS)
+            .find(|id| taken(*id).is_none())
+            .ok_or(Refusal::NotYet { what: "a machine with more than 65536 volumes" })?,
+    };
+    let mut volume = volume.clone();
+    volume.attachments.push(Attachment { machine: machine.id, device_id, since: at });
+    volume.changed = at;
+    let edits = vec![Edit::PutVolume(volume.clone())];
+    Ok((Plan { generation, edits, ..Plan::default() }, volume))
+}
+
+/// Plans the detaching of a volume from a machine.
+pub(crate) fn detach(
+    generation: u64,
+    machine: &MachineRecord,
+    volume: &VolumeRecord,
+    at: Timestamp,
+) -> Result<(Plan, VolumeRecord), Refusal> {
+    if volume.attachment(machine.id).is_none() {
+        return Err(Refusal::NotOfMachine { volume: volume.uuid, machine: machine.uuid });
+    }
+    if machine.running == Running::Elsewhere {
+        let refused = "no volume can be detached";
+        return Err(Refusal::RunsElsewhere { uuid: machine.uuid, refused });
+    }
+    let volume = volume.detached_from(machine.id, at);
+    let edits = vec![Edit::PutVolume(volume.clone())];
+    Ok((Plan { generation, edits, ..Plan::default() }, volume))
+}
+
+/// Plans a larger disk.
+pub(crate) fn resize(
+    generation: u64,
+    volume: &VolumeRecord,
+    head: &LayerRecord,
+    holders: &[MachineRecord],
+    size: ByteCount,
+    at: Timestamp,
+) -> Result<(Plan, VolumeRecord), Refusal> {
+    if let Some(machine) = holders.iter().find(|machine| machine.running == Running::Elsewhere) {
+        let refused = "its disks cannot be resized";
+        return Err(Refusal::RunsElsewhere { uuid: machine.uuid, refused });
+    }
+    check_size(size)?;
+    if size < volume.size {
+        return Err(Refusal::Shrink { uuid: volume.uuid, size: volume.size, wanted: size });
+    }
+    let volume = VolumeRecord { size, changed: at, ..volume.clone() };
+    let edits =
+        vec![Edit::PutVolume(volume.clone()), Edit::PutLayer(LayerRecord { size, ..head.clone() })];
+    Ok((Plan { generation, edits, ..Plan::default() }, volume))
+}
+
+/// Plans the way back when a disk could not be made larger.
+pub(crate) fn restore(generation: u64, volume: &VolumeRecord, head: &LayerRecord) -> Plan {
+    let head = LayerRecord { size: volume.size, ..head.clone() };
+    let edits = vec![Edit::PutVolume(volume.clone()), Edit::PutLayer(head)];
+    Plan { generation, edits, ..Plan::default() }
+}
+
+/// Refuses a size that no disk can have.
+pub(crate) fn check_size(size: ByteCount) -> Result<(), Refusal> {
+    if size.as_u64() % 512 != 0 {
+        return Err(Refusal::BadValue { what: size.to_string(), rule: "a multiple of 512 bytes" });
+    }
+    Ok(())
+}
+
+impl VolumeRecord {
+    /// Its place in a machine, when it has one.
+    pub(crate) fn attachment(&self, machine: MachineId) -> Option<&Attachment> {
+        self.attachments.iter().find(|attachment| attachment.machine == machine)
+    }
+
+    /// The same volume without its place in a machine.
+    pub(crate) fn detached_from(&self, machine: MachineId, at: Timestamp) -> Self {
+        let mut volume = self.clone();
+        volume.attachments.retain(|attachment| attachment.machine != machine);
+        volume.changed = at;
+        volume
+    }
+}
+
+impl VolumeKind {
+    /// The kind as the seed platform writes it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "Root",
+            Self::Data => "Data",
+            Self::Memory => "Memory",
+        }
+    }
+}
