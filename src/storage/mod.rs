@@ -23,10 +23,16 @@
 //! * **S4** [`Store::lock`] is held by one owner at a time, in this process or another one.
 //! * **S5** Blobs share no state: what is done to one is never seen in another.
 
+#[cfg(target_os = "linux")]
+mod disk;
 mod error;
+mod memory;
 mod name;
 
+#[cfg(target_os = "linux")]
+pub use disk::{DiskOptions, DiskStore, MapFrozen};
 pub use error::{Error, Operation, Result};
+pub use memory::MemoryStore;
 pub use name::{BlobName, InvalidName};
 
 use crate::units::{ByteCount, HostOffset};
