@@ -63,16 +63,20 @@ impl DiskBlob {
 
     /// Says why a read failed: it reached past the end, or the system failed it.
     fn read_failed(&self, at: HostOffset, length: ByteCount, source: io::Error) -> Error {
+        let wanted = ByteCount::new(at.as_u64().saturating_add(length.as_u64()));
         // The system calls an offset past its own largest one invalid; no file reaches that far.
-        if let io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput = source.kind() {
-            match self.length() {
-                Ok(end) if at.checked_add(length).is_none_or(|last| last.as_length() > end) => {
-                    return Error::PastEnd { name: self.name.clone(), at, length, end };
-                }
-                _ => {}
-            }
+        let no_file_is_so_long = i64::try_from(wanted.as_u64()).is_err();
+        if source.kind() != io::ErrorKind::UnexpectedEof && !no_file_is_so_long {
+            return self.failed(Operation::Read, source);
         }
-        self.failed(Operation::Read, source)
+        match self.length() {
+            // The blob may have grown since; at the time of the read it ended before what was wanted.
+            Ok(end) => {
+                let end = end.min(wanted.saturating_sub(ByteCount::new(1)));
+                Error::PastEnd { name: self.name.clone(), at, length, end }
+            }
+            Err(error) => error,
+        }
     }
 
     /// Writes zeros over a range that lies within the file.
