@@ -5,7 +5,7 @@ use snapgroup::storage::{
     Access, At, Error, Fault, FaultKind, FusedStore, MemoryStore, Operation, Result, SimulatedStore, Store,
 };
 use snapgroup::units::{ByteCount, HostOffset};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 /// A fused store, and the disk below it that can be told to fail.
 fn fused() -> (FusedStore, SimulatedStore) {
@@ -94,18 +94,20 @@ fn a_failure_that_is_no_sync_does_not_blow_the_fuse() -> Outcome {
 #[test]
 fn of_many_syncs_at_once_none_succeeds_after_one_failed() -> Outcome {
     // The store below fails one sync and would let every other one pass, as a file system does.
-    let (store, disk) = fused();
-    let blob = store.create(&name("one"))?;
-    disk.fail(Fault::once(At::CallOf(Operation::Sync, 1), FaultKind::EIO));
-    let failed = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| blob.sync().is_err())).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("no sync panics"))
-            .filter(|failed| *failed)
-            .count()
-    });
-    assert_eq!(failed, 8, "F2");
-    assert_eq!(disk.counts().of(Operation::Sync), 1);
+    for round in 0..300 {
+        let (store, disk) = fused();
+        let blob = store.create(&name("one"))?;
+        disk.fail(Fault::once(At::CallOf(Operation::Sync, 1), FaultKind::EIO));
+        let start = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    start.wait();
+                    assert!(blob.sync().is_err(), "F2, round {round}");
+                });
+            }
+        });
+        assert_eq!(disk.counts().of(Operation::Sync), 1, "round {round}");
+    }
     Ok(())
 }

@@ -169,3 +169,28 @@ fn punch_hole(file: &File, start: u64, end: u64) -> nix::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_written_to_a_range_and_nowhere_else() -> Result<()> {
+        let length = 3 * ZEROS.len() + 5;
+        let file = tempfile::tempfile().expect("a temporary file can be made");
+        let metadata = file.metadata().expect("an open file can be asked");
+        let name = BlobName::parse("a").expect("one component");
+        let blob = DiskBlob::new(name, Access::Write, Opened { file, metadata }, None)?;
+        for (start, end) in [(0, 1), (1, ZEROS.len()), (7, length - 3), (length - 1, length), (0, length)] {
+            let mut expected = vec![7; length];
+            blob.write_at(HostOffset::ZERO, &expected)?;
+            blob.write_zeros(start as u64, end as u64).expect("a temporary file can be written");
+            expected[start..end].fill(0);
+            let mut bytes = vec![0xEE; length];
+            blob.read_at(HostOffset::ZERO, &mut bytes)?;
+            assert!(bytes == expected, "{start}..{end}");
+            assert_eq!(blob.length()?, ByteCount::of(length));
+        }
+        Ok(())
+    }
+}

@@ -160,16 +160,25 @@ impl Directory {
     /// Opens one component below the handle (D1).
     fn open_below(&self, name: &str, flags: OFlag, mode: Mode) -> nix::Result<File> {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        match self.open_beneath(name, flags, mode) {
+            Err(Errno::ENOSYS | Errno::EPERM) => self.open_plainly(name, flags, mode),
+            opened => opened,
+        }
+    }
+
+    /// The way that the kernel watches over.
+    fn open_beneath(&self, name: &str, flags: OFlag, mode: Mode) -> nix::Result<File> {
         let how = OpenHow::new().flags(flags).mode(mode).resolve(
             ResolveFlag::RESOLVE_BENEATH
                 | ResolveFlag::RESOLVE_NO_SYMLINKS
                 | ResolveFlag::RESOLVE_NO_MAGICLINKS,
         );
-        let opened = match uninterrupted(|| openat2(&self.handle, name, how)) {
-            Err(Errno::ENOSYS | Errno::EPERM) => uninterrupted(|| openat(&self.handle, name, flags, mode)),
-            opened => opened,
-        };
-        opened.map(File::from)
+        uninterrupted(|| openat2(&self.handle, name, how))
+    }
+
+    /// The way for a system without `openat2`.
+    fn open_plainly(&self, name: &str, flags: OFlag, mode: Mode) -> nix::Result<File> {
+        uninterrupted(|| openat(&self.handle, name, flags, mode))
     }
 }
 
@@ -184,11 +193,57 @@ fn regular(name: &BlobName, file: File) -> Result<Opened> {
 }
 
 /// Calls again as long as a signal got in between.
-fn uninterrupted(call: impl Fn() -> nix::Result<OwnedFd>) -> nix::Result<OwnedFd> {
+fn uninterrupted(call: impl Fn() -> nix::Result<OwnedFd>) -> nix::Result<File> {
     loop {
         match call() {
             Err(Errno::EINTR) => {}
-            done => return done,
+            done => return done.map(File::from),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    type Way = fn(&Directory, &str, OFlag, Mode) -> nix::Result<File>;
+
+    #[test]
+    fn both_ways_open_a_file_and_stop_at_a_link() -> io::Result<()> {
+        let pool = tempfile::tempdir()?;
+        std::fs::write(pool.path().join("plain"), b"ours")?;
+        symlink("plain", pool.path().join("link"))?;
+        let directory = Directory::open(pool.path())?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let create = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+        let ways: [Way; 2] = [Directory::open_beneath, Directory::open_plainly];
+        for (number, way) in ways.into_iter().enumerate() {
+            match way(&directory, "plain", flags, Mode::empty()) {
+                // A sandbox may know no `openat2`; then there is one way less to look at.
+                Err(Errno::ENOSYS | Errno::EPERM) if number == 0 => continue,
+                opened => assert!(opened?.metadata()?.is_file()),
+            }
+            let refusal = |name, flags, mode| way(&directory, name, flags, mode).map(drop);
+            assert_eq!(refusal("link", flags, Mode::empty()), Err(Errno::ELOOP));
+            assert_eq!(refusal("absent", flags, Mode::empty()), Err(Errno::ENOENT));
+            assert_eq!(refusal("plain", create, Mode::S_IRWXU), Err(Errno::EEXIST));
+            assert_eq!(refusal("link", create, Mode::S_IRWXU), Err(Errno::EEXIST));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_kernel_keeps_the_way_beneath_the_directory() -> io::Result<()> {
+        let pool = tempfile::tempdir()?;
+        let directory = Directory::open(pool.path())?;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        for way in ["..", "../x", "/etc/passwd"] {
+            match directory.open_beneath(way, flags, Mode::empty()) {
+                Err(Errno::EXDEV | Errno::ENOSYS | Errno::EPERM) => {}
+                other => panic!("{way}: {other:?}"),
+            }
+        }
+        Ok(())
     }
 }
