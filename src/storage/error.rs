@@ -8,7 +8,7 @@ use std::io;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The call that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant is the name of the call")]
 pub enum Operation {
@@ -103,6 +103,17 @@ pub enum Error {
         /// The message of the sync that failed.
         cause: String,
     },
+}
+
+impl Error {
+    /// The failure of one call: [`Error::SyncFailed`] for the two syncs, [`Error::Io`] for all others.
+    pub(super) fn failed(operation: Operation, name: impl ToString, source: io::Error) -> Self {
+        let name = name.to_string();
+        match operation {
+            Operation::Sync | Operation::SyncNames => Self::SyncFailed { operation, name, source },
+            _ => Self::Io { operation, name, source },
+        }
+    }
 }
 
 /// " (process 42)", or nothing.

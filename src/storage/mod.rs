@@ -1,5 +1,8 @@
 //! Bytes at rest: a [`Store`] of named [`Blob`]s, and what every backend promises.
 //!
+//! Two backends hold them: [`MemoryStore`] and, on Linux, [`DiskStore`]. Two more wrap any other one:
+//! [`FusedStore`] stops writing after a failed sync, [`SimulatedStore`] counts, records and fails calls.
+//!
 //! The rooms above are written against these promises and against nothing else; the one list of contract
 //! tests in `tests/storage_contract.rs` runs on every backend.
 //!
@@ -7,9 +10,9 @@
 //!
 //! * **B1** A write that returned is seen by every later read, through every handle of the same blob.
 //! * **B2** A read is exact: it fills the whole buffer or fails; bytes past the end are an error
-//!   ([`Error::PastEnd`]), never zeros and never a short count.
-//! * **B3** A write past the end lengthens the blob; the gap reads as zeros. So do new bytes after
-//!   [`Blob::set_len`], and a range after [`Blob::punch`], which never changes the length.
+//!   ([`Error::PastEnd`]), never zeros and never a short count. Reading nothing succeeds anywhere.
+//! * **B3** A write past the end lengthens the blob (writing nothing does not); the gap reads as zeros. So do
+//!   new bytes after [`Blob::set_length`], and a range after [`Blob::punch`], which never changes the length.
 //! * **B4** Before [`Blob::sync`] nothing is promised about what a power cut leaves: each 512-byte sector of
 //!   each write since the last sync is there or not, each change of length too. After it, all of them are.
 //! * **B5** `sync` says nothing about the blob's *name*, nor about any other blob.
@@ -23,11 +26,23 @@
 //! * **S4** [`Store::lock`] is held by one owner at a time, in this process or another one.
 //! * **S5** Blobs share no state: what is done to one is never seen in another.
 
+#[cfg(target_os = "linux")]
+mod disk;
 mod error;
+mod fuse;
+mod memory;
 mod name;
+mod simulated;
+mod zero_extended;
 
+#[cfg(target_os = "linux")]
+pub use disk::{DiskOptions, DiskStore, MapFrozen};
 pub use error::{Error, Operation, Result};
+pub use fuse::FusedStore;
+pub use memory::MemoryStore;
 pub use name::{BlobName, InvalidName};
+pub use simulated::{At, Call, Counts, Fault, FaultKind, SimulatedStore, Times};
+pub use zero_extended::read_zero_extended;
 
 use crate::units::{ByteCount, HostOffset};
 use std::fmt::Debug;

@@ -1,0 +1,196 @@
+//! One open file as a [`Blob`].
+
+use super::super::{Access, Blob, BlobName, Error, Holder, Identity, Operation, Result};
+use super::bound::{Bounds, Frozen};
+use super::directory::Opened;
+use super::lock;
+use crate::units::{ByteCount, HostOffset};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::unistd::fdatasync;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
+
+/// What `st_blocks` counts.
+const BLOCK: u64 = 512;
+/// The zeros written at a time where a file system cannot punch.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct DiskBlob {
+    name: BlobName,
+    access: Access,
+    file: File,
+    identity: Identity,
+    /// The map of a frozen file; `None` when it is read by system calls.
+    frozen: Option<Frozen>,
+    /// Where maps of this file are known; `None` when the store maps nothing.
+    bounds: Option<Arc<Bounds>>,
+}
+
+impl DiskBlob {
+    /// Wraps an open file; maps it when the store maps and it is open for reading.
+    pub(super) fn new(
+        name: BlobName,
+        access: Access,
+        opened: Opened,
+        bounds: Option<Arc<Bounds>>,
+    ) -> Result<Self> {
+        let Opened { file, metadata } = opened;
+        let identity = Identity { device: metadata.dev(), number: metadata.ino() };
+        let frozen = match (&bounds, access) {
+            (Some(bounds), Access::Read) => Frozen::map(bounds, identity, &file),
+            _ => None,
+        };
+        Ok(Self { name, access, file, identity, frozen, bounds })
+    }
+
+    /// Refuses a change through a handle for reading.
+    fn check_writable(&self) -> Result<()> {
+        match self.access {
+            Access::Write => Ok(()),
+            Access::Read => Err(Error::ReadOnly { name: self.name.clone() }),
+        }
+    }
+
+    /// The failure of one call on this file.
+    fn failed(&self, operation: Operation, source: impl Into<io::Error>) -> Error {
+        Error::failed(operation, &self.name, source.into())
+    }
+
+    /// Says why a read failed: it reached past the end, or the system failed it.
+    fn read_failed(&self, at: HostOffset, length: ByteCount, source: io::Error) -> Error {
+        let wanted = ByteCount::new(at.as_u64().saturating_add(length.as_u64()));
+        // The system calls an offset past its own largest one invalid; no file reaches that far.
+        let no_file_is_so_long = i64::try_from(wanted.as_u64()).is_err();
+        if source.kind() != io::ErrorKind::UnexpectedEof && !no_file_is_so_long {
+            return self.failed(Operation::Read, source);
+        }
+        match self.length() {
+            // The blob may have grown since; at the time of the read it ended before what was wanted.
+            Ok(end) => {
+                let end = end.min(wanted.saturating_sub(ByteCount::new(1)));
+                Error::PastEnd { name: self.name.clone(), at, length, end }
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// Writes zeros over a range that lies within the file.
+    fn write_zeros(&self, start: u64, end: u64) -> io::Result<()> {
+        let mut at = start;
+        while at < end {
+            let count = ByteCount::new((end - at).min(ZEROS.len() as u64));
+            self.file.write_all_at(&ZEROS[..count.as_usize()], at)?;
+            at += count.as_u64();
+        }
+        Ok(())
+    }
+}
+
+impl Blob for DiskBlob {
+    fn length(&self) -> Result<ByteCount> {
+        let metadata = self.file.metadata().map_err(|source| self.failed(Operation::Length, source))?;
+        Ok(ByteCount::new(metadata.len()))
+    }
+
+    fn read_at(&self, at: HostOffset, buffer: &mut [u8]) -> Result<()> {
+        if let Some(frozen) = &self.frozen
+            && frozen.read_at(at, buffer)
+        {
+            return Ok(());
+        }
+        let length = ByteCount::of(buffer.len());
+        self.file.read_exact_at(buffer, at.as_u64()).map_err(|source| self.read_failed(at, length, source))
+    }
+
+    fn write_at(&self, at: HostOffset, bytes: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        self.file.write_all_at(bytes, at.as_u64()).map_err(|source| self.failed(Operation::Write, source))
+    }
+
+    fn set_length(&self, length: ByteCount) -> Result<()> {
+        self.check_writable()?;
+        let set = || self.file.set_len(length.as_u64());
+        match &self.bounds {
+            None => set(),
+            Some(bounds) => bounds.of(self.identity).lower(length, set),
+        }
+        .map_err(|source| self.failed(Operation::SetLength, source))
+    }
+
+    fn punch(&self, at: HostOffset, length: ByteCount) -> Result<()> {
+        self.check_writable()?;
+        let start = at.as_u64();
+        let end = start.saturating_add(length.as_u64()).min(self.length()?.as_u64());
+        if end <= start {
+            return Ok(());
+        }
+        match punch_hole(&self.file, start, end) {
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.write_zeros(start, end),
+            punched => punched.map_err(io::Error::from),
+        }
+        .map_err(|source| self.failed(Operation::Punch, source))
+    }
+
+    fn sync(&self) -> Result<()> {
+        // Called once, an interruption included: a second call may say yes to what the first one lost.
+        fdatasync(&self.file).map_err(|errno| self.failed(Operation::Sync, errno))
+    }
+
+    fn allocated(&self) -> Result<ByteCount> {
+        let metadata = self.file.metadata().map_err(|source| self.failed(Operation::Allocated, source))?;
+        Ok(ByteCount::new(metadata.blocks().saturating_mul(BLOCK)))
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    fn writer_elsewhere(&self) -> Result<Option<Holder>> {
+        lock::image_writer(&self.file, self.identity)
+            .map_err(|source| self.failed(Operation::WriterElsewhere, source))
+    }
+}
+
+/// Gives a range back to the file system; the length stays.
+fn punch_hole(file: &File, start: u64, end: u64) -> nix::Result<()> {
+    let (Ok(offset), Ok(length)) = (i64::try_from(start), i64::try_from(end - start)) else {
+        return Err(Errno::EFBIG);
+    };
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    loop {
+        match fallocate(file, flags, offset, length) {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_written_to_a_range_and_nowhere_else() -> Result<()> {
+        let length = 3 * ZEROS.len() + 5;
+        let file = tempfile::tempfile().expect("a temporary file can be made");
+        let metadata = file.metadata().expect("an open file can be asked");
+        let name = BlobName::parse("a").expect("one component");
+        let blob = DiskBlob::new(name, Access::Write, Opened { file, metadata }, None)?;
+        for (start, end) in [(0, 1), (1, ZEROS.len()), (7, length - 3), (length - 1, length), (0, length)] {
+            let mut expected = vec![7; length];
+            blob.write_at(HostOffset::ZERO, &expected)?;
+            blob.write_zeros(start as u64, end as u64).expect("a temporary file can be written");
+            expected[start..end].fill(0);
+            let mut bytes = vec![0xEE; length];
+            blob.read_at(HostOffset::ZERO, &mut bytes)?;
+            assert!(bytes == expected, "{start}..{end}");
+            assert_eq!(blob.length()?, ByteCount::of(length));
+        }
+        Ok(())
+    }
+}

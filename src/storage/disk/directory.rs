@@ -1,0 +1,249 @@
+//! The handle of the directory: every file is reached through it, one component below, and no link is followed.
+//!
+//! * **D1** A name is one component already ([`BlobName`]), so a plain `openat` could not leave the directory
+//!   by `..` or by a path. `openat2` makes the kernel hold to that too, and `O_NOFOLLOW` keeps out a link that
+//!   somebody laid in the directory. Where there is no `openat2` (an old kernel, a sandbox that does not know
+//!   it), `openat` with `O_NOFOLLOW` does the same for one component.
+//! * **D2** What was opened is asked what it is before it is used: a plain file, or nothing. `O_NONBLOCK` keeps a
+//!   pipe from blocking the open; on a plain file it does nothing.
+//! * **D3** The directory may be renamed or its path replaced meanwhile: the handle stays in the one it opened.
+
+use super::super::{Access, BlobName, Error, Operation, Result};
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstatat};
+use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, set_permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    handle: File,
+}
+
+/// An open plain file and what the system said about it.
+pub(super) struct Opened {
+    /// The file.
+    pub(super) file: File,
+    /// What was asked right after opening.
+    pub(super) metadata: Metadata,
+}
+
+impl Directory {
+    /// Opens an existing directory.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let handle = OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(path)?;
+        Ok(Self { handle })
+    }
+
+    /// Makes a directory of mode 0700, durably, or leaves the one that is there as it is.
+    pub(super) fn make(path: &Path) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            made => made?,
+        }
+        set_permissions(path, Permissions::from_mode(0o700))?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        Self::open(parent)?.sync()
+    }
+
+    /// Makes a new file of exactly this mode, whatever the umask.
+    pub(super) fn create(&self, name: &BlobName, mode: u32) -> Result<Opened> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
+        let mode = Mode::from_bits_truncate(mode);
+        let file = match self.open_below(name.as_str(), flags, mode) {
+            Ok(file) => file,
+            Err(Errno::EEXIST) => return Err(Error::Exists { name: name.clone() }),
+            Err(errno) => return Err(Error::failed(Operation::Create, name, errno.into())),
+        };
+        let ready = fchmod(&file, mode).map_err(io::Error::from).and_then(|()| file.metadata());
+        match ready {
+            Ok(metadata) => Ok(Opened { file, metadata }),
+            Err(source) => {
+                // Nobody has been told of the file yet; left behind it would only take the name.
+                let _ = unlinkat(&self.handle, name.as_str(), UnlinkatFlags::NoRemoveDir);
+                Err(Error::failed(Operation::Create, name, source))
+            }
+        }
+    }
+
+    /// Opens an existing plain file.
+    pub(super) fn open_file(&self, name: &BlobName, access: Access) -> Result<Opened> {
+        let flags = match access {
+            Access::Read => OFlag::O_RDONLY,
+            Access::Write => OFlag::O_RDWR,
+        };
+        match self.open_below(name.as_str(), flags, Mode::empty()) {
+            Ok(file) => regular(name, file),
+            Err(Errno::ENOENT) => Err(Error::NotFound { name: name.clone() }),
+            // A link; a directory, asked for writing; a socket, or a device without a driver.
+            Err(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO | Errno::ENODEV) => {
+                Err(Error::NotRegular { name: name.clone() })
+            }
+            Err(errno) => Err(Error::failed(Operation::Open, name, errno.into())),
+        }
+    }
+
+    /// Opens a plain file for writing, and makes it when it is absent.
+    pub(super) fn open_or_create(&self, name: &BlobName, mode: u32) -> Result<Opened> {
+        match self.open_file(name, Access::Write) {
+            Err(Error::NotFound { .. }) => match self.create(name, mode) {
+                // Somebody else made it in between; the file is never removed, so this ends here.
+                Err(Error::Exists { .. }) => self.open_file(name, Access::Write),
+                made => made,
+            },
+            opened => opened,
+        }
+    }
+
+    /// Removes the name of a plain file.
+    pub(super) fn remove(&self, name: &BlobName) -> Result<()> {
+        let absent = || Error::NotFound { name: name.clone() };
+        let failed = |errno: Errno| Error::failed(Operation::Remove, name, errno.into());
+        match self.is_regular(name.as_str()) {
+            Ok(true) => {}
+            Ok(false) => return Err(Error::NotRegular { name: name.clone() }),
+            Err(Errno::ENOENT) => return Err(absent()),
+            Err(errno) => return Err(failed(errno)),
+        }
+        match unlinkat(&self.handle, name.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(()),
+            Err(Errno::ENOENT) => Err(absent()),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// The names of all plain files, in no order; names that are no [`BlobName`] are left out.
+    pub(super) fn list(&self) -> io::Result<Vec<BlobName>> {
+        // Opened anew, so that two lists do not share one position in the directory.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let entries = Dir::openat(&self.handle, ".", flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let Ok(text) = entry.file_name().to_str() else { continue };
+            let Ok(name) = BlobName::parse(text) else { continue };
+            let is_regular = match entry.file_type() {
+                Some(kind) => kind == Type::File,
+                None => match self.is_regular(text) {
+                    Ok(is_regular) => is_regular,
+                    Err(Errno::ENOENT) => false,
+                    Err(errno) => return Err(errno.into()),
+                },
+            };
+            if is_regular {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Makes names that were made and removed durable. Called once: a second try would prove nothing.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(fsync(&self.handle)?)
+    }
+
+    /// Whether a name leads to a plain file, without opening it.
+    fn is_regular(&self, name: &str) -> nix::Result<bool> {
+        let stat = fstatat(&self.handle, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok(SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG)
+    }
+
+    /// Opens one component below the handle (D1).
+    fn open_below(&self, name: &str, flags: OFlag, mode: Mode) -> nix::Result<File> {
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        match self.open_beneath(name, flags, mode) {
+            Err(Errno::ENOSYS | Errno::EPERM) => self.open_plainly(name, flags, mode),
+            opened => opened,
+        }
+    }
+
+    /// The way that the kernel watches over.
+    fn open_beneath(&self, name: &str, flags: OFlag, mode: Mode) -> nix::Result<File> {
+        let how = OpenHow::new().flags(flags).mode(mode).resolve(
+            ResolveFlag::RESOLVE_BENEATH
+                | ResolveFlag::RESOLVE_NO_SYMLINKS
+                | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+        );
+        uninterrupted(|| openat2(&self.handle, name, how))
+    }
+
+    /// The way for a system without `openat2`.
+    fn open_plainly(&self, name: &str, flags: OFlag, mode: Mode) -> nix::Result<File> {
+        uninterrupted(|| openat(&self.handle, name, flags, mode))
+    }
+}
+
+/// Asks an open file what it is (D2).
+fn regular(name: &BlobName, file: File) -> Result<Opened> {
+    let metadata = file.metadata().map_err(|source| Error::failed(Operation::Open, name, source))?;
+    if metadata.is_file() {
+        Ok(Opened { file, metadata })
+    } else {
+        Err(Error::NotRegular { name: name.clone() })
+    }
+}
+
+/// Calls again as long as a signal got in between.
+fn uninterrupted(call: impl Fn() -> nix::Result<OwnedFd>) -> nix::Result<File> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return done.map(File::from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    type Way = fn(&Directory, &str, OFlag, Mode) -> nix::Result<File>;
+
+    #[test]
+    fn both_ways_open_a_file_and_stop_at_a_link() -> io::Result<()> {
+        let pool = tempfile::tempdir()?;
+        std::fs::write(pool.path().join("plain"), b"ours")?;
+        symlink("plain", pool.path().join("link"))?;
+        let directory = Directory::open(pool.path())?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let create = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+        let ways: [Way; 2] = [Directory::open_beneath, Directory::open_plainly];
+        for (number, way) in ways.into_iter().enumerate() {
+            match way(&directory, "plain", flags, Mode::empty()) {
+                // A sandbox may know no `openat2`; then there is one way less to look at.
+                Err(Errno::ENOSYS | Errno::EPERM) if number == 0 => continue,
+                opened => assert!(opened?.metadata()?.is_file()),
+            }
+            let refusal = |name, flags, mode| way(&directory, name, flags, mode).map(drop);
+            assert_eq!(refusal("link", flags, Mode::empty()), Err(Errno::ELOOP));
+            assert_eq!(refusal("absent", flags, Mode::empty()), Err(Errno::ENOENT));
+            assert_eq!(refusal("plain", create, Mode::S_IRWXU), Err(Errno::EEXIST));
+            assert_eq!(refusal("link", create, Mode::S_IRWXU), Err(Errno::EEXIST));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_kernel_keeps_the_way_beneath_the_directory() -> io::Result<()> {
+        let pool = tempfile::tempdir()?;
+        let directory = Directory::open(pool.path())?;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        for way in ["..", "../x", "/etc/passwd"] {
+            match directory.open_beneath(way, flags, Mode::empty()) {
+                Err(Errno::EXDEV | Errno::ENOSYS | Errno::EPERM) => {}
+                other => panic!("{way}: {other:?}"),
+            }
+        }
+        Ok(())
+    }
+}

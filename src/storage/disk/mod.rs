@@ -1,0 +1,209 @@
+//! A store in one directory of a Linux file system.
+//!
+//! * `directory` - the one handle through which every file is reached, one component below it
+//! * `blob` - one open file
+//! * `lock` - the lock of the store, and the image locks of QEMU
+//! * `holder` - who holds a lock, for the message
+//! * `mapped`, `bound` - frozen files read through a map, and what keeps that sound
+//!
+//! No other room names `std::fs` or `nix`.
+
+mod blob;
+mod bound;
+mod directory;
+mod holder;
+mod lock;
+mod mapped;
+
+use super::{Access, Blob, BlobName, Error, Operation, Owned, Result, Store};
+use blob::DiskBlob;
+use bound::Bounds;
+use directory::Directory;
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The name of the lock file. It is no blob: it is not listed, cannot be opened, and its name is taken.
+const LOCK_FILE: &str = "snapgroup.lock";
+
+/// Whether blobs that are opened for reading are read through a memory map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MapFrozen {
+    /// Every read is a system call. A file that was cut short is an error.
+    #[default]
+    No,
+    /// A read of a blob opened with [`Access::Read`] is a copy out of a map; where a file cannot be mapped, it is
+    /// a system call as before.
+    ///
+    /// **A mapped file that another program truncates kills this process** (SIGBUS) at the next read past its
+    /// new end, and so does a disk that fails to deliver a page. Choose this only for a directory nobody else
+    /// writes to. What this store itself cuts short or punches is safe.
+    Yes,
+}
+
+/// How a [`DiskStore`] makes and reads its files.
+///
+/// ```
+/// use snapgroup::storage::{DiskOptions, MapFrozen};
+///
+/// let options = DiskOptions::new().with_file_mode(0o640).with_map_frozen(MapFrozen::Yes);
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskOptions {
+    file_mode: u32,
+    map_frozen: MapFrozen,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        Self { file_mode: 0o600, map_frozen: MapFrozen::No }
+    }
+}
+
+impl DiskOptions {
+    /// Files of mode 0600, no maps.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The permission bits of new files, whatever the umask says; 0600 unless set.
+    #[must_use]
+    pub fn with_file_mode(self, file_mode: u32) -> Self {
+        Self { file_mode: file_mode & 0o777, ..self }
+    }
+
+    /// Whether frozen layers are read through a map; [`MapFrozen::No`] unless set.
+    #[must_use]
+    pub fn with_map_frozen(self, map_frozen: MapFrozen) -> Self {
+        Self { map_frozen, ..self }
+    }
+}
+
+/// A store in one directory of a Linux file system.
+///
+/// The directory is opened once; every file is reached as one component below that handle, without following
+/// any link. A file named `snapgroup.lock` appears in it with the first [`Store::lock`]; it is no blob.
+///
+/// ```
+/// use snapgroup::storage::{BlobName, DiskStore, Store};
+/// use snapgroup::units::HostOffset;
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("pool");
+/// let store = DiskStore::create(&path)?;
+/// let _owned = store.lock()?;
+/// let blob = store.create(&BlobName::parse("disk-0.qcow2")?)?;
+/// blob.write_at(HostOffset::ZERO, b"guest data")?;
+/// blob.sync()?;
+/// store.sync_names()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct DiskStore {
+    path: PathBuf,
+    directory: Directory,
+    options: DiskOptions,
+    bounds: Arc<Bounds>,
+}
+
+impl DiskStore {
+    /// Opens the store in an existing directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when there is no such directory or it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, DiskOptions::default())
+    }
+
+    /// Opens the store in an existing directory, with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`DiskStore::open`].
+    pub fn open_with(path: &Path, options: DiskOptions) -> Result<Self> {
+        let directory = Directory::open(path)
+            .map_err(|source| Error::failed(Operation::OpenStore, path.display(), source))?;
+        Ok(Self { path: path.to_owned(), directory, options, bounds: Arc::default() })
+    }
+
+    /// Opens the store in a directory, which is made with mode 0700 when it is absent. Its parents must exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], also when the path is taken by something else than a directory.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::create_with(path, DiskOptions::default())
+    }
+
+    /// As [`DiskStore::create`], with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`DiskStore::create`].
+    pub fn create_with(path: &Path, options: DiskOptions) -> Result<Self> {
+        Directory::make(path)
+            .map_err(|source| Error::failed(Operation::OpenStore, path.display(), source))?;
+        Self::open_with(path, options)
+    }
+
+    /// Wraps an open file as a blob.
+    fn blob(&self, name: &BlobName, access: Access, file: directory::Opened) -> Result<Arc<dyn Blob>> {
+        let bounds = match self.options.map_frozen {
+            MapFrozen::No => None,
+            MapFrozen::Yes => Some(Arc::clone(&self.bounds)),
+        };
+        Ok(Arc::new(DiskBlob::new(name.clone(), access, file, bounds)?))
+    }
+}
+
+impl Store for DiskStore {
+    fn create(&self, name: &BlobName) -> Result<Arc<dyn Blob>> {
+        if name.as_str() == LOCK_FILE {
+            return Err(Error::Exists { name: name.clone() });
+        }
+        let file = self.directory.create(name, self.options.file_mode)?;
+        self.blob(name, Access::Write, file)
+    }
+
+    fn open(&self, name: &BlobName, access: Access) -> Result<Arc<dyn Blob>> {
+        if name.as_str() == LOCK_FILE {
+            return Err(Error::NotFound { name: name.clone() });
+        }
+        let file = self.directory.open_file(name, access)?;
+        self.blob(name, access, file)
+    }
+
+    fn remove(&self, name: &BlobName) -> Result<()> {
+        if name.as_str() == LOCK_FILE {
+            return Err(Error::NotFound { name: name.clone() });
+        }
+        self.directory.remove(name)
+    }
+
+    fn list(&self) -> Result<Vec<BlobName>> {
+        let mut names = self
+            .directory
+            .list()
+            .map_err(|source| Error::failed(Operation::List, self.path.display(), source))?;
+        names.retain(|name| name.as_str() != LOCK_FILE);
+        names.sort();
+        Ok(names)
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        self.directory
+            .sync()
+            .map_err(|source| Error::failed(Operation::SyncNames, self.path.display(), source))
+    }
+
+    fn lock(&self) -> Result<Box<dyn Owned>> {
+        lock::own(&self.directory, &self.path)
+    }
+
+    fn location(&self, name: &BlobName) -> String {
+        self.path.join(name.as_str()).display().to_string()
+    }
+}

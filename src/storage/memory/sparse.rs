@@ -1,0 +1,199 @@
+//! Bytes with holes: a length, and the pages that hold anything but zeros.
+//!
+//! A page is 4 KiB, as in the page cache and in the block map of the usual file systems: a tiny image of 512-byte
+//! clusters holds a handful of them, what a punch gives back is what it gives back on disk, and the table costs
+//! one part in a hundred. Larger pages would copy faster in bulk but cost a small image several times its size.
+//!
+//! * **I1** A page that is not held is all zeros. A page that became all zeros by a punch, by a shorter length
+//!   or by zeros written over it is not held.
+//! * **I2** Every byte at or past `length` is zero, in the last page too. So a new length never shows old bytes.
+//! * **I3** Pages are shared with clones and copied when written: a clone costs one pointer per page.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The bytes of a page.
+const PAGE: usize = 4096;
+/// The same as a distance.
+const PAGE_U64: u64 = PAGE as u64;
+
+/// The longest length: what file systems take at most, so that memory refuses what a disk would.
+pub(super) const LENGTH_MAX: u64 = i64::MAX as u64;
+
+/// Bytes with holes.
+#[derive(Clone, Default)]
+pub(super) struct Sparse {
+    /// The length in bytes, at most [`LENGTH_MAX`].
+    length: u64,
+    /// The pages that are held, by number.
+    pages: BTreeMap<u64, Arc<[u8; PAGE]>>,
+}
+
+/// The part of a range that lies in one page.
+struct Piece {
+    /// The number of the page.
+    page: u64,
+    /// Where in the page.
+    within: Range<usize>,
+    /// Where in the caller's buffer.
+    buffer: Range<usize>,
+}
+
+impl Sparse {
+    /// The length in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The bytes that the held pages take.
+    pub(super) fn allocated(&self) -> u64 {
+        self.pages.len() as u64 * PAGE_U64
+    }
+
+    /// Fills `buffer` from `at` on; the caller has checked that the range lies within the length.
+    pub(super) fn read(&self, at: u64, buffer: &mut [u8]) {
+        let first = at / PAGE_U64;
+        let mut held = self.pages.range(first..).peekable();
+        for piece in pieces(at, buffer.len()) {
+            let target = &mut buffer[piece.buffer];
+            match held.next_if(|(page, _)| **page == piece.page) {
+                Some((_, page)) => target.copy_from_slice(&page[piece.within]),
+                None => target.fill(0),
+            }
+        }
+    }
+
+    /// Writes `bytes`, not empty, from `at` on and lengthens; the caller has checked the end against [`LENGTH_MAX`].
+    pub(super) fn write(&mut self, at: u64, bytes: &[u8]) {
+        for piece in pieces(at, bytes.len()) {
+            let source = &bytes[piece.buffer];
+            if source.iter().all(|byte| *byte == 0) {
+                self.zero(piece.page, piece.within);
+            } else {
+                let page = self.pages.entry(piece.page).or_insert_with(|| Arc::new([0; PAGE]));
+                Arc::make_mut(page)[piece.within].copy_from_slice(source);
+            }
+        }
+        self.length = self.length.max(at + bytes.len() as u64);
+    }
+
+    /// Sets the length, at most [`LENGTH_MAX`].
+    pub(super) fn set_length(&mut self, length: u64) {
+        if length < self.length {
+            drop(self.pages.split_off(&length.div_ceil(PAGE_U64)));
+            self.zero(length / PAGE_U64, offset_in_page(length)..PAGE);
+        }
+        self.length = length;
+    }
+
+    /// Makes a range zero and lets go of its pages. Costs what is held in the range, not its length.
+    pub(super) fn punch(&mut self, range: Range<u64>) {
+        let Range { start, end } = range.start..range.end.min(self.length);
+        if end <= start {
+            return;
+        }
+        let (first, last) = (start / PAGE_U64, end / PAGE_U64);
+        if first == last {
+            self.zero(first, offset_in_page(start)..offset_in_page(end));
+            return;
+        }
+        self.zero(first, offset_in_page(start)..PAGE);
+        let whole: Vec<u64> = self.pages.range(first + 1..last).map(|(page, _)| *page).collect();
+        for page in whole {
+            self.pages.remove(&page);
+        }
+        self.zero(last, 0..offset_in_page(end));
+    }
+
+    /// Makes a part of one page zero, and drops the page when nothing else is in it.
+    fn zero(&mut self, page: u64, within: Range<usize>) {
+        if within.is_empty() {
+            return;
+        }
+        let Some(held) = self.pages.get_mut(&page) else { return };
+        let rest_is_zero = held[..within.start].iter().chain(&held[within.end..]).all(|byte| *byte == 0);
+        if rest_is_zero {
+            self.pages.remove(&page);
+        } else {
+            Arc::make_mut(held)[within].fill(0);
+        }
+    }
+}
+
+/// Cuts the `length` bytes from `at` on into the parts that lie in one page each.
+fn pieces(at: u64, length: usize) -> impl Iterator<Item = Piece> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        if done == length {
+            return None;
+        }
+        let here = at + done as u64;
+        let start = offset_in_page(here);
+        let count = (PAGE - start).min(length - done);
+        let piece = Piece { page: here / PAGE_U64, within: start..start + count, buffer: done..done + count };
+        done += count;
+        Some(piece)
+    })
+}
+
+/// How far into its page a byte lies.
+fn offset_in_page(at: u64) -> usize {
+    usize::try_from(at % PAGE_U64).expect("a remainder of 4096 fits any address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every operation against a plain vector, at every edge of a page.
+    #[test]
+    fn holes_read_as_a_plain_vector_would() {
+        const END: usize = 3 * PAGE + 17;
+        let edges = [0, 1, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 5, 3 * PAGE, END];
+        for start in edges {
+            for end in edges.into_iter().filter(|end| *end >= start) {
+                for step in 0..3 {
+                    let mut plain: Vec<u8> = (1..=251).cycle().take(END).collect();
+                    let mut sparse = Sparse::default();
+                    sparse.write(0, &plain);
+                    match step {
+                        0 => {
+                            sparse.punch(start as u64..end as u64);
+                            plain[start..end].fill(0);
+                        }
+                        1 => {
+                            if start < end {
+                                sparse.write(start as u64, &vec![0; end - start]);
+                            }
+                            plain[start..end].fill(0);
+                        }
+                        _ => {
+                            sparse.set_length(start as u64);
+                            sparse.set_length(end as u64);
+                            plain.truncate(start);
+                            plain.resize(end, 0);
+                        }
+                    }
+                    let mut read = vec![0xEE; plain.len()];
+                    sparse.read(0, &mut read);
+                    assert_eq!(sparse.length(), plain.len() as u64, "step {step}, {start}..{end}");
+                    assert!(read == plain, "step {step}, {start}..{end}");
+                    let held = plain.chunks(PAGE).filter(|page| page.iter().any(|byte| *byte != 0)).count();
+                    assert_eq!(sparse.pages.len(), held, "I1: step {step}, {start}..{end}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_clone_shares_pages_until_one_side_writes() {
+        let mut one = Sparse::default();
+        one.write(0, &[7; 2 * PAGE]);
+        let mut other = one.clone();
+        other.write(0, &[8]);
+        assert!(!Arc::ptr_eq(&one.pages[&0], &other.pages[&0]));
+        assert!(Arc::ptr_eq(&one.pages[&1], &other.pages[&1]));
+        assert_eq!(one.pages[&0][0], 7);
+    }
+}

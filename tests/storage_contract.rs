@@ -1,0 +1,96 @@
+//! What every store promises, asked of every store; and what each one promises besides.
+//!
+//! `promises` is the one list. A new backend is a line in `backends` and a line below.
+
+#[path = "storage_contract/backends.rs"]
+mod backends;
+#[cfg(target_os = "linux")]
+#[path = "storage_contract/disk.rs"]
+mod disk;
+#[cfg(target_os = "linux")]
+#[path = "storage_contract/disk_locks.rs"]
+mod disk_locks;
+#[path = "storage_contract/fuse.rs"]
+mod fuse;
+#[path = "storage_contract/memory.rs"]
+mod memory;
+#[path = "storage_contract/promises.rs"]
+mod promises;
+#[path = "storage_contract/simulated.rs"]
+mod simulated;
+
+use snapgroup::storage::BlobName;
+
+/// What a test ends with.
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// A name that is known to be good.
+fn name(text: &str) -> BlobName {
+    BlobName::parse(text).expect("the tests use plain names")
+}
+
+/// Makes each promise a test of its own on each backend.
+macro_rules! hold {
+    ($backend:ident: $($promise:ident)*) => {
+        mod $backend {
+            $(
+                #[test]
+                fn $promise() -> crate::Outcome {
+                    let backend = crate::backends::$backend()?;
+                    crate::promises::$promise(&*backend.store)
+                }
+            )*
+        }
+    };
+}
+
+/// The list of promises, for one backend.
+macro_rules! every_promise_holds {
+    ($backend:ident) => {
+        hold! { $backend:
+            b1_a_write_is_seen_through_every_handle
+            b1_two_threads_write_different_ranges_at_once
+            b2_a_read_fills_the_buffer_or_fails
+            b2_a_read_at_the_end_of_all_addresses_is_past_the_end
+            b3_a_write_past_the_end_leaves_a_gap_of_zeros
+            b3_writing_nothing_changes_nothing
+            b3_a_longer_length_shows_zeros_and_never_old_bytes
+            b3_a_shorter_length_cuts_the_bytes_off_for_every_handle
+            b3_a_punched_range_reads_as_zeros_and_nothing_else_does
+            b3_a_punch_never_changes_the_length
+            b3_a_length_or_a_write_that_no_file_could_have_is_refused
+            b4_a_sync_succeeds_on_every_handle
+            b6_a_handle_outlives_the_name
+            b_a_handle_for_reading_refuses_every_change
+            b_a_mebibyte_comes_back_as_it_was_written
+            b_what_is_allocated_does_not_count_holes
+            b_nobody_else_writes_to_a_blob_of_ours
+            s1_a_new_blob_is_empty_and_open_for_writing
+            s1_a_taken_name_is_refused_and_its_bytes_stay
+            s2_names_can_be_synced_after_every_change
+            s3_an_odd_name_is_one_plain_name
+            s4_a_store_has_one_owner_at_a_time
+            s4_owning_a_store_adds_no_name
+            s5_what_is_done_to_one_blob_is_not_seen_in_another
+            s5_identity_tells_blobs_apart_and_names_of_one_time_together
+            s_a_name_that_is_absent_is_not_found
+            s_names_are_listed_in_order
+            s_a_removed_name_can_be_made_anew
+            s_a_location_tells_the_name
+            z_a_read_across_the_end_is_extended_with_zeros
+        }
+    };
+}
+
+/// The contract, backend by backend.
+mod contract {
+    every_promise_holds!(in_memory);
+    every_promise_holds!(simulated_over_memory);
+    every_promise_holds!(fused_over_memory);
+    #[cfg(target_os = "linux")]
+    every_promise_holds!(on_disk);
+    #[cfg(target_os = "linux")]
+    every_promise_holds!(on_disk_mapped);
+    #[cfg(target_os = "linux")]
+    every_promise_holds!(fused_over_disk);
+}
