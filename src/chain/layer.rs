@@ -23,6 +23,7 @@ pub enum Layer {
 #[derive(Debug)]
 pub struct RawLayer {
     blob: Arc<dyn Blob>,
+    name: String,
     length: ByteCount,
 }
 
@@ -32,9 +33,9 @@ impl RawLayer {
     /// # Errors
     ///
     /// [`Error::Storage`].
-    pub fn open(blob: Arc<dyn Blob>) -> Result<Self> {
+    pub fn open(blob: Arc<dyn Blob>, name: &str) -> Result<Self> {
         let length = blob.length()?;
-        Ok(Self { blob, length })
+        Ok(Self { blob, name: name.to_owned(), length })
     }
 
     /// The size of the disk: the length of the file, rounded up to 512 bytes.
@@ -57,6 +58,15 @@ impl Layer {
         match self {
             Self::Qcow2(image) => image.size(),
             Self::Raw(raw) => raw.size(),
+        }
+    }
+
+    /// The name that messages use.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Qcow2(image) => image.name(),
+            Self::Raw(raw) => &raw.name,
         }
     }
 

@@ -46,6 +46,6 @@ impl Chain {
     }
 
     fn head_image(&self) -> Result<&Image> {
-        self.head().as_qcow2().ok_or_else(|| Error::ReadOnly { image: "a raw layer".to_owned() })
+        self.head().as_qcow2().ok_or_else(|| Error::ReadOnly { image: self.head().name().to_owned() })
     }
 }

@@ -231,7 +231,7 @@ impl Pool {
             minted,
         };
         if format == LayerFormat::Raw {
-            layer.size = RawLayer::open(blob).map_err(broken)?.size();
+            layer.size = RawLayer::open(blob, name.as_str()).map_err(broken)?.size();
             return Ok((layer, identity, None));
         }
         let facts = Facts::of(&*blob, name.as_str()).map_err(broken)?;

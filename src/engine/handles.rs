@@ -54,6 +54,12 @@ impl OpenVolumes {
         Ok(())
     }
 
+    /// The chain of a volume that has a handle.
+    pub(super) fn chain(&self, id: VolumeId) -> Option<Chain> {
+        let open = self.0.lock().get(&id)?.0.upgrade()?;
+        Some(open.chain())
+    }
+
     /// Whether a volume has a handle.
     pub(super) fn has(&self, id: VolumeId) -> bool {
         self.0.lock().contains_key(&id)

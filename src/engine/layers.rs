@@ -49,7 +49,8 @@ impl Pool {
         Ok(Chain::new(layers))
     }
 
-    fn open_layer(
+    /// Opens one layer; `below` is the record of the next one down.
+    pub(super) fn open_layer(
         &self,
         volume: Uuid,
         record: &LayerRecord,
@@ -82,7 +83,7 @@ impl Pool {
             other => other?,
         };
         if record.format == LayerFormat::Raw {
-            let raw = RawLayer::open(blob)
+            let raw = RawLayer::open(blob, record.blob.as_str())
                 .map_err(|source| Error::Layer { volume, blob: blob_name(), source })?;
             let agree = Agreement { volume, record };
             agree.on("size", record.size, raw.size())?;

@@ -23,7 +23,7 @@ mod uuid_arg;
 mod volume;
 
 pub use adopt::{AdoptVolume, ImageFormat};
-pub use check::{LayerCheck, PoolCheck};
+pub use check::{ChainLayer, LayerCheck, PoolCheck};
 pub use error::{Error, Kind, Result};
 pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume, UpdateGroup};
 pub use handles::Volume;
@@ -36,7 +36,7 @@ pub use uuid_arg::UuidArg;
 pub use volume::{BaseImage, CreateVolume};
 
 pub use crate::catalog::{
-    Condition, Consistency, Direction, GroupField, LayerFormat, MachineField, Page, Query, RefField, Running,
+    Condition, Consistency, Direction, GroupField, LayerFormat, LayerState, MachineField, Page, Query, RefField, Running,
     Sharing, SnapshotField, Test, TreeField, Value, Violation, VolumeField, VolumeKind,
 };
 pub use crate::plan::adopt::LowerLayers;

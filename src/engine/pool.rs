@@ -171,11 +171,6 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
     Ok(catalog)
 }
 
-/// Whether a file is the one that a store locks.
-fn is_own_lock(name: &BlobName) -> bool {
-    name.as_str() == "snapgroup.lock"
-}
-
 impl Pool {
     /// The store; it refuses every write after a failed sync.
     pub(super) fn store(&self) -> &FusedStore {

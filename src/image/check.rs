@@ -5,7 +5,7 @@
 
 use super::error::Result;
 use super::open::Image;
-use crate::format::{Copied, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry, SnapshotTable, refcount};
+use crate::format::{Copied, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry, SnapshotEntry, parse_snapshots, refcount};
 use crate::storage::{Blob, read_zero_extended};
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
 use std::collections::BTreeMap;
@@ -184,18 +184,18 @@ impl Walk<'_> {
             return Ok(());
         }
         let at = self.header.snapshot_table;
-        let length = self.end.checked_since(at).unwrap_or_default().min(SnapshotTable::BYTES_MAX);
-        let mut bytes = vec![0; length.as_usize()];
-        read_zero_extended(self.blob, self.end.as_length(), at, &mut bytes)?;
-        match SnapshotTable::parse(&bytes, self.header) {
-            Ok(table) => {
-                self.count_run(at, table.length());
-                for snapshot in table.entries() {
+        let length = self.end.checked_since(at).unwrap_or_default().min(SnapshotEntry::TABLE_SIZE_MAX);
+        let bytes = self.bytes(at, length)?;
+        match parse_snapshots(&bytes, self.header.snapshot_count, self.header.version) {
+            Ok((snapshots, length)) => {
+                self.count_run(at, length);
+                for snapshot in snapshots {
                     self.count_guest(snapshot.l1_table, u64::from(snapshot.l1_entries))?;
                 }
             }
             Err(_) => {
-                self.report.corrupt(Finding::BrokenEntry { structure: "snapshot table", raw: at.as_u64() });
+                let raw = at.as_u64();
+                self.report.corrupt(Finding::BrokenEntry { structure: "snapshot table", raw });
             }
         }
         Ok(())

@@ -61,14 +61,6 @@ impl Refcounts {
         }
     }
 
-    /// The refcount of one cluster; 0 beyond what the table covers.
-    pub(super) fn get(&mut self, blob: &dyn Blob, end: HostOffset, cluster: HostCluster) -> Result<u64> {
-        let index = self.geometry.refcount_block_index(cluster) as u64;
-        let order = self.geometry.refcount_order();
-        let block = self.load(blob, end, self.geometry.refcount_table_index(cluster))?;
-        Ok(block.map_or(0, |block| refcount::get(&block.bytes, order, index)))
-    }
-
     /// Takes up to `wanted` free clusters that lie side by side. At least one, unless the image is full; the
     /// caller fails over to [`Refcounts::grow`] when no table entry is left (`None`).
     pub(super) fn allocate(

@@ -1,0 +1,160 @@
+//! Check: the catalogue against itself, against the headers, and every image against its refcounts.
+
+use super::error::Result;
+use super::pool::{Engine, Pool};
+use super::uuid_arg::UuidArg;
+use crate::catalog::{LayerRecord, Violation};
+use crate::chain::Layer;
+use crate::image::{CheckReport, Image};
+use crate::storage::{Access, Store};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What a check of a pool has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolCheck {
+    /// Where the catalogue disagrees with itself.
+    pub violations: Vec<Violation>,
+    /// The layers whose image is not clean, or could not be checked.
+    pub layers: Vec<LayerCheck>,
+    /// How many layers were looked at.
+    pub layers_checked: usize,
+    /// Files that records name and that are not there.
+    pub missing: Vec<String>,
+    /// Files with names such as this crate gives that no record names.
+    pub unnamed: Vec<String>,
+}
+
+/// What a check of one layer has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerCheck {
+    /// Its file.
+    pub file: String,
+    /// What the check of the image says; absent when the image could not be opened.
+    pub report: Option<CheckReport>,
+    /// Why the image could not be opened or is not what the catalogue says.
+    pub error: Option<String>,
+}
+
+impl PoolCheck {
+    /// Whether nothing at all is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.violations.is_empty()
+            && self.layers.is_empty()
+            && self.missing.is_empty()
+            && self.unnamed.is_empty()
+    }
+}
+
+/// A layer of a chain with its file and what came of its check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChainLayer {
+    /// Where the file is.
+    pub location: String,
+    /// Its name in the pool.
+    pub file: String,
+    /// Its format.
+    pub format: crate::catalog::LayerFormat,
+    /// What it is now.
+    pub state: crate::catalog::LayerState,
+    /// What its header says about its backing file.
+    pub backing_label: Option<String>,
+    /// Its virtual size.
+    pub size: crate::units::ByteCount,
+}
+
+impl Engine {
+    /// Checks everything: the catalogue against itself, the directory against the catalogue, each file against
+    /// its record, each image against its own refcounts. Open volumes are flushed; nothing is repaired.
+    ///
+    /// # Errors
+    ///
+    /// Only for what keeps the check from being done; what it finds is in the answer.
+    pub fn check(&self) -> Result<PoolCheck> {
+        let pool = &self.pool;
+        pool.open_volumes.flush_all()?;
+        let reader = pool.read()?;
+        let mut found = PoolCheck { violations: reader.verify()?, ..PoolCheck::default() };
+        let present = pool.store().list()?;
+        let mut from = None;
+        loop {
+            let layers = reader.layers_after(from, 1000)?;
+            let Some(last) = layers.last() else { break };
+            from = Some(last.id);
+            for record in &layers {
+                found.layers_checked += 1;
+                let file = record.blob.to_string();
+                if !present.contains(&record.blob) {
+                    found.missing.push(file);
+                    continue;
+                }
+                let uuid = reader.volume(record.volume)?.map(|volume| volume.uuid).unwrap_or_default();
+                let checked = match pool.layer_to_check(uuid, &reader.chain(record.id)?) {
+                    Err(error) => Some((None, Some(error.to_string()))),
+                    Ok(layer) => match layer.as_qcow2().map(Image::check) {
+                        None => None,
+                        Some(Ok(report)) if report.is_clean() => None,
+                        Some(Ok(report)) => Some((Some(report), None)),
+                        Some(Err(error)) => Some((None, Some(error.to_string()))),
+                    },
+                };
+                if let Some((report, error)) = checked {
+                    found.layers.push(LayerCheck { file, report, error });
+                }
+            }
+        }
+        for name in present.iter().filter(|name| crate::plan::text::is_layer_blob(name)) {
+            if reader.layer_of_blob(name)?.is_none() {
+                found.unnamed.push(name.to_string());
+            }
+        }
+        Ok(found)
+    }
+
+    /// The invariants of the catalogue that do not hold; empty when all do. Reads the whole catalogue, no image.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Catalog`](super::Error::Catalog).
+    pub fn verify_catalogue(&self) -> Result<Vec<Violation>> {
+        Ok(self.pool.read()?.verify()?)
+    }
+
+    /// The layers that a volume reads through, its head first.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1007 for a malformed uuid; SYS.1003 when there is no such volume.
+    pub fn chain(&self, volume: impl Into<UuidArg>) -> Result<Vec<ChainLayer>> {
+        let pool = &self.pool;
+        let reader = pool.read()?;
+        let volume = pool.volume(&reader, volume.into().parse()?)?;
+        let layers = reader.chain(volume.head)?;
+        Ok(layers
+            .into_iter()
+            .map(|layer| ChainLayer {
+                location: pool.locate(layer.blob.as_str()),
+                file: layer.blob.to_string(),
+                format: layer.format,
+                state: layer.state,
+                backing_label: layer.backing_label,
+                size: layer.size,
+            })
+            .collect())
+    }
+}
+
+impl Pool {
+    /// The uppermost of `chain`: the one that is open when it is a head with a handle, else opened for this.
+    fn layer_to_check(&self, volume: Uuid, chain: &[LayerRecord]) -> Result<Arc<Layer>> {
+        let open = self.open_volumes.chain(chain[0].volume);
+        match open.filter(|open| open.head().name() == chain[0].blob.as_str()) {
+            Some(open) => Ok(Arc::clone(open.head())),
+            None => self.open_layer(volume, &chain[0], chain.get(1), Access::Read),
+        }
+    }
+}

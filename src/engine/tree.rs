@@ -1,0 +1,99 @@
+//! How groups hang together, and whether a machine could go back to one.
+
+use super::error::Result;
+use super::pool::{Engine, Pool};
+use super::uuid_arg::UuidArg;
+use crate::catalog::{GroupRecord, Reader, RefRecord, Sharing, VolumeKind, VolumeRecord};
+use crate::inventory::{AvailabilityInventory, Forest, GroupTreeInventory, Named, UnavailableReason};
+use crate::plan::refusal::Refusal;
+
+impl Engine {
+    /// Whether the machine of each group could go back to it, with every reason why not, in the order asked.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1007 for a malformed uuid or an empty list; SYS.1003 for a group that is not there: then nothing is
+    /// answered for any.
+    pub fn check_availability<I>(&self, groups: I) -> Result<Vec<AvailabilityInventory>>
+    where
+        I: IntoIterator,
+        I::Item: Into<UuidArg>,
+    {
+        let reader = self.pool.read()?;
+        let mut found = Vec::new();
+        for group in groups {
+            found.push(self.pool.group(&reader, group.into().parse()?)?);
+        }
+        if found.is_empty() {
+            return Err(Refusal::Empty { field: "list of groups" }.into());
+        }
+        found.iter().map(|group| self.pool.availability(&reader, group)).collect()
+    }
+
+    /// The groups of a machine as a tree: each under the group that its disks descended from, as it was noted
+    /// when it was taken.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1007 for a malformed uuid; SYS.1003 when there is no such machine.
+    pub fn group_tree(&self, machine: impl Into<UuidArg>) -> Result<Forest<GroupTreeInventory>> {
+        let pool = &self.pool;
+        let reader = pool.read()?;
+        let machine = self.machine_record(&reader, machine.into().parse()?)?;
+        let mut groups = Vec::new();
+        for group in reader.groups_of(machine.id)? {
+            let refs = reader.refs_of(group.id)?;
+            groups.push(pool.show_group(&reader, &group, &refs)?);
+        }
+        let current = match machine.group_current {
+            Some(group) => reader.group(group)?.map(|group| group.uuid),
+            None => None,
+        };
+        Ok(GroupTreeInventory::forest(groups, current))
+    }
+}
+
+impl Pool {
+    /// Compares the members of a group with the disks that its machine has now.
+    fn availability(&self, reader: &Reader, group: &GroupRecord) -> Result<AvailabilityInventory> {
+        let refs = reader.refs_of(group.id)?;
+        let attached = reader.volumes_of(group.machine)?;
+        let has_memory = refs.iter().any(|member| member.volume_kind == VolumeKind::Memory);
+        let counts = |kind| kind != VolumeKind::Memory || has_memory;
+
+        let deleted: Vec<Named> =
+            refs.iter().filter(|member| member.snapshot_deleted).map(named_snapshot).collect();
+        let detached: Vec<Named> = refs
+            .iter()
+            .filter(|member| !member.snapshot_deleted && counts(member.volume_kind))
+            .filter(|member| !attached.iter().any(|volume| volume.id == member.volume))
+            .map(|member| Named { uuid: member.volume_uuid, name: member.volume_name.clone() })
+            .collect();
+        let attached_since: Vec<Named> = attached
+            .iter()
+            .filter(|volume| volume.sharing == Sharing::Exclusive && counts(volume.kind))
+            .filter(|volume| !refs.iter().any(|member| member.volume == volume.id))
+            .map(named_volume)
+            .collect();
+
+        let mut reasons = Vec::new();
+        if !deleted.is_empty() {
+            reasons.push(UnavailableReason::MembersDeleted { snapshots: deleted });
+        }
+        if !detached.is_empty() {
+            reasons.push(UnavailableReason::VolumesDetached { volumes: detached });
+        }
+        if !attached_since.is_empty() {
+            reasons.push(UnavailableReason::VolumesAttachedSince { volumes: attached_since });
+        }
+        Ok(AvailabilityInventory::new(group.uuid, reasons))
+    }
+}
+
+fn named_snapshot(member: &RefRecord) -> Named {
+    Named { uuid: member.snapshot_uuid, name: member.snapshot_name.clone() }
+}
+
+fn named_volume(volume: &VolumeRecord) -> Named {
+    Named { uuid: volume.uuid, name: volume.name.clone() }
+}
