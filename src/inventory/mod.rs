@@ -44,3 +44,6 @@ pub(crate) use snapshot::SnapshotRelations;
 pub use tree::{TreeInventory, TreeNode};
 pub use uuid::Uuid;
 pub use volume::{AttachmentInventory, VolumeInventory};
+
+#[cfg(test)]
+mod tests;
