@@ -1,1 +1,47 @@
 //! What exists: records, their tables, edits and views. Never opens an image.
+//!
+//! The catalogue is the one truth about a pool: a file that no record names does not belong to it, and who backs
+//! whom is what the records say. What must be true of the records is the numbered list C1 to C26 in [`verify`].
+//!
+//! Change is data: the caller reads a view, decides, and publishes a list of [`Edit`]s in one commit.
+//!
+//! * **One commit, one transaction.** Either all edits of a commit are seen, by every later reader and after
+//!   every crash, or none. The one exception is said aloud: [`Error::CommitUnknown`].
+//! * **A reader sees one moment.** A [`Reader`] is not disturbed by later commits.
+//! * **Derived tables never drift.** The uuid table and the index are changed in the same transaction as the
+//!   record they are derived from, by the difference between its old and its new keys ([`index`]).
+//! * **Ids are never used twice**, not even after a removal: [`IdSource`] hands them out, a commit remembers them.
+//! * **Bytes are written down once**: keys in [`tables`] and [`index`], values in [`encoding`].
+
+mod backend;
+mod commit;
+mod edit;
+mod encoding;
+mod error;
+mod id;
+mod index;
+mod kind;
+mod number;
+mod open;
+mod reader;
+mod record;
+mod tables;
+mod view;
+
+#[cfg(test)]
+mod testing;
+
+pub use edit::Edit;
+pub use encoding::Malformed;
+pub use error::{Error, NoCatalogue, Place, Result};
+pub use id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
+pub use kind::{Entity, Kind};
+pub use number::IdSource;
+pub use open::{Catalog, CatalogOptions, QuickRepair};
+pub use reader::{Counts, Found, Reader, Records};
+pub use record::{
+    Attachment, Consistency, GroupRecord, LayerFormat, LayerRecord, LayerState, MachineRecord, Origin,
+    RefRecord, Running, Sharing, SnapshotRecord, Tags, Timestamp, TreeRecord, VolumeKind, VolumeRecord,
+    WishMark,
+};
+pub use view::{MachineView, VolumeView};

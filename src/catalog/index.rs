@@ -1,0 +1,249 @@
+//! The index: which keys each record puts into it. A pure function of the record, so that a commit can change
+//! exactly the difference between an old record and its successor, and `verify` can build it anew and compare.
+//!
+//! A key is `[index u8][value][tail]`; the tail is the id (u64), or for a ref its group and ordinal (u64, u32), big-endian.
+//! A value is an id (u64), a uuid (16 bytes), a text, or nothing. A text is written with each zero byte as
+//! `00 ff` and with `00 00` behind it. So no value is the beginning of another one, a scan over a prefix finds
+//! exactly one value, and the keys of one value stand in the order of creation.
+
+use super::id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
+use super::kind::Id;
+use super::record::{
+    GroupRecord, LayerRecord, LayerState, MachineRecord, RefRecord, SnapshotRecord, Tags, TreeRecord,
+    VolumeRecord,
+};
+use std::collections::BTreeSet;
+use std::fmt;
+use uuid::Uuid;
+
+/// The keys of one record; each once.
+pub type Keys = BTreeSet<Vec<u8>>;
+
+/// The numbers of the indexes; they are in the file, so a number is never given to another index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Index {
+    MachineByName = 0x10,
+    VolumeByMachine = 0x20,
+    VolumeByName = 0x21,
+    VolumeByHead = 0x22,
+    LayerByParent = 0x30,
+    LayerByBlob = 0x31,
+    LayerByVolume = 0x32,
+    /// The value is nothing: the retired layers.
+    LayerRetired = 0x33,
+    SnapshotByVolume = 0x40,
+    SnapshotByLayer = 0x41,
+    SnapshotByParent = 0x42,
+    SnapshotByName = 0x43,
+    SnapshotByTree = 0x44,
+    SnapshotByGroup = 0x45,
+    SnapshotByTagUuid = 0x46,
+    SnapshotByUserTag = 0x47,
+    SnapshotBySystemTag = 0x48,
+    TreeByVolume = 0x50,
+    GroupByMachine = 0x60,
+    GroupByName = 0x61,
+    GroupByParent = 0x62,
+    GroupByTagUuid = 0x63,
+    GroupByUserTag = 0x64,
+    GroupBySystemTag = 0x65,
+    /// By the id of the snapshot.
+    RefBySnapshot = 0x70,
+    /// By the uuid of a snapshot that is gone, which nothing else resolves any more.
+    RefByGoneSnapshot = 0x71,
+    /// By the uuid of the volume, so that it is found when the volume is gone, too.
+    RefByVolume = 0x72,
+}
+
+/// What a key is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Value<'a> {
+    Nothing,
+    Number(u64),
+    Uuid(Uuid),
+    Text(&'a str),
+}
+
+impl<I: Id> From<I> for Value<'_> {
+    fn from(id: I) -> Self {
+        Self::Number(id.number())
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Number(number) => number.fmt(f),
+            Self::Uuid(uuid) => uuid.simple().fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+/// What all keys of one value begin with.
+pub fn prefix(index: Index, value: Value<'_>) -> Vec<u8> {
+    let mut key = vec![index as u8];
+    match value {
+        Value::Nothing => {}
+        Value::Number(number) => key.extend(number.to_be_bytes()),
+        Value::Uuid(uuid) => key.extend(uuid.as_bytes()),
+        Value::Text(text) => {
+            for byte in text.bytes() {
+                key.push(byte);
+                if byte == 0 {
+                    key.push(0xff);
+                }
+            }
+            key.extend([0, 0]);
+        }
+    }
+    key
+}
+
+/// The first key after all those that begin with `prefix`.
+pub fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while end.last() == Some(&0xff) {
+        end.pop();
+    }
+    let last = end.last_mut().expect("a prefix begins with the number of an index, and none of them is 0xff");
+    *last += 1;
+    end
+}
+
+/// The id at the end of a key.
+pub fn id_of<I: Id>(key: &[u8]) -> Option<I> {
+    key.last_chunk().map(|tail| I::of(u64::from_be_bytes(*tail)))
+}
+
+/// The group and the ordinal at the end of the key of a ref.
+pub fn ref_of(key: &[u8]) -> Option<(GroupId, u32)> {
+    let (before, ordinal) = key.split_last_chunk()?;
+    let group = before.last_chunk()?;
+    Some((GroupId(u64::from_be_bytes(*group)), u32::from_be_bytes(*ordinal)))
+}
+
+/// Gathers the keys of one record, all with the same tail.
+struct Gatherer {
+    tail: Vec<u8>,
+    keys: Keys,
+}
+
+impl Gatherer {
+    fn of<I: Id>(id: I) -> Self {
+        Self { tail: id.number().to_be_bytes().to_vec(), keys: Keys::new() }
+    }
+
+    fn put<'a>(&mut self, index: Index, value: impl Into<Value<'a>>) {
+        let mut key = prefix(index, value.into());
+        key.extend(&self.tail);
+        self.keys.insert(key);
+    }
+
+    fn put_if<'a>(&mut self, index: Index, value: Option<impl Into<Value<'a>>>) {
+        if let Some(value) = value {
+            self.put(index, value);
+        }
+    }
+
+    fn put_tags(&mut self, tags: &Tags, [tag_uuid, user, system]: [Index; 3]) {
+        for uuid in &tags.tag_uuids {
+            self.put(tag_uuid, Value::Uuid(*uuid));
+        }
+        for tag in &tags.user_tags {
+            self.put(user, Value::Text(tag));
+        }
+        for tag in &tags.system_tags {
+            self.put(system, Value::Text(tag));
+        }
+    }
+}
+
+impl MachineRecord {
+    /// What the index holds about a machine.
+    pub fn index_keys(&self) -> Keys {
+        let mut keys = Gatherer::of::<MachineId>(self.id);
+        keys.put(Index::MachineByName, Value::Text(&self.name));
+        keys.keys
+    }
+}
+
+impl VolumeRecord {
+    /// What the index holds about a volume.
+    pub fn index_keys(&self) -> Keys {
+        let mut keys = Gatherer::of::<VolumeId>(self.id);
+        for attachment in &self.attachments {
+            keys.put(Index::VolumeByMachine, attachment.machine);
+        }
+        keys.put(Index::VolumeByName, Value::Text(&self.name));
+        keys.put(Index::VolumeByHead, self.head);
+        keys.keys
+    }
+}
+
+impl LayerRecord {
+    /// What the index holds about a layer.
+    pub fn index_keys(&self) -> Keys {
+        let mut keys = Gatherer::of::<LayerId>(self.id);
+        keys.put_if(Index::LayerByParent, self.parent);
+        keys.put(Index::LayerByBlob, Value::Text(self.blob.as_str()));
+        keys.put(Index::LayerByVolume, self.volume);
+        if self.state == LayerState::Retired {
+            keys.put(Index::LayerRetired, Value::Nothing);
+        }
+        keys.keys
+    }
+}
+
+impl SnapshotRecord {
+    /// What the index holds about a snapshot.
+    pub fn index_keys(&self) -> Keys {
+        let mut keys = Gatherer::of::<SnapshotId>(self.id);
+        keys.put(Index::SnapshotByVolume, self.volume);
+        keys.put(Index::SnapshotByLayer, self.layer);
+        keys.put_if(Index::SnapshotByParent, self.parent);
+        keys.put(Index::SnapshotByName, Value::Text(&self.name));
+        keys.put(Index::SnapshotByTree, self.tree);
+        keys.put_if(Index::SnapshotByGroup, self.group);
+        let tags = [Index::SnapshotByTagUuid, Index::SnapshotByUserTag, Index::SnapshotBySystemTag];
+        keys.put_tags(&self.tags, tags);
+        keys.keys
+    }
+}
+
+impl TreeRecord {
+    /// What the index holds about a tree.
+    pub fn index_keys(&self) -> Keys {
+        let mut keys = Gatherer::of::<TreeId>(self.id);
+        keys.put(Index::TreeByVolume, self.volume);
+        keys.keys
+    }
+}
+
+impl GroupRecord {
+    /// What the index holds about a group.
+    pub fn index_keys(&self) -> Keys {
+        let mut keys = Gatherer::of::<GroupId>(self.id);
+        keys.put(Index::GroupByMachine, self.machine);
+        keys.put(Index::GroupByName, Value::Text(&self.name));
+        keys.put_if(Index::GroupByParent, self.parent);
+        keys.put_tags(&self.tags, [Index::GroupByTagUuid, Index::GroupByUserTag, Index::GroupBySystemTag]);
+        keys.keys
+    }
+}
+
+impl RefRecord {
+    /// What the index holds about a ref.
+    pub fn index_keys(&self) -> Keys {
+        let mut keys = Gatherer::of::<GroupId>(self.group);
+        keys.tail.extend(self.ordinal.to_be_bytes());
+        keys.put(Index::RefBySnapshot, self.snapshot);
+        if self.snapshot_deleted {
+            keys.put(Index::RefByGoneSnapshot, Value::Uuid(self.snapshot_uuid));
+        }
+        keys.put(Index::RefByVolume, Value::Uuid(self.volume_uuid));
+        keys.keys
+    }
+}

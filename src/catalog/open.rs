@@ -1,0 +1,208 @@
+//! A catalogue is created in an empty blob, or opened from one that holds it.
+//!
+//! Opening reads before it writes: the database is first opened for reading only, so that bytes of another program
+//! and a catalogue of a newer version are refused with not a byte changed. A database that was not closed properly
+//! cannot be read that way; it is repaired first, which is the only write before the version is known.
+
+use super::backend::Backend;
+use super::error::{Error, NoCatalogue, Result};
+use super::kind::Kind;
+use super::number::{FIRST, IdSource};
+use super::reader::Reader;
+use super::record::Timestamp;
+use super::tables::{self, meta};
+use crate::storage::Blob;
+use crate::units::ByteCount;
+use redb::{Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, TableError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use uuid::Uuid;
+
+/// Whether every commit also writes what makes opening after a crash quick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuickRepair {
+    /// A commit costs one sync; opening after a crash reads the whole catalogue.
+    #[default]
+    Off,
+    /// A commit costs two syncs; opening after a crash costs as little as after a clean close.
+    On,
+}
+
+/// How a catalogue is kept open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CatalogOptions {
+    /// The most memory that pages are kept in.
+    pub cache: ByteCount,
+    /// Whether every commit also writes what makes opening after a crash quick.
+    pub quick_repair: QuickRepair,
+}
+
+impl Default for CatalogOptions {
+    fn default() -> Self {
+        Self { cache: ByteCount::mib(32), quick_repair: QuickRepair::Off }
+    }
+}
+
+/// The catalogue of a pool: read at one moment through [`Catalog::read`], changed through [`Catalog::commit`].
+///
+/// Dropping it closes it, and leaves a failure in that to the next opening; [`Catalog::close`] tells.
+#[derive(Debug)]
+pub struct Catalog {
+    pub(super) database: Database,
+    pub(super) options: CatalogOptions,
+    pub(super) generation: AtomicU64,
+    pub(super) ids: IdSource,
+    pool: Uuid,
+    created: Timestamp,
+}
+
+impl Catalog {
+    /// Creates a catalogue in an empty blob. It is durable when this returns; the blob's name is the caller's
+    /// business.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`]; [`Error::Storage`], after which the blob may hold anything.
+    pub fn create(blob: Arc<dyn Blob>, pool: Uuid, created: Timestamp) -> Result<Self> {
+        Self::create_with(blob, pool, created, CatalogOptions::default())
+    }
+
+    /// Creates a catalogue in an empty blob, with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::create`].
+    pub fn create_with(
+        blob: Arc<dyn Blob>,
+        pool: Uuid,
+        created: Timestamp,
+        options: CatalogOptions,
+    ) -> Result<Self> {
+        let length = blob.length()?;
+        if !length.is_zero() {
+            return Err(Error::NotEmpty { length });
+        }
+        let database = builder(options).create_with_backend(Backend::new(blob))?;
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        {
+            let mut table = transaction.open_table(tables::META)?;
+            table.insert(meta::FORMAT, &tables::FORMAT.to_be_bytes()[..])?;
+            table.insert(meta::POOL, &pool.as_bytes()[..])?;
+            table.insert(meta::CREATED, &created.0.to_be_bytes()[..])?;
+            table.insert(meta::GENERATION, &0_u64.to_be_bytes()[..])?;
+            table.insert(meta::NEXT, tables::next_value([FIRST; Kind::ALL.len()]).as_slice())?;
+            for kind in Kind::ALL {
+                transaction.open_table(tables::records(kind))?;
+            }
+            transaction.open_table(tables::REFS)?;
+            transaction.open_table(tables::UUIDS)?;
+            transaction.open_table(tables::INDEX)?;
+        }
+        transaction.commit()?;
+        Self::load(database, options)
+    }
+
+    /// Opens the catalogue in a blob, and repairs it when it was not closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotACatalogue`] and [`Error::NewerVersion`], with no byte changed (save for the repair of a database
+    /// that was not closed); [`Error::Database`] when the bytes are damaged; [`Error::Storage`].
+    pub fn open(blob: Arc<dyn Blob>) -> Result<Self> {
+        Self::open_with(blob, CatalogOptions::default())
+    }
+
+    /// Opens the catalogue in a blob, with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::open`].
+    pub fn open_with(blob: Arc<dyn Blob>, options: CatalogOptions) -> Result<Self> {
+        match builder(options).open_read_only_with_backend(Backend::new(blob.clone())) {
+            Ok(database) => {
+                check_version(&database.begin_read()?)?;
+                database.close()?;
+            }
+            Err(DatabaseError::RepairAborted) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let database = builder(options).create_with_backend(Backend::new(blob))?;
+        check_version(&database.begin_read()?)?;
+        Self::load(database, options)
+    }
+
+    /// Takes over a database of a version that is understood.
+    fn load(database: Database, options: CatalogOptions) -> Result<Self> {
+        let table = database.begin_read()?.open_table(tables::META)?;
+        Ok(Self {
+            options,
+            generation: AtomicU64::new(tables::meta_number(&table, meta::GENERATION)?),
+            ids: IdSource::new(tables::meta_next(&table)?),
+            pool: tables::meta_pool(&table)?,
+            created: tables::meta_created(&table)?,
+            database,
+        })
+    }
+
+    /// Closes the catalogue, so that the next opening has nothing to repair. Readers that are left cannot read on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`] or [`Error::Halted`]: the next opening repairs.
+    pub fn close(self) -> Result<()> {
+        Ok(self.database.close()?)
+    }
+
+    /// The uuid of the pool.
+    pub fn pool(&self) -> Uuid {
+        self.pool
+    }
+
+    /// When the catalogue was created.
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// The number of commits so far.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// A source of ids for new records.
+    pub fn ids(&self) -> IdSource {
+        self.ids.clone()
+    }
+
+    /// Everything as of now; later commits do not disturb it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`]; [`Error::Database`].
+    pub fn read(&self) -> Result<Reader> {
+        Reader::open(&self.database.begin_read()?, self.ids.clone())
+    }
+}
+
+fn builder(options: CatalogOptions) -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(options.cache.as_usize());
+    builder
+}
+
+/// Whether a database is a catalogue of a version that is understood.
+fn check_version(transaction: &ReadTransaction) -> Result<()> {
+    let table = match transaction.open_table(tables::META) {
+        Ok(table) => table,
+        Err(TableError::Storage(error)) => return Err(error.into()),
+        Err(_) => return Err(Error::NotACatalogue { why: NoCatalogue::OtherTables }),
+    };
+    if table.get(meta::FORMAT)?.is_none() {
+        return Err(Error::NotACatalogue { why: NoCatalogue::OtherTables });
+    }
+    let found = tables::meta_number(&table, meta::FORMAT)?;
+    if found > tables::FORMAT {
+        return Err(Error::NewerVersion { found, supported: tables::FORMAT });
+    }
+    Ok(())
+}

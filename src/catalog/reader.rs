@@ -1,0 +1,513 @@
+//! Reading: everything at one moment, by id, by uuid, or through the index.
+//!
+//! Iterators are lazy: they cost what is taken from them. All are in the order of creation, and go backwards, too.
+
+use super::encoding::Malformed;
+use super::error::{Error, Place, Result};
+use super::id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
+use super::index::{self, Index, Value};
+use super::kind::{Entity, Id, Kind, Record};
+use super::number::IdSource;
+use super::record::{
+    GroupRecord, LayerRecord, MachineRecord, RefRecord, SnapshotRecord, TreeRecord, VolumeRecord,
+};
+use super::tables::{self, EntityValue, IdKey, RefKey, meta};
+use crate::storage::BlobName;
+use redb::{Range, ReadOnlyTable, ReadTransaction, ReadableTableMetadata};
+use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
+use uuid::Uuid;
+
+/// The most layers of one chain that are followed; far more than any cap on chains.
+pub const CHAIN_LAYERS_MAX: usize = 16_384;
+
+/// How many records there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub machines: u64,
+    pub volumes: u64,
+    pub layers: u64,
+    pub snapshots: u64,
+    pub trees: u64,
+    pub groups: u64,
+    pub refs: u64,
+}
+
+/// The catalogue at one moment.
+pub struct Reader {
+    pub(super) meta: ReadOnlyTable<&'static str, &'static [u8]>,
+    pub(super) records: [ReadOnlyTable<&'static IdKey, &'static [u8]>; Kind::ALL.len()],
+    pub(super) refs: ReadOnlyTable<&'static RefKey, &'static [u8]>,
+    pub(super) uuids: ReadOnlyTable<&'static [u8; 16], &'static EntityValue>,
+    pub(super) index: ReadOnlyTable<&'static [u8], ()>,
+    generation: u64,
+    ids: IdSource,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Opens all tables of a transaction.
+    pub(super) fn open(transaction: &ReadTransaction, ids: IdSource) -> Result<Self> {
+        let records = |kind| transaction.open_table(tables::records(kind));
+        let meta = transaction.open_table(tables::META)?;
+        let generation = tables::meta_number(&meta, meta::GENERATION)?;
+        Ok(Self {
+            meta,
+            records: [
+                records(Kind::ALL[0])?,
+                records(Kind::ALL[1])?,
+                records(Kind::ALL[2])?,
+                records(Kind::ALL[3])?,
+                records(Kind::ALL[4])?,
+                records(Kind::ALL[5])?,
+            ],
+            refs: transaction.open_table(tables::REFS)?,
+            uuids: transaction.open_table(tables::UUIDS)?,
+            index: transaction.open_table(tables::INDEX)?,
+            generation,
+            ids,
+        })
+    }
+
+    /// The number of commits up to this moment.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A source of ids for new records.
+    pub fn next_ids(&self) -> IdSource {
+        self.ids.clone()
+    }
+
+    /// How many records there are.
+    pub fn counts(&self) -> Result<Counts> {
+        Ok(Counts {
+            machines: self.count::<MachineId>()?,
+            volumes: self.count::<VolumeId>()?,
+            layers: self.count::<LayerId>()?,
+            snapshots: self.count::<SnapshotId>()?,
+            trees: self.count::<TreeId>()?,
+            groups: self.count::<GroupId>()?,
+            refs: self.refs.len()?,
+        })
+    }
+
+    /// How many records of one kind there are.
+    pub(super) fn count<I: Id>(&self) -> Result<u64> {
+        Ok(self.records[I::KIND.slot()].len()?)
+    }
+
+    /// The record of any kind with an id.
+    pub fn record<R: Record>(&self, id: R::Id) -> Result<Option<R>> {
+        let value = self.records[R::Id::KIND.slot()].get(&tables::id_key(id))?;
+        value.map(|value| tables::decode_record(id, value.value())).transpose()
+    }
+
+    /// The record that another one names, which must therefore be there.
+    pub fn named<R: Record>(&self, from: Place, id: R::Id) -> Result<R> {
+        self.record(id)?.ok_or(Error::Dangling { from, to: id.entity() })
+    }
+
+    /// The machine with an id.
+    pub fn machine(&self, id: MachineId) -> Result<Option<MachineRecord>> {
+        self.record(id)
+    }
+
+    /// The volume with an id.
+    pub fn volume(&self, id: VolumeId) -> Result<Option<VolumeRecord>> {
+        self.record(id)
+    }
+
+    /// The layer with an id.
+    pub fn layer(&self, id: LayerId) -> Result<Option<LayerRecord>> {
+        self.record(id)
+    }
+
+    /// The snapshot with an id.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Option<SnapshotRecord>> {
+        self.record(id)
+    }
+
+    /// The tree with an id.
+    pub fn tree(&self, id: TreeId) -> Result<Option<TreeRecord>> {
+        self.record(id)
+    }
+
+    /// The group with an id.
+    pub fn group(&self, id: GroupId) -> Result<Option<GroupRecord>> {
+        self.record(id)
+    }
+
+    /// Whose a uuid is.
+    pub fn resolve(&self, uuid: Uuid) -> Result<Option<Entity>> {
+        let value = self.uuids.get(uuid.as_bytes())?;
+        value.map(|value| tables::value_entity(uuid, value.value())).transpose()
+    }
+
+    /// The record of one kind with a uuid; none when the uuid is of something else.
+    pub fn by_uuid<R: Record>(&self, uuid: Uuid) -> Result<Option<R>> {
+        match self.resolve(uuid)? {
+            Some(entity) if entity.kind() == R::Id::KIND => {
+                Ok(Some(self.named(Place::Uuid(uuid), R::Id::of(entity.number()))?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The machine with a uuid.
+    pub fn machine_by_uuid(&self, uuid: Uuid) -> Result<Option<MachineRecord>> {
+        self.by_uuid(uuid)
+    }
+
+    /// The volume with a uuid.
+    pub fn volume_by_uuid(&self, uuid: Uuid) -> Result<Option<VolumeRecord>> {
+        self.by_uuid(uuid)
+    }
+
+    /// The layer with a uuid.
+    pub fn layer_by_uuid(&self, uuid: Uuid) -> Result<Option<LayerRecord>> {
+        self.by_uuid(uuid)
+    }
+
+    /// The snapshot with a uuid.
+    pub fn snapshot_by_uuid(&self, uuid: Uuid) -> Result<Option<SnapshotRecord>> {
+        self.by_uuid(uuid)
+    }
+
+    /// The tree with a uuid.
+    pub fn tree_by_uuid(&self, uuid: Uuid) -> Result<Option<TreeRecord>> {
+        self.by_uuid(uuid)
+    }
+
+    /// The group with a uuid.
+    pub fn group_by_uuid(&self, uuid: Uuid) -> Result<Option<GroupRecord>> {
+        self.by_uuid(uuid)
+    }
+
+    /// All records of one kind from an id on.
+    pub fn all<R: Record>(&self, from: R::Id) -> Result<Records<R>> {
+        let range = self.records[R::Id::KIND.slot()].range::<&IdKey>(&tables::id_key(from)..)?;
+        Ok(Records { range, record: PhantomData })
+    }
+
+    /// All machines from an id on.
+    pub fn machines(&self, from: MachineId) -> Result<Records<MachineRecord>> {
+        self.all(from)
+    }
+
+    /// All volumes from an id on.
+    pub fn volumes(&self, from: VolumeId) -> Result<Records<VolumeRecord>> {
+        self.all(from)
+    }
+
+    /// All layers from an id on.
+    pub fn layers(&self, from: LayerId) -> Result<Records<LayerRecord>> {
+        self.all(from)
+    }
+
+    /// All snapshots from an id on.
+    pub fn snapshots(&self, from: SnapshotId) -> Result<Records<SnapshotRecord>> {
+        self.all(from)
+    }
+
+    /// All trees from an id on.
+    pub fn trees(&self, from: TreeId) -> Result<Records<TreeRecord>> {
+        self.all(from)
+    }
+
+    /// All groups from an id on.
+    pub fn groups(&self, from: GroupId) -> Result<Records<GroupRecord>> {
+        self.all(from)
+    }
+
+    /// What stands in an index under a value.
+    pub(super) fn found<'v, R: Record>(
+        &self,
+        index: Index,
+        value: impl Into<Value<'v>>,
+    ) -> Result<Found<'_, R>> {
+        Ok(Found { reader: self, range: self.entries(index, value)?, record: PhantomData })
+    }
+
+    /// The keys in an index under a value.
+    pub(super) fn entries<'v>(
+        &self,
+        index: Index,
+        value: impl Into<Value<'v>>,
+    ) -> Result<Range<'static, &'static [u8], ()>> {
+        let start = index::prefix(index, value.into());
+        let end = index::after(&start);
+        Ok(self.index.range(start.as_slice()..end.as_slice())?)
+    }
+
+    /// The volumes that are attached to a machine.
+    pub fn volumes_of(&self, machine: MachineId) -> Result<Found<'_, VolumeRecord>> {
+        self.found(Index::VolumeByMachine, machine)
+    }
+
+    /// The machines with a name.
+    pub fn machines_by_name(&self, name: &str) -> Result<Found<'_, MachineRecord>> {
+        self.found(Index::MachineByName, Value::Text(name))
+    }
+
+    /// The volumes with a name.
+    pub fn volumes_by_name(&self, name: &str) -> Result<Found<'_, VolumeRecord>> {
+        self.found(Index::VolumeByName, Value::Text(name))
+    }
+
+    /// The volume that writes to a layer.
+    pub fn volume_of_head(&self, layer: LayerId) -> Result<Option<VolumeRecord>> {
+        self.found(Index::VolumeByHead, layer)?.next().transpose()
+    }
+
+    /// The layers that read through to a layer directly.
+    pub fn layers_above(&self, layer: LayerId) -> Result<Found<'_, LayerRecord>> {
+        self.found(Index::LayerByParent, layer)
+    }
+
+    /// The layers that were made for a volume, or adopted with it.
+    pub fn layers_of(&self, volume: VolumeId) -> Result<Found<'_, LayerRecord>> {
+        self.found(Index::LayerByVolume, volume)
+    }
+
+    /// The layer that is in a blob.
+    pub fn layer_of_blob(&self, blob: &BlobName) -> Result<Option<LayerRecord>> {
+        self.found(Index::LayerByBlob, Value::Text(blob.as_str()))?.next().transpose()
+    }
+
+    /// The retired layers.
+    pub fn layers_retired(&self) -> Result<Found<'_, LayerRecord>> {
+        self.found(Index::LayerRetired, Value::Nothing)
+    }
+
+    /// The snapshots of a volume.
+    pub fn snapshots_of(&self, volume: VolumeId) -> Result<Found<'_, SnapshotRecord>> {
+        self.found(Index::SnapshotByVolume, volume)
+    }
+
+    /// The snapshots that name a layer.
+    pub fn snapshots_on(&self, layer: LayerId) -> Result<Found<'_, SnapshotRecord>> {
+        self.found(Index::SnapshotByLayer, layer)
+    }
+
+    /// The snapshots whose parent is a snapshot.
+    pub fn children_of_snapshot(&self, snapshot: SnapshotId) -> Result<Found<'_, SnapshotRecord>> {
+        self.found(Index::SnapshotByParent, snapshot)
+    }
+
+    /// The snapshots of a tree.
+    pub fn snapshots_in(&self, tree: TreeId) -> Result<Found<'_, SnapshotRecord>> {
+        self.found(Index::SnapshotByTree, tree)
+    }
+
+    /// The snapshots of a group that still exist.
+    pub fn snapshots_of_group(&self, group: GroupId) -> Result<Found<'_, SnapshotRecord>> {
+        self.found(Index::SnapshotByGroup, group)
+    }
+
+    /// The snapshots with a name.
+    pub fn snapshots_by_name(&self, name: &str) -> Result<Found<'_, SnapshotRecord>> {
+        self.found(Index::SnapshotByName, Value::Text(name))
+    }
+
+    /// The trees of a volume.
+    pub fn trees_of(&self, volume: VolumeId) -> Result<Found<'_, TreeRecord>> {
+        self.found(Index::TreeByVolume, volume)
+    }
+
+    /// The groups of a machine.
+    pub fn groups_of(&self, machine: MachineId) -> Result<Found<'_, GroupRecord>> {
+        self.found(Index::GroupByMachine, machine)
+    }
+
+    /// The groups with a name.
+    pub fn groups_by_name(&self, name: &str) -> Result<Found<'_, GroupRecord>> {
+        self.found(Index::GroupByName, Value::Text(name))
+    }
+
+    /// The groups whose parent is a group.
+    pub fn children_of_group(&self, group: GroupId) -> Result<Found<'_, GroupRecord>> {
+        self.found(Index::GroupByParent, group)
+    }
+
+    /// The groups with a user tag.
+    pub fn groups_by_user_tag(&self, tag: &str) -> Result<Found<'_, GroupRecord>> {
+        self.found(Index::GroupByUserTag, Value::Text(tag))
+    }
+
+    /// The groups with a system tag.
+    pub fn groups_by_system_tag(&self, tag: &str) -> Result<Found<'_, GroupRecord>> {
+        self.found(Index::GroupBySystemTag, Value::Text(tag))
+    }
+
+    /// The groups with a tag uuid.
+    pub fn groups_by_tag_uuid(&self, tag: Uuid) -> Result<Found<'_, GroupRecord>> {
+        self.found(Index::GroupByTagUuid, Value::Uuid(tag))
+    }
+
+    /// The members of a group, by ordinal.
+    pub fn refs_of(&self, group: GroupId) -> Result<Vec<RefRecord>> {
+        let range =
+            self.refs.range::<&RefKey>(&tables::ref_key(group, 0)..=&tables::ref_key(group, u32::MAX))?;
+        range.map(|entry| entry.map_err(Error::from).and_then(|(key, value)| ref_at(&key, &value))).collect()
+    }
+
+    /// One member of a group.
+    pub fn ref_of(&self, group: GroupId, ordinal: u32) -> Result<Option<RefRecord>> {
+        let key = tables::ref_key(group, ordinal);
+        let value = self.refs.get(&key)?;
+        value.map(|value| tables::decode_ref(&key, value.value())).transpose()
+    }
+
+    /// All refs, group by group.
+    pub fn refs(&self) -> Result<impl Iterator<Item = Result<RefRecord>> + use<>> {
+        let range = self.refs.range::<&RefKey>(..)?;
+        Ok(range.map(|entry| entry.map_err(Error::from).and_then(|(key, value)| ref_at(&key, &value))))
+    }
+
+    /// The membership of a snapshot, which outlives the snapshot.
+    pub fn ref_of_snapshot(&self, snapshot: SnapshotId) -> Result<Option<RefRecord>> {
+        Ok(self.refs_found(Index::RefBySnapshot, snapshot)?.into_iter().next())
+    }
+
+    /// The memberships of snapshots that are gone and had a uuid.
+    pub fn refs_of_gone_snapshot(&self, snapshot: Uuid) -> Result<Vec<RefRecord>> {
+        self.refs_found(Index::RefByGoneSnapshot, Value::Uuid(snapshot))
+    }
+
+    /// The memberships of the snapshots of a volume, which outlive the volume.
+    pub fn refs_by_volume(&self, volume: Uuid) -> Result<Vec<RefRecord>> {
+        self.refs_found(Index::RefByVolume, Value::Uuid(volume))
+    }
+
+    fn refs_found<'v>(&self, index: Index, value: impl Into<Value<'v>>) -> Result<Vec<RefRecord>> {
+        let mut refs = Vec::new();
+        for entry in self.entries(index, value)? {
+            let (key, _) = entry?;
+            let (group, ordinal) = index::ref_of(key.value()).ok_or_else(short_key)?;
+            let record = self.ref_of(group, ordinal)?;
+            refs.push(record.ok_or(Error::Dangling { from: Place::Index, to: group.entity() })?);
+        }
+        Ok(refs)
+    }
+
+    /// A layer and all that it reads through, from the top down.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dangling`] when a layer is missing; [`Error::ChainLoops`]; [`Error::ChainTooLong`].
+    pub fn chain(&self, top: LayerId) -> Result<Vec<LayerRecord>> {
+        let mut met = HashSet::new();
+        let mut chain: Vec<LayerRecord> = Vec::new();
+        let mut from = Place::Record(top.entity());
+        let mut next = Some(top);
+        while let Some(id) = next {
+            if !met.insert(id) {
+                return Err(Error::ChainLoops { layer: id });
+            }
+            if chain.len() == CHAIN_LAYERS_MAX {
+                return Err(Error::ChainTooLong { layer: top, limit: CHAIN_LAYERS_MAX });
+            }
+            let layer: LayerRecord = self.named(from, id)?;
+            from = Place::Record(id.entity());
+            next = layer.parent;
+            chain.push(layer);
+        }
+        Ok(chain)
+    }
+}
+
+/// Decodes one entry of the table of refs.
+fn ref_at(
+    key: &redb::AccessGuard<'_, &'static RefKey>,
+    value: &redb::AccessGuard<'_, &'static [u8]>,
+) -> Result<RefRecord> {
+    tables::decode_ref(key.value(), value.value())
+}
+
+/// A key of the index that is too short for its tail.
+pub(super) fn short_key() -> Error {
+    Error::Malformed { place: Place::Index, source: Malformed::Empty }
+}
+
+/// Records of one kind in the order of their ids.
+pub struct Records<R> {
+    range: Range<'static, &'static IdKey, &'static [u8]>,
+    record: PhantomData<R>,
+}
+
+impl<R> fmt::Debug for Records<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").finish_non_exhaustive()
+    }
+}
+
+/// What a range of a table of records yields.
+type Entry =
+    redb::Result<(redb::AccessGuard<'static, &'static IdKey>, redb::AccessGuard<'static, &'static [u8]>)>;
+
+/// Decodes one entry of a table of records.
+fn record_at<R: Record>(entry: Entry) -> Result<R> {
+    let (key, value) = entry?;
+    tables::decode_record(tables::key_id(key.value()), value.value())
+}
+
+impl<R: Record> Iterator for Records<R> {
+    type Item = Result<R>;
+
+    fn next(&mut self) -> Option<Result<R>> {
+        self.range.next().map(record_at)
+    }
+}
+
+impl<R: Record> DoubleEndedIterator for Records<R> {
+    fn next_back(&mut self) -> Option<Result<R>> {
+        self.range.next_back().map(record_at)
+    }
+}
+
+/// Records that stand in an index under one value, in the order of their ids.
+pub struct Found<'r, R> {
+    reader: &'r Reader,
+    range: Range<'static, &'static [u8], ()>,
+    record: PhantomData<R>,
+}
+
+impl<R> fmt::Debug for Found<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found").finish_non_exhaustive()
+    }
+}
+
+impl<R: Record> Found<'_, R> {
+    fn record_of(
+        &self,
+        entry: redb::Result<(redb::AccessGuard<'static, &'static [u8]>, redb::AccessGuard<'static, ()>)>,
+    ) -> Result<R> {
+        let (key, _) = entry?;
+        let id = index::id_of(key.value()).ok_or_else(short_key)?;
+        self.reader.named(Place::Index, id)
+    }
+}
+
+impl<R: Record> Iterator for Found<'_, R> {
+    type Item = Result<R>;
+
+    fn next(&mut self) -> Option<Result<R>> {
+        let entry = self.range.next()?;
+        Some(self.record_of(entry))
+    }
+}
+
+impl<R: Record> DoubleEndedIterator for Found<'_, R> {
+    fn next_back(&mut self) -> Option<Result<R>> {
+        let entry = self.range.next_back()?;
+        Some(self.record_of(entry))
+    }
+}

@@ -1,1 +1,0 @@
-//! The shapes that callers are shown.
