@@ -21,6 +21,7 @@ mod error;
 mod id;
 mod index;
 mod kind;
+mod need;
 mod number;
 mod open;
 mod reader;

@@ -110,7 +110,7 @@ impl Engine {
             request.lower,
             overlay,
             pool.source.now(),
-            &mut pool.catalog.ids(),
+            &pool.catalog.ids(),
         )?;
         if overlay.is_none() {
             pool.take_over(top, &plan.1)?;
@@ -141,7 +141,7 @@ impl Engine {
             LowerLayers::Frozen,
             Some((pool.source.mint(), shape)),
             pool.source.now(),
-            &mut pool.catalog.ids(),
+            &pool.catalog.ids(),
         )?)
     }
 }

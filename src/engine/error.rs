@@ -103,9 +103,9 @@ pub enum Error {
     #[error("the catalogue has format {found}, this version reads up to {supported}")]
     NewerVersion {
         /// Its format.
-        found: u32,
+        found: u64,
         /// The newest format that is read.
-        supported: u32,
+        supported: u64,
     },
     /// The sync of the publishing commit failed. Whether the call took place is known once the pool is opened
     /// again; the same `resource_uuid` then tells.
@@ -149,8 +149,8 @@ impl Error {
             | Self::Storage(storage::Error::Locked { .. }) => Kind::Refused,
             Self::LayerMissing { .. } | Self::LayerDisagrees { .. } => Kind::Corrupt,
             Self::Layer { source, .. } | Self::Image(source) => image_kind(source),
-            Self::Catalog(error) if error.is_corruption() => Kind::Corrupt,
-            Self::Catalog(_) | Self::OutcomeUnknown(_) | Self::Storage(_) => Kind::Failed,
+            Self::Catalog(error) => catalog_kind(error),
+            Self::OutcomeUnknown(_) | Self::Storage(_) => Kind::Failed,
         }
     }
 
@@ -176,6 +176,13 @@ fn cause_code(code: Code, cause: &(dyn std::error::Error + 'static)) -> ErrorCod
     }
 }
 
+fn catalog_kind(error: &catalog::Error) -> Kind {
+    match error {
+        catalog::Error::Storage { .. } | catalog::Error::Halted | catalog::Error::CommitUnknown { .. } => Kind::Failed,
+        _ => Kind::Corrupt,
+    }
+}
+
 fn image_kind(error: &image::Error) -> Kind {
     match error {
         image::Error::Format { .. }
@@ -191,7 +198,13 @@ impl From<catalog::Error> for Error {
     fn from(error: catalog::Error) -> Self {
         match error {
             catalog::Error::NewerVersion { found, supported } => Self::NewerVersion { found, supported },
-            error if error.is_outcome_unknown() => Self::OutcomeUnknown(error),
+            catalog::Error::UuidTaken { uuid, by, .. } => {
+                Self::Refused(Refusal::UuidTaken { uuid, by: super::pool::kind_of(by) })
+            }
+            catalog::Error::Stale { expected, found } => {
+                Self::Refused(Refusal::Stale { planned: expected, now: found })
+            }
+            error @ catalog::Error::CommitUnknown { .. } => Self::OutcomeUnknown(error),
             error => Self::Catalog(error),
         }
     }

@@ -120,7 +120,7 @@ impl Engine {
         // Attaching takes the machine's lock: from here on its disks are these.
         let machine = self.machine_of(&reader, &request.of)?;
         let wish = parse_wish(request, &machine)?;
-        let volumes = reader.volumes_of(machine.id)?;
+        let volumes = reader.volumes_of(machine.id)?.into_vec()?;
         let selection = select(&machine, &volumes, &wish)?;
         let left_out = show_left_out(&selection);
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
@@ -191,8 +191,8 @@ impl Engine {
             reader.machine(group.machine)?.as_ref(),
             &group,
             &reader.refs_of(group.id)?,
-            reader.snapshots_in_group(group.id)?,
-            reader.children_of_group(group.id)?,
+            reader.snapshots_of_group(group.id)?.into_vec()?,
+            reader.children_of_group(group.id)?.into_vec()?,
             pool.source.now(),
         );
         pool.perform(&plan)
@@ -334,7 +334,7 @@ impl Pool {
             wish,
             self.source.now(),
             self.options.cluster_bits,
-            &mut self.catalog.ids(),
+            &self.catalog.ids(),
         )?;
         let heads = self.prepare(&plan).and_then(Prepared::publish)?;
         Ok((group, heads))

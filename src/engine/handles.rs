@@ -12,7 +12,7 @@ use crate::catalog::{VolumeId, VolumeRecord};
 use crate::chain::{Chain, Layer};
 use crate::image::Space;
 use crate::plan::refusal::Refusal;
-use crate::storage::{Access, Blob, Holder};
+use crate::storage::{Access, BlobName, Holder, Store};
 use crate::units::{ByteCount, GuestOffset};
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::collections::HashMap;
@@ -175,7 +175,7 @@ impl Volume {
     }
 
     /// Refuses unless the file of the head is still the one that is open, with no writer in another process.
-    pub(super) fn check_head(&self, name: &crate::storage::BlobName) -> Result<()> {
+    pub(super) fn check_head(&self, name: &BlobName) -> Result<()> {
         let chain = self.open.chain();
         let held = chain.head().blob();
         let volume = self.open.uuid;

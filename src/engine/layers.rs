@@ -6,7 +6,7 @@ use super::pool::Pool;
 use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Origin};
 use crate::chain::{Chain, Layer, RawLayer};
 use crate::image::{Facts, Image};
-use crate::storage::{self, Access, Blob};
+use crate::storage::{self, Access, Blob, Store};
 use crate::units::ByteCount;
 use parking_lot::Mutex;
 use std::collections::HashMap;

@@ -22,7 +22,6 @@ pub(super) enum Key {
 pub(super) struct Locks(Mutex<HashMap<Key, Weak<Mutex<()>>>>);
 
 /// Locks that are held until this is dropped.
-#[derive(Debug)]
 #[must_use = "the locks are given back when this is dropped"]
 pub(super) struct Held(#[expect(dead_code, reason = "held, not read")] Vec<ArcMutexGuard<RawMutex, ()>>);
 

@@ -56,7 +56,7 @@ impl Engine {
             name,
             description,
             pool.source.now(),
-            &mut pool.catalog.ids(),
+            &pool.catalog.ids(),
         );
         pool.perform(&plan)?;
         pool.show_machine(&pool.read()?, &machine)
@@ -76,12 +76,12 @@ impl Engine {
         let reader = pool.read()?;
         let Some(machine) = reader.machine(found.id)? else { return Ok(()) };
         let mut belongings = Belongings {
-            volumes: reader.volumes_of(machine.id)?,
+            volumes: reader.volumes_of(machine.id)?.into_vec()?,
             groups: Vec::new(),
             snapshots: Vec::new(),
         };
-        for group in reader.groups_of(machine.id)? {
-            belongings.snapshots.extend(reader.snapshots_in_group(group.id)?);
+        for group in reader.groups_of(machine.id)?.into_vec()? {
+            belongings.snapshots.extend(reader.snapshots_of_group(group.id)?.into_vec()?);
             let refs = reader.refs_of(group.id)?;
             belongings.groups.push((group, refs));
         }
@@ -102,7 +102,7 @@ impl Engine {
         let reader = pool.read()?;
         let machine = reader.need_machine(found.id)?;
         if running == Running::Elsewhere {
-            for volume in reader.volumes_of(machine.id)? {
+            for volume in reader.volumes_of(machine.id)?.into_vec()? {
                 if pool.open_volumes.has(volume.id) {
                     return Err(Refusal::VolumeOpen { uuid: volume.uuid }.into());
                 }

@@ -4,7 +4,6 @@
 //! `perform` it, let what is in memory follow. Nothing is shown that is not durable.
 
 mod adopt;
-mod check;
 mod error;
 mod group;
 mod handles;
@@ -14,7 +13,6 @@ mod machine;
 mod options;
 mod perform;
 mod pool;
-mod query;
 mod recover;
 mod show;
 mod snapshot;
@@ -23,7 +21,6 @@ mod uuid_arg;
 mod volume;
 
 pub use adopt::{AdoptVolume, ImageFormat};
-pub use check::{ChainLayer, LayerCheck, PoolCheck};
 pub use error::{Error, Kind, Result};
 pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume, UpdateGroup};
 pub use handles::Volume;
@@ -35,10 +32,7 @@ pub use snapshot::{CreateSnapshot, Snapshot};
 pub use uuid_arg::UuidArg;
 pub use volume::{BaseImage, CreateVolume};
 
-pub use crate::catalog::{
-    Condition, Consistency, Direction, GroupField, LayerFormat, LayerState, MachineField, Page, Query, RefField, Running,
-    Sharing, SnapshotField, Test, TreeField, Value, Violation, VolumeField, VolumeKind,
-};
+pub use crate::catalog::{Consistency, LayerFormat, LayerState, Running, Sharing, VolumeKind};
 pub use crate::plan::adopt::LowerLayers;
 pub use crate::plan::group::LeftOut;
 pub use crate::plan::refusal::{Code, Refusal};

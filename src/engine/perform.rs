@@ -15,8 +15,11 @@ use crate::chain::Layer;
 use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
 use crate::plan::refusal::Refusal;
 use crate::plan::{NewFile, Plan};
-use crate::storage::{Access, BlobName};
+use crate::storage::{Access, Blob, BlobName, Store};
 use std::sync::Arc;
+
+/// log2 of the width of the refcounts of every image that is made here: 16 bits, as QEMU does by default.
+const REFCOUNT_ORDER: u32 = 4;
 
 /// A plan whose files are there and durable, and whose records are not published yet.
 ///
@@ -56,7 +59,7 @@ impl Prepared<'_> {
         let image = NewImage {
             version: Version::V3,
             cluster_bits: u32::from(record.cluster_bits),
-            refcount_order: u32::from(file.refcount_order),
+            refcount_order: REFCOUNT_ORDER,
             size: record.size,
             backing: backing
                 .map(|(name, format)| BackingLabel { name, format: format_name(format).to_owned() }),

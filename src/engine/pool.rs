@@ -143,10 +143,10 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
     let present = store.list()?;
     let unfinished = present.contains(&mark);
     if present.contains(&name) && !unfinished {
-        return Ok(Catalog::open(store.open(&name, Access::Write)?, catalog_options)?);
+        return Ok(Catalog::open_with(store.open(&name, Access::Write)?, catalog_options)?);
     }
     let location = store.location(&name).trim_end_matches(CATALOGUE).to_owned();
-    let others = present.iter().any(|other| *other != name && *other != half && !is_own_lock(other));
+    let others = present.iter().any(|other| *other != name && *other != mark);
     match options.create {
         CreatePool::Never if unfinished => {}
         CreatePool::Never => return Err(Error::NoPool { location }),
@@ -163,7 +163,7 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
         store.remove(&name)?;
     }
     let blob = store.create(&name)?;
-    let catalog = Catalog::create(blob.clone(), source.mint(), source.now(), catalog_options)?;
+    let catalog = Catalog::create_with(blob.clone(), source.mint(), source.now(), catalog_options)?;
     blob.sync()?;
     store.sync_names()?;
     store.remove(&mark)?;

@@ -128,7 +128,7 @@ impl Engine {
         };
         let mut plan = Plan { generation: pool.read()?.generation(), ..Plan::default() };
         let minted = Minted { snapshot: uuid, ..pool.mint_member() };
-        let snapshot = freeze(&disk, name, minted, &moment, &mut pool.catalog.ids(), &mut plan);
+        let snapshot = freeze(&disk, name, minted, &moment, &pool.catalog.ids(), &mut plan);
         match pool.prepare(&plan).and_then(super::perform::Prepared::publish) {
             Ok(mut heads) => writes.switch(disk.chain[0].id, heads.remove(0)),
             Err(error) => {
@@ -175,7 +175,7 @@ impl Pool {
             volume: volume.clone(),
             chain: reader.chain(volume.head)?,
             current,
-            has_trees: !reader.trees_of(volume.id)?.is_empty(),
+            has_trees: reader.trees_of(volume.id)?.next().is_some(),
             head_allocated: ByteCount::ZERO,
         })
     }

@@ -41,7 +41,7 @@ impl Engine {
         let reader = pool.read()?;
         let machine = self.machine_record(&reader, machine.into().parse()?)?;
         let mut groups = Vec::new();
-        for group in reader.groups_of(machine.id)? {
+        for group in reader.groups_of(machine.id)?.into_vec()? {
             let refs = reader.refs_of(group.id)?;
             groups.push(pool.show_group(&reader, &group, &refs)?);
         }
@@ -57,7 +57,7 @@ impl Pool {
     /// Compares the members of a group with the disks that its machine has now.
     fn availability(&self, reader: &Reader, group: &GroupRecord) -> Result<AvailabilityInventory> {
         let refs = reader.refs_of(group.id)?;
-        let attached = reader.volumes_of(group.machine)?;
+        let attached = reader.volumes_of(group.machine)?.into_vec()?;
         let has_memory = refs.iter().any(|member| member.volume_kind == VolumeKind::Memory);
         let counts = |kind| kind != VolumeKind::Memory || has_memory;
 

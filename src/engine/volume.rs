@@ -88,7 +88,7 @@ impl Engine {
                 let size = request.size.ok_or(Refusal::Empty { field: "size" })?;
                 let shape = ImageShape { size, cluster_bits };
                 let generation = pool.read()?.generation();
-                plan::volume::create(generation, &wish, shape, pool.source.mint(), at, &mut pool.catalog.ids())?
+                plan::volume::create(generation, &wish, shape, pool.source.mint(), at, &pool.catalog.ids())?
             }
             Some(base) => self.plan_above(&wish, base, request.size, cluster_bits)?,
         };
@@ -142,7 +142,7 @@ impl Engine {
         let (plan, volume) = plan::volume::attach(
             reader.generation(),
             &machine,
-            &reader.volumes_of(machine.id)?,
+            &reader.volumes_of(machine.id)?.into_vec()?,
             &volume,
             device_id,
             &holders(&reader, &volume)?,

@@ -47,7 +47,7 @@ pub(crate) fn adopt(
     lower: LowerLayers,
     overlay: Option<(Uuid, ImageShape)>,
     at: Timestamp,
-    ids: &mut IdSource,
+    ids: &IdSource,
 ) -> Result<(Plan, VolumeRecord), Refusal> {
     wish.check()?;
     let mut plan = Plan { generation, ..Plan::default() };
@@ -103,7 +103,7 @@ fn add_snapshots(
     records: &[LayerRecord],
     found: &[FoundLayer],
     at: Timestamp,
-    ids: &mut IdSource,
+    ids: &IdSource,
 ) -> Result<(), Refusal> {
     let Some(bottom) = found.last() else { return Ok(()) };
     let mut tree = TreeRecord {

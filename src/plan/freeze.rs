@@ -69,7 +69,7 @@ pub(crate) fn freeze(
     name: String,
     minted: Minted,
     moment: &Moment,
-    ids: &mut IdSource,
+    ids: &IdSource,
     plan: &mut Plan,
 ) -> SnapshotRecord {
     let head = disk.chain.first().expect("a volume has a head");

@@ -100,7 +100,7 @@ pub(crate) fn create(
     wish: &GroupWish,
     at: Timestamp,
     cluster_bits: u8,
-    ids: &mut IdSource,
+    ids: &IdSource,
 ) -> Result<(Plan, GroupRecord), Refusal> {
     let mut plan = Plan { generation, ..Plan::default() };
     let group = GroupRecord {

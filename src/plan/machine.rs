@@ -14,7 +14,7 @@ pub(crate) fn create(
     name: String,
     description: Option<String>,
     at: Timestamp,
-    ids: &mut IdSource,
+    ids: &IdSource,
 ) -> (Plan, MachineRecord) {
     let machine = MachineRecord {
         id: ids.take_machine(),

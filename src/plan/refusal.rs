@@ -114,6 +114,8 @@ pub enum Refusal {
     ImpossibleImage { size: ByteCount, cluster_bits: u8, why: String },
     #[error("the catalogue has moved on since the plan was made (generation {planned}, now {now})")]
     Stale { planned: u64, now: u64 },
+    #[error("the pool stays open: {holders} handles or clones of the engine are alive")]
+    StillOpen { holders: usize },
     #[error("{what} is not done yet by this version")]
     NotYet { what: &'static str },
 }
@@ -145,6 +147,7 @@ impl Refusal {
             | Self::RunsElsewhere { .. }
             | Self::VolumeOpen { .. }
             | Self::Stale { .. }
+            | Self::StillOpen { .. }
             | Self::NotYet { .. } => Code::Operation,
             Self::Quota { .. } => Code::Quota,
         }

@@ -59,20 +59,19 @@ pub(crate) struct ImageShape {
     pub(crate) cluster_bits: u8,
 }
 
-/// Plans a volume with a new image, empty or above a frozen layer that the catalogue has.
+/// Plans a volume with a new, empty image.
 pub(crate) fn create(
     generation: u64,
     wish: &VolumeWish,
     shape: ImageShape,
-    base: Option<&LayerRecord>,
     layer: Uuid,
     at: Timestamp,
-    ids: &mut IdSource,
+    ids: &IdSource,
 ) -> Result<(Plan, VolumeRecord), Refusal> {
     wish.check()?;
     let mut plan = Plan { generation, ..Plan::default() };
     let volume = wish.record(ids.take_volume(), shape.size, ids.take_layer(), at);
-    add_overlay(&mut plan, &volume, shape, base, layer, at);
+    add_overlay(&mut plan, &volume, shape, None, layer, at);
     plan.edits.push(Edit::PutVolume(volume.clone()));
     Ok((plan, volume))
 }
