@@ -2,10 +2,14 @@
 
 mod catalog;
 pub mod chain;
-pub mod engine;
+mod engine;
 pub mod format;
 pub mod image;
 pub mod inventory;
 mod plan;
 pub mod storage;
 pub mod units;
+
+pub use engine::*;
+pub use units::ByteCount;
+pub use uuid::Uuid;
