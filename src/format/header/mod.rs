@@ -13,6 +13,8 @@ mod encode;
 mod features;
 mod parse;
 mod raw;
+#[cfg(test)]
+mod tests;
 
 pub use features::{Autoclear, Compatible, Incompatible};
 pub use raw::{HEADER_PROBE, RawHeader};
