@@ -70,6 +70,7 @@ impl fmt::Display for Breach {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a file that is getting long is named, not refused")]
 fn no_room_of_this_crate_names_what_it_may_not() -> io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
@@ -98,7 +99,7 @@ fn no_room_of_this_crate_names_what_it_may_not() -> io::Result<()> {
             .collect();
         let name = name.join("/");
         let length = lines_of_code(&text);
-        if length > LINES_LONG {
+        if (LINES_LONG + 1..=LINES_MAX).contains(&length) {
             eprintln!("{name} is getting long: {length} lines of at most {LINES_MAX}");
         }
         found.extend(breaches(&name, &text));

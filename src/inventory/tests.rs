@@ -1,7 +1,11 @@
 //! Records become shapes: every field from its source.
 
 use super::*;
-use crate::catalog::{self, *};
+use crate::catalog::{
+    self, Attachment, GroupId, GroupRecord, LayerFormat, LayerId, LayerRecord, LayerState, MachineId,
+    MachineRecord, Origin, RefRecord, Running, Sharing, SnapshotId, SnapshotRecord, Tags, Timestamp, TreeId,
+    TreeRecord, VolumeId, VolumeKind, VolumeRecord, WishMark,
+};
 use crate::units::ByteCount;
 use serde::de::DeserializeOwned;
 use serde_json::json;
