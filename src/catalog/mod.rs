@@ -23,6 +23,7 @@ mod index;
 mod kind;
 mod number;
 mod open;
+pub mod query;
 mod reader;
 mod record;
 mod tables;
