@@ -3,6 +3,7 @@
 use super::encoding::Malformed;
 use super::id::{GroupId, LayerId};
 use super::kind::Entity;
+use super::query::{FieldType, Value};
 use crate::storage;
 use crate::units::ByteCount;
 use std::{fmt, io};
@@ -143,6 +144,16 @@ pub enum Error {
     Absent {
         /// What is not there.
         place: Place,
+    },
+    /// A condition compares a field with what it never is.
+    #[error("{field} is compared with {found:?}, its values are of type {expected:?}")]
+    BadValue {
+        /// The field.
+        field: String,
+        /// What its values are.
+        expected: FieldType,
+        /// What it is compared with.
+        found: Value,
     },
     /// The blob failed a call. Nothing was committed; no further commit succeeds until the pool is opened again.
     #[error("the catalogue's blob failed")]

@@ -113,9 +113,9 @@ pub fn after(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-/// The id at the end of a key.
-pub fn id_of<I: Id>(key: &[u8]) -> Option<I> {
-    key.last_chunk().map(|tail| I::of(u64::from_be_bytes(*tail)))
+/// The number of the id at the end of a key.
+pub fn number_of(key: &[u8]) -> Option<u64> {
+    key.last_chunk().map(|tail| u64::from_be_bytes(*tail))
 }
 
 /// The group and the ordinal at the end of the key of a ref.

@@ -24,6 +24,7 @@ mod kind;
 mod need;
 mod number;
 mod open;
+pub mod query;
 mod reader;
 mod record;
 mod tables;

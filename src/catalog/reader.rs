@@ -491,8 +491,8 @@ impl<R: Record> Found<'_, R> {
         entry: redb::Result<(redb::AccessGuard<'static, &'static [u8]>, redb::AccessGuard<'static, ()>)>,
     ) -> Result<R> {
         let (key, _) = entry?;
-        let id = index::id_of(key.value()).ok_or_else(short_key)?;
-        self.reader.named(Place::Index, id)
+        let number = index::number_of(key.value()).ok_or_else(short_key)?;
+        self.reader.named(Place::Index, R::Id::of(number))
     }
 }
 
