@@ -10,6 +10,7 @@ mod plan;
 pub mod storage;
 pub mod units;
 
+pub use catalog::query;
 pub use engine::*;
 pub use units::ByteCount;
 pub use uuid::Uuid;

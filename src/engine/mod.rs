@@ -13,6 +13,7 @@ mod machine;
 mod options;
 mod perform;
 mod pool;
+mod query;
 mod recover;
 mod show;
 mod snapshot;
@@ -32,7 +33,7 @@ pub use snapshot::{CreateSnapshot, Snapshot};
 pub use uuid_arg::UuidArg;
 pub use volume::{BaseImage, CreateVolume};
 
-pub use crate::catalog::{Consistency, LayerFormat, LayerState, Running, Sharing, VolumeKind};
+pub use crate::catalog::{LayerFormat, LayerState, Running, Sharing, VolumeKind};
 pub use crate::plan::adopt::LowerLayers;
 pub use crate::plan::group::LeftOut;
 pub use crate::plan::refusal::{Code, Refusal};

@@ -3,10 +3,8 @@
 use super::error::Result;
 use super::pool::Engine;
 use super::uuid_arg::UuidArg;
-use crate::catalog::{GroupField, MachineField, Page, Query, SnapshotField, TreeField, VolumeField};
-use crate::inventory::{
-    GroupInventory, MachineInventory, SnapshotInventory, TreeInventory, VolumeInventory,
-};
+use crate::catalog::query::{GroupField, MachineField, Page, Query, SnapshotField, TreeField, VolumeField};
+use crate::inventory::{GroupInventory, MachineInventory, SnapshotInventory, TreeInventory, VolumeInventory};
 use crate::plan::refusal::Refusal;
 
 /// Writes the query of one noun: the records of a page become inventories, one by one.

@@ -103,8 +103,7 @@ impl Image {
         }
         for (start, count) in std::mem::take(&mut state.freed) {
             // A hole is a favour to the disk: a file system that cannot punch keeps the bytes, and that is all.
-            let punched =
-                self.blob.punch(self.geometry.host_offset(start), self.geometry.bytes_for(count));
+            let punched = self.blob.punch(self.geometry.host_offset(start), self.geometry.bytes_for(count));
             drop(punched);
             state.refcounts.release(&*self.blob, state.end, start, count)?;
         }

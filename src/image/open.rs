@@ -98,7 +98,8 @@ impl Image {
         if access == Access::Write {
             refuse_unwritable(&header, name)?;
         }
-        let l1 = read_table(&*blob, name, "L1 table", header.l1_table, u64::from(header.l1_entries) * 8, end)?;
+        let l1 =
+            read_table(&*blob, name, "L1 table", header.l1_table, u64::from(header.l1_entries) * 8, end)?;
         let geometry = header.geometry;
         let table_bytes =
             geometry.bytes_for(ClusterCount::new(u64::from(header.refcount_table_clusters))).as_u64();

@@ -121,7 +121,8 @@ impl Image {
         let geometry = self.geometry;
         let first = geometry.guest_cluster(at);
         let inside = geometry.offset_in_cluster(at);
-        let alike = self.entries_alike(state, first, geometry.clusters_for(inside + ByteCount::of(data.len())))?;
+        let alike =
+            self.entries_alike(state, first, geometry.clusters_for(inside + ByteCount::of(data.len())))?;
         let batch = alike.min(geometry.clusters_for(BATCH_MAX));
         let (start, count) = self.allocate(state, batch)?;
         let length = (geometry.bytes_for(count) - inside).as_usize().min(data.len());
@@ -214,7 +215,12 @@ impl Image {
 
     /// For how many clusters from `first` on, `wanted` at most, the entries say the same as the first one: absent,
     /// or zero without an allocation. Stays inside one table.
-    fn entries_alike(&self, state: &State, first: GuestCluster, wanted: ClusterCount) -> Result<ClusterCount> {
+    fn entries_alike(
+        &self,
+        state: &State,
+        first: GuestCluster,
+        wanted: ClusterCount,
+    ) -> Result<ClusterCount> {
         let left = self.geometry.l2_entries() - self.geometry.l2_index(first) as u64;
         let kind = self.entry(state, first)?;
         let mut count = ClusterCount::new(1);

@@ -78,7 +78,9 @@ pub enum Refusal {
     Empty { field: &'static str },
     #[error("the {field} is {length} characters long, at most {max} are allowed")]
     TooLong { field: &'static str, length: usize, max: usize },
-    #[error("the snapshot of volume {volume:?} would have a name of {length} characters (<group>-<volume>), at most {max} are allowed")]
+    #[error(
+        "the snapshot of volume {volume:?} would have a name of {length} characters (<group>-<volume>), at most {max} are allowed"
+    )]
     JoinedNameTooLong { volume: String, length: usize, max: usize },
     #[error("the tag {tag:?} is malformed: {rule}")]
     MalformedTag { tag: String, rule: &'static str },
@@ -112,6 +114,8 @@ pub enum Refusal {
     BadValue { what: String, rule: &'static str },
     #[error("no image has {size} in clusters of 2^{cluster_bits} bytes: {why}")]
     ImpossibleImage { size: ByteCount, cluster_bits: u8, why: String },
+    #[error("{condition}")]
+    WrongType { condition: String },
     #[error("the catalogue has moved on since the plan was made (generation {planned}, now {now})")]
     Stale { planned: u64, now: u64 },
     #[error("the pool stays open: {holders} handles or clones of the engine are alive")]
@@ -136,6 +140,7 @@ impl Refusal {
             | Self::ShareableRoot
             | Self::Shrink { .. }
             | Self::ImpossibleImage { .. }
+            | Self::WrongType { .. }
             | Self::BadValue { .. } => Code::InvalidArgument,
             Self::NotFound { .. } => Code::NotFound,
             Self::UuidTaken { .. } | Self::OtherWish { .. } => Code::CreateResource,
