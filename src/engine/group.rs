@@ -118,14 +118,17 @@ impl Engine {
         // Attaching takes the machine's lock: from here on its disks are these.
         let machine = self.machine_of(&reader, &request.of)?;
         let wish = parse_wish(request, &machine)?;
-        let volumes = reader.volumes_of(machine.id)?.into_vec()?;
-        let selection = select(&machine, &volumes, &wish)?;
-        let left_out = show_left_out(&selection);
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
         let (uuid, taken) = pool.claim(wanted)?;
+        let volumes = reader.volumes_of(machine.id)?.into_vec()?;
         if let Some(inventory) = pool.group_of_repeat(&reader, uuid, &wish, taken)? {
+            // The machine may have other disks by now; what was taken then is what counts.
+            let left_out =
+                select(&machine, &volumes, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
             return Ok(CreatedGroup { inventory, left_out, repeated: true });
         }
+        let selection = select(&machine, &volumes, &wish)?;
+        let left_out = show_left_out(&selection);
         let wish = GroupWish { uuid, ..wish };
         if machine.running == Running::Elsewhere {
             let refused = "its disks must be switched by the process that runs it";

@@ -54,8 +54,11 @@ impl Engine {
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         let path = path.as_ref();
         let store = match options.create {
-            CreatePool::Never => storage::DiskStore::open(path),
-            _ => storage::DiskStore::create(path),
+            CreatePool::Never if !path.is_dir() => {
+                return Err(Error::NoPool { location: path.display().to_string() });
+            }
+            CreatePool::Never => storage::DiskStore::open_with(path, options.disk),
+            _ => storage::DiskStore::create_with(path, options.disk),
         };
         Self::open_on(Arc::new(store?), options)
     }
@@ -75,6 +78,8 @@ impl Engine {
     ///
     /// As [`Engine::open`].
     pub fn open_on(store: Arc<dyn Store>, options: Options) -> Result<Self> {
+        // Looked at before anything is made, a lock file included: what is no pool is left as it is.
+        admit(&*store, options.create)?;
         let owned = store.lock()?;
         let store = Arc::new(FusedStore::new(store));
         let source = Source::new(&options);
@@ -132,28 +137,38 @@ impl Engine {
     }
 }
 
-/// Opens the catalogue, or makes it where that is asked for.
+/// Refuses a store that is no pool and shall not become one.
+fn admit(store: &dyn Store, create: CreatePool) -> Result<()> {
+    let name = BlobName::parse(CATALOGUE).expect("a constant name");
+    let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
+    let present = store.list()?;
+    if present.contains(&name) || present.contains(&mark) {
+        return Ok(());
+    }
+    let location = store.location(&name).trim_end_matches(CATALOGUE).to_owned();
+    match create {
+        CreatePool::Never => Err(Error::NoPool { location }),
+        CreatePool::IfEmpty if !present.is_empty() => {
+            Err(Error::NotAPool { location, expected: CATALOGUE.to_owned() })
+        }
+        CreatePool::IfEmpty | CreatePool::Here => Ok(()),
+    }
+}
+
+/// Opens the catalogue, or makes it where there is none.
 ///
 /// While it is being made, a mark stands beside it: an empty file whose name is durable before the catalogue is,
 /// and gone for good only after. A catalogue with the mark was never acknowledged and is made anew.
 fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Result<Catalog> {
     let name = BlobName::parse(CATALOGUE).expect("a constant name");
     let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
-    let catalog_options = CatalogOptions { cache: options.catalogue_cache, ..CatalogOptions::default() };
+    let catalog_options =
+        CatalogOptions { cache: options.catalogue_cache, quick_repair: options.quick_repair };
+    admit(store, options.create)?;
     let present = store.list()?;
     let unfinished = present.contains(&mark);
     if present.contains(&name) && !unfinished {
         return Ok(Catalog::open_with(store.open(&name, Access::Write)?, catalog_options)?);
-    }
-    let location = store.location(&name).trim_end_matches(CATALOGUE).to_owned();
-    let others = present.iter().any(|other| *other != name && *other != mark);
-    match options.create {
-        CreatePool::Never if unfinished => {}
-        CreatePool::Never => return Err(Error::NoPool { location }),
-        CreatePool::IfEmpty if others && !unfinished => {
-            return Err(Error::NotAPool { location, expected: CATALOGUE.to_owned() });
-        }
-        CreatePool::IfEmpty | CreatePool::Here => {}
     }
     if !unfinished {
         store.create(&mark)?;
