@@ -31,6 +31,8 @@ pub struct CheckReport {
     pub leaks: u64,
     /// Clusters of guest data, compressed ones included.
     pub data_clusters: u64,
+    /// Compressed clusters; they are counted here, but not read yet.
+    pub compressed_clusters: u64,
 }
 
 /// One thing that is wrong in an image.
@@ -233,6 +235,7 @@ impl Walk<'_> {
                 Ok(L2Entry::Zero { allocation: Some(at), .. }) => self.count_cluster("L2 table", at),
                 Ok(L2Entry::Compressed(extent)) => {
                     self.report.data_clusters += 1;
+                    self.report.compressed_clusters += 1;
                     for cluster in extent.host_clusters(self.geometry) {
                         self.references.add(cluster);
                     }
