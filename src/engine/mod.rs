@@ -4,6 +4,7 @@
 //! `perform` it, let what is in memory follow. Nothing is shown that is not durable.
 
 mod adopt;
+mod delete;
 mod error;
 mod group;
 mod handles;
@@ -22,6 +23,7 @@ mod uuid_arg;
 mod volume;
 
 pub use adopt::{AdoptVolume, ImageFormat};
+pub use delete::{DeleteGroup, DeleteMode, DeleteScope, Members};
 pub use error::{Error, Kind, Result};
 pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume, UpdateGroup};
 pub use handles::Volume;
