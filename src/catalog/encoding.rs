@@ -79,3 +79,134 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
         [found, ..] => Err(Malformed::Version { found: *found }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::*;
+    use super::*;
+    use std::fmt::{Debug, Write};
+    use uuid::Uuid;
+
+    /// One record of each kind, with every optional field present, as it is written.
+    macro_rules! for_each_record {
+        ($do:ident) => {
+            $do(full_machine());
+            $do(volume(2, 1, 0, 3));
+            $do(layer(3, 2, Some(1), LayerState::Retired));
+            $do(full_snapshot());
+            $do(tree(5, 2, Some(4)));
+            $do(full_group());
+            $do(member(6, 1, &full_snapshot(), &volume(2, 1, 0, 3)));
+        };
+    }
+
+    fn full_machine() -> MachineRecord {
+        let mut record = machine(1);
+        (record.description, record.group_current) = (Some(String::from("web")), Some(GroupId(300)));
+        record
+    }
+
+    fn tags() -> Tags {
+        Tags {
+            tag_uuids: vec![Uuid::from_u128(0xfeed)],
+            user_tags: vec![String::from("nightly")],
+            system_tags: vec![String::from("s")],
+        }
+    }
+
+    fn full_snapshot() -> SnapshotRecord {
+        let mut record = snapshot(4, &volume(2, 1, 0, 3), 3, Some(2), Some(6));
+        (record.description, record.tags) = (Some(String::from("d")), tags());
+        record
+    }
+
+    fn full_group() -> GroupRecord {
+        let mut record = group(6, 1, 2, Some(5));
+        record.tags = tags();
+        record
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
+    }
+
+    const GOLDEN_MACHINE: &str =
+        "01011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765620001ac02d00fa01f";
+    const GOLDEN_VOLUME: &str = "01021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d32010661206469736b0000010100b8\
+        1780808080040300d00fa01f";
+    const GOLDEN_LAYER: &str = "01031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
+        65722d312e71636f77328080808004100200d00f";
+    const GOLDEN_SNAPSHOT: &str = "01041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34010164021002a5a5a5a5a5a5\
+        a500000000000000020002010203018080c0018080808004010601100000000000000000000000000000\
+        feed01076e696768746c7901017307f02ef02e";
+    const GOLDEN_TREE: &str = "01051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
+    const GOLDEN_GROUP: &str = "01061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f726520746865207570\
+        6772616465011001a5a5a5a5a5a5a5000000000000000102010500011000000000000000000000000000\
+        00feed01076e696768746c7901017309f02ef02e";
+    const GOLDEN_REF: &str = "010601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340000021002a5a5a5a5a5\
+        a5a5000000000000000208766f6c756d652d32000d6c617965722d332e71636f7732b817f02ef02e";
+
+    #[test]
+    fn records_are_written_in_these_bytes() {
+        assert_eq!(hex(&encode(&full_machine())), GOLDEN_MACHINE);
+        assert_eq!(hex(&encode(&volume(2, 1, 0, 3))), GOLDEN_VOLUME);
+        assert_eq!(hex(&encode(&layer(3, 2, Some(1), LayerState::Retired))), GOLDEN_LAYER);
+        assert_eq!(hex(&encode(&full_snapshot())), GOLDEN_SNAPSHOT);
+        assert_eq!(hex(&encode(&tree(5, 2, Some(4)))), GOLDEN_TREE);
+        assert_eq!(hex(&encode(&full_group())), GOLDEN_GROUP);
+        assert_eq!(hex(&encode(&member(6, 1, &full_snapshot(), &volume(2, 1, 0, 3)))), GOLDEN_REF);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(record: T) {
+            assert_eq!(decode::<T>(&encode(&record)).unwrap(), record);
+        }
+        for_each_record!(check);
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        #[expect(clippy::needless_pass_by_value, reason = "one record of each type is handed over")]
+        fn check<T: Serialize + DeserializeOwned + Debug>(record: T) {
+            let bytes = encode(&record);
+            assert_eq!(decode::<T>(&[]).unwrap_err(), Malformed::Empty);
+            for length in 1..bytes.len() {
+                let Err(Malformed::Fields { .. }) = decode::<T>(&bytes[..length]) else {
+                    panic!("{length} of {} bytes were taken for {record:?}", bytes.len());
+                };
+            }
+        }
+        for_each_record!(check);
+    }
+
+    #[test]
+    fn no_flipped_bit_panics() {
+        #[expect(clippy::needless_pass_by_value, reason = "one record of each type is handed over")]
+        fn check<T: Serialize + DeserializeOwned + Debug>(record: T) {
+            let bytes = encode(&record);
+            for at in 0..bytes.len() {
+                for flip in 1..=u8::MAX {
+                    let mut bytes = bytes.clone();
+                    bytes[at] ^= flip;
+                    let decoded = decode::<T>(&bytes);
+                    if at == 0 {
+                        assert_eq!(decoded.unwrap_err(), Malformed::Version { found: VERSION ^ flip });
+                    }
+                }
+            }
+        }
+        for_each_record!(check);
+    }
+
+    #[test]
+    fn bytes_behind_a_record_are_refused() {
+        let mut bytes = encode(&machine(1));
+        bytes.extend([0, 0]);
+        assert_eq!(decode::<MachineRecord>(&bytes).unwrap_err(), Malformed::Trailing { count: 2 });
+    }
+}

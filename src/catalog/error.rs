@@ -170,6 +170,9 @@ pub enum Error {
     /// An earlier call failed below; nothing more is done until the catalogue is opened again.
     #[error("an earlier call failed below: open the pool again")]
     Halted,
+    /// The catalogue was closed under a reader.
+    #[error("the catalogue is closed")]
+    Closed,
     /// The blob failed in the middle of the commit: whether the edits are durable shows when it is opened again.
     #[error("whether the commit is durable is unknown until the pool is opened again")]
     CommitUnknown {
@@ -190,6 +193,7 @@ impl Error {
                 Err(error) => Self::Database { source: Box::new(redb::Error::Io(error)) },
             },
             redb::Error::PreviousIo => Self::Halted,
+            redb::Error::DatabaseClosed => Self::Closed,
             error => Self::Database { source: Box::new(error) },
         }
     }

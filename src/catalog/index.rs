@@ -247,3 +247,73 @@ impl RefRecord {
         keys.keys
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn no_text_is_the_beginning_of_another_one() {
+        let texts = ["", "a", "ab", "a\0", "a\0b", "\0", "\0\0", "\u{ff}", "a\u{1}"];
+        for one in texts {
+            let one_prefix = prefix(Index::GroupByName, Value::Text(one));
+            for other in texts.into_iter().filter(|other| *other != one) {
+                let other_prefix = prefix(Index::GroupByName, Value::Text(other));
+                assert!(!other_prefix.starts_with(&one_prefix), "{one:?} begins {other:?}");
+                assert_eq!(one < other, one_prefix < other_prefix, "{one:?} and {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_behind_all_its_keys_and_before_all_others() {
+        for value in [Value::Number(u64::MAX), Value::Number(7), Value::Text("x"), Value::Nothing] {
+            let start = prefix(Index::LayerByParent, value);
+            let end = after(&start);
+            for tail in [0, 1, u64::MAX] {
+                let mut key = start.clone();
+                key.extend(tail.to_be_bytes());
+                assert!(start < key && key < end);
+            }
+            assert!(!end.starts_with(&start));
+        }
+        assert_eq!(after(&[0x30, 0xff, 0xff]), [0x31]);
+        assert_eq!(after(&prefix(Index::LayerByParent, Value::Number(7))), [0x30, 0, 0, 0, 0, 0, 0, 0, 8]);
+    }
+
+    #[test]
+    fn keys_are_written_in_these_bytes() {
+        let mut record = layer(3, 2, Some(1), LayerState::Retired);
+        record.blob = crate::storage::BlobName::parse("b").unwrap();
+        let id = [0, 0, 0, 0, 0, 0, 0, 3];
+        let mut expected = vec![
+            vec![0x30, 0, 0, 0, 0, 0, 0, 0, 1],
+            vec![0x31, b'b', 0, 0],
+            vec![0x32, 0, 0, 0, 0, 0, 0, 0, 2],
+            vec![0x33],
+        ];
+        expected.iter_mut().for_each(|key| key.extend(id));
+        assert_eq!(record.index_keys().into_iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_tag_given_twice_is_one_key() {
+        let mut record = group(1, 1, 0, None);
+        let without = record.index_keys().len();
+        record.tags.user_tags = vec![String::from("x"), String::from("x")];
+        assert_eq!(record.index_keys().len(), without + 1);
+    }
+
+    #[test]
+    fn the_tail_of_a_key_is_found_again() {
+        let disk = volume(1, 1, 0, 12);
+        let record = member(5, 2, &snapshot(10, &disk, 10, None, Some(5)), &disk);
+        for key in record.index_keys() {
+            assert_eq!(ref_of(&key), Some((GroupId(5), 2)));
+        }
+        for key in machine(9).index_keys() {
+            assert_eq!(number_of(&key), Some(9));
+        }
+    }
+}

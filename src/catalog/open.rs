@@ -206,3 +206,120 @@ fn check_version(transaction: &ReadTransaction) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::*;
+    use super::*;
+    use crate::catalog::Result;
+
+    #[test]
+    fn a_catalogue_is_what_it_was_after_a_restart() -> Result<()> {
+        let blob = MemoryBlob::empty();
+        let pool = Uuid::from_u128(42);
+        let catalog = Catalog::create(blob.clone(), pool, Timestamp(77))?;
+        catalog.commit(None, &world())?;
+        catalog.close()?;
+        let catalog = Catalog::open(blob)?;
+        assert_eq!((catalog.pool(), catalog.created(), catalog.generation()), (pool, Timestamp(77), 1));
+        assert_eq!(catalog.read()?.verify()?, []);
+        assert_eq!(catalog.read()?.counts()?.snapshots, 4);
+        Ok(())
+    }
+
+    #[test]
+    fn a_catalogue_that_was_not_closed_is_repaired() -> Result<()> {
+        for quick_repair in [QuickRepair::Off, QuickRepair::On] {
+            let blob = MemoryBlob::empty();
+            let options = CatalogOptions { quick_repair, ..CatalogOptions::default() };
+            let catalog = Catalog::create_with(blob.clone(), Uuid::from_u128(1), Timestamp(0), options)?;
+            catalog.commit(None, &world())?;
+            let opened = Catalog::open_with(MemoryBlob::of(blob.bytes()), options)?;
+            assert_eq!(opened.generation(), 1);
+            assert_eq!(opened.read()?.verify()?, []);
+            opened.commit(Some(1), &[machine(9).into()])?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_newer_catalogue_is_refused_with_no_byte_changed() -> Result<()> {
+        let blob = MemoryBlob::empty();
+        let catalog = Catalog::create(blob.clone(), Uuid::from_u128(1), Timestamp(0))?;
+        let transaction = catalog.database.begin_write()?;
+        let newer = (tables::FORMAT + 4).to_be_bytes();
+        transaction.open_table(tables::META)?.insert(meta::FORMAT, &newer[..])?;
+        transaction.commit()?;
+        let crashed = blob.bytes();
+        catalog.close()?;
+        let before = blob.bytes();
+        // Bytes that are not to be written are not even asked to be.
+        blob.fail_writes();
+        let Err(Error::NewerVersion { found: 5, supported: 1 }) = Catalog::open(blob.clone()) else {
+            panic!("a newer catalogue was opened");
+        };
+        assert_eq!(blob.bytes(), before);
+        let Err(Error::NewerVersion { found: 5, .. }) = Catalog::open(MemoryBlob::of(crashed)) else {
+            panic!("a newer catalogue was opened after a crash");
+        };
+        Ok(())
+    }
+
+    #[test]
+    fn bytes_of_something_else_are_refused_with_no_byte_changed() -> Result<()> {
+        for garbage in [vec![], vec![0; 10], b"QFI\xfb not ours".repeat(9_000), vec![0xff; 100_000]] {
+            let blob = MemoryBlob::of(garbage.clone());
+            blob.fail_writes();
+            let Err(Error::NotACatalogue { why: NoCatalogue::NoDatabase }) = Catalog::open(blob.clone())
+            else {
+                panic!("{} bytes of garbage were opened", garbage.len());
+            };
+            assert_eq!(blob.bytes(), garbage);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_database_of_something_else_is_refused_with_no_byte_changed() -> Result<()> {
+        let numbers: redb::TableDefinition<'_, u64, u64> = redb::TableDefinition::new("meta");
+        let texts: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
+        for case in 0..3 {
+            let blob = MemoryBlob::empty();
+            let database = Database::builder().create_with_backend(Backend::new(blob.clone()))?;
+            let transaction = database.begin_write()?;
+            match case {
+                0 => {}
+                1 => drop(transaction.open_table(numbers)?),
+                _ => drop(transaction.open_table(texts)?),
+            }
+            transaction.commit()?;
+            database.close()?;
+            let before = blob.bytes();
+            let Err(Error::NotACatalogue { why: NoCatalogue::OtherTables }) = Catalog::open(blob.clone())
+            else {
+                panic!("another database was opened");
+            };
+            assert_eq!(blob.bytes(), before);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_catalogue_is_not_created_over_bytes() {
+        let blob = MemoryBlob::of(vec![1, 2, 3]);
+        let Err(Error::NotEmpty { .. }) = Catalog::create(blob.clone(), Uuid::from_u128(1), Timestamp(0))
+        else {
+            panic!("three bytes were overwritten");
+        };
+        assert_eq!(blob.bytes(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_catalogue_is_shared_between_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<Catalog>();
+        check::<Reader>();
+        check::<IdSource>();
+    }
+}

@@ -132,3 +132,42 @@ struct Parts {
     tree: Option<TreeRecord>,
     latest: Option<SnapshotRecord>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::*;
+
+    #[test]
+    fn a_view_holds_every_part_of_its_machine() -> Result<()> {
+        let catalog = world_catalog();
+        // Device 0 is created last, so the order of ids is not the order of devices.
+        let mut second = volume(2, 1, 7, 22);
+        second.tree_current = Some(TreeId(2));
+        catalog.commit(None, &[second.into()])?;
+        let mut first = volume(1, 1, 9, 12);
+        first.tree_current = Some(TreeId(1));
+        catalog.commit(None, &[first.into()])?;
+        let view = catalog.read()?.machine_view(MachineId(1))?.expect("the world has it");
+        assert_eq!(view.generation, 3);
+        assert_eq!(view.volumes.iter().map(|volume| volume.id.0).collect::<Vec<_>>(), [2, 1]);
+        let chain: Vec<_> = view.chains[&VolumeId(1)].iter().map(|layer| layer.id.0).collect();
+        assert_eq!(chain, [12, 11, 10]);
+        assert_eq!(view.trees[&VolumeId(2)].id, TreeId(2));
+        assert_eq!(view.latest[&VolumeId(2)].id, SnapshotId(21));
+        assert_eq!(view.group_current.map(|group| group.id), Some(GroupId(2)));
+        assert!(catalog.read()?.machine_view(MachineId(8))?.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_volume_without_a_machine_has_a_view() -> Result<()> {
+        let catalog = new_catalog();
+        let disk = VolumeRecord { attachments: Vec::new(), ..volume(1, 1, 0, 1) };
+        catalog.commit(None, &[disk.clone().into(), layer(1, 1, None, LayerState::Head).into()])?;
+        let view = catalog.read()?.volume_view(VolumeId(1))?.expect("it was just made");
+        assert_eq!((view.machine(), &view.volume), (None, &disk));
+        assert_eq!((view.chain.len(), view.tree, view.latest), (1, None, None));
+        Ok(())
+    }
+}

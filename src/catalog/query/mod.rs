@@ -16,6 +16,9 @@ mod like;
 mod run;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 pub use fields::{
     Field, FieldType, GroupField, MachineField, RefField, SnapshotField, TreeField, VolumeField,
 };
@@ -135,6 +138,13 @@ impl From<String> for Value {
 impl From<i64> for Value {
     fn from(number: i64) -> Self {
         Self::Number(number)
+    }
+}
+
+/// So that a plain number in the code is one.
+impl From<i32> for Value {
+    fn from(number: i32) -> Self {
+        Self::Number(number.into())
     }
 }
 
