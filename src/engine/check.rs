@@ -3,7 +3,7 @@
 use super::error::Result;
 use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
-use crate::catalog::{LayerRecord, Violation};
+use crate::catalog::{LayerId, LayerRecord, Violation};
 use crate::chain::Layer;
 use crate::image::{CheckReport, Image};
 use crate::storage::{Access, Store};
@@ -80,32 +80,25 @@ impl Engine {
         let reader = pool.read()?;
         let mut found = PoolCheck { violations: reader.verify()?, ..PoolCheck::default() };
         let present = pool.store().list()?;
-        let mut from = None;
-        loop {
-            let layers = reader.layers_after(from, 1000)?;
-            let Some(last) = layers.last() else { break };
-            from = Some(last.id);
-            for record in &layers {
-                found.layers_checked += 1;
-                let file = record.blob.to_string();
-                if !present.contains(&record.blob) {
-                    found.missing.push(file);
-                    continue;
-                }
-                let uuid = reader.volume(record.volume)?.map(|volume| volume.uuid).unwrap_or_default();
-                let checked = match pool.layer_to_check(uuid, &reader.chain(record.id)?) {
-                    Err(error) => Some((None, Some(error.to_string()))),
-                    Ok(layer) => match layer.as_qcow2().map(Image::check) {
-                        None => None,
-                        Some(Ok(report)) if report.is_clean() => None,
-                        Some(Ok(report)) => Some((Some(report), None)),
-                        Some(Err(error)) => Some((None, Some(error.to_string()))),
-                    },
-                };
-                if let Some((report, error)) = checked {
-                    found.layers.push(LayerCheck { file, report, error });
-                }
+        for record in reader.layers(LayerId(0))? {
+            let record = record?;
+            found.layers_checked += 1;
+            let file = record.blob.to_string();
+            if !present.contains(&record.blob) {
+                found.missing.push(file);
+                continue;
             }
+            let uuid = reader.volume(record.volume)?.map(|volume| volume.uuid).unwrap_or_default();
+            let (report, error) = match pool.layer_to_check(uuid, &reader.chain(record.id)?) {
+                Err(error) => (None, Some(error.to_string())),
+                Ok(layer) => match layer.as_qcow2().map(Image::check) {
+                    None => continue,
+                    Some(Ok(report)) if report.is_clean() => continue,
+                    Some(Ok(report)) => (Some(report), None),
+                    Some(Err(error)) => (None, Some(error.to_string())),
+                },
+            };
+            found.layers.push(LayerCheck { file, report, error });
         }
         for name in present.iter().filter(|name| crate::plan::text::is_layer_blob(name)) {
             if reader.layer_of_blob(name)?.is_none() {

@@ -4,6 +4,7 @@
 //! `perform` it, let what is in memory follow. Nothing is shown that is not durable.
 
 mod adopt;
+mod check;
 mod delete;
 mod error;
 mod group;
@@ -23,6 +24,7 @@ mod uuid_arg;
 mod volume;
 
 pub use adopt::{AdoptVolume, ImageFormat};
+pub use check::{ChainLayer, LayerCheck, PoolCheck};
 pub use delete::{DeleteGroup, DeleteMode, DeleteScope, Members};
 pub use error::{Error, Kind, Result};
 pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume, UpdateGroup};
@@ -35,7 +37,7 @@ pub use snapshot::{CreateSnapshot, Snapshot};
 pub use uuid_arg::UuidArg;
 pub use volume::{BaseImage, CreateVolume};
 
-pub use crate::catalog::{LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
+pub use crate::catalog::{LayerFormat, LayerState, QuickRepair, Running, Sharing, Violation, VolumeKind};
 pub use crate::plan::adopt::LowerLayers;
 pub use crate::plan::group::LeftOut;
 pub use crate::plan::refusal::{Code, Refusal};
