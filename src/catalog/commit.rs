@@ -319,6 +319,11 @@ mod tests {
             panic!("the cause is not the blob's own: {inner:?}");
         };
         assert_eq!(catalog.generation(), 0);
+        match catalog.read() {
+            Ok(reader) => assert_eq!(reader.generation(), 0, "what may not be durable is shown"),
+            Err(Error::Halted) => {}
+            Err(error) => return Err(error),
+        }
         let Err(Error::Halted) = catalog.commit(None, &[machine(2).into()]) else {
             panic!("a commit followed a failed sync");
         };

@@ -26,11 +26,13 @@ mod error;
 mod id;
 mod index;
 mod kind;
+mod lookup;
 mod number;
 mod open;
 pub mod query;
 mod reader;
 mod record;
+mod scan;
 mod tables;
 mod verify;
 mod view;
@@ -43,13 +45,15 @@ pub use encoding::Malformed;
 pub use error::{Error, NoCatalogue, Place, Result};
 pub use id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
 pub use kind::{Entity, Kind};
+pub use lookup::CHAIN_LAYERS_MAX;
 pub use number::IdSource;
 pub use open::{Catalog, CatalogOptions, QuickRepair};
-pub use reader::{Counts, Found, Reader, Records};
+pub use reader::{Counts, Reader};
 pub use record::{
     Attachment, Consistency, GroupRecord, LayerFormat, LayerRecord, LayerState, MachineRecord, Origin,
     RefRecord, Running, Sharing, SnapshotRecord, Tags, Timestamp, TreeRecord, VolumeKind, VolumeRecord,
     WishMark,
 };
+pub use scan::{Found, Records};
 pub use verify::{Severity, Violation};
 pub use view::{MachineView, VolumeView};

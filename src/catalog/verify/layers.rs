@@ -1,7 +1,7 @@
 //! C2 to C7: layers and the chains they make.
 
 use super::super::id::{LayerId, VolumeId};
-use super::super::reader::CHAIN_LAYERS_MAX;
+use super::super::lookup::CHAIN_LAYERS_MAX;
 use super::super::record::LayerState;
 use super::{Violation, World, endless};
 use std::collections::{BTreeMap, BTreeSet};

@@ -12,7 +12,7 @@
 //! * **C4** A frozen or retired layer that no snapshot names and that no head reads through is no longer needed
 //!   ([`Severity::Leftover`]: lawful from a deletion until its reclaim). A frozen one among them was lost track of, which is broken.
 //! * **C5** No snapshot names a retired layer.
-//! * **C6** A chain comes to an end, after at most [`CHAIN_LAYERS_MAX`](super::reader::CHAIN_LAYERS_MAX) layers.
+//! * **C6** A chain comes to an end, after at most [`CHAIN_LAYERS_MAX`](super::lookup::CHAIN_LAYERS_MAX) layers.
 //! * **C7** A blob holds one layer.
 //!
 //! Snapshots and trees:

@@ -110,7 +110,7 @@ fn c6_a_chain_comes_to_an_end() -> Result<()> {
 
 #[test]
 fn c6_a_chain_is_not_longer_than_what_is_followed() -> Result<()> {
-    let length = u64::try_from(super::super::reader::CHAIN_LAYERS_MAX).expect("a small number") + 1;
+    let length = u64::try_from(super::super::lookup::CHAIN_LAYERS_MAX).expect("a small number") + 1;
     let mut edits: Vec<Edit> = vec![machine(1).into(), volume(1, 1, 0, length).into()];
     for id in 1..=length {
         let state = if id == length { LayerState::Head } else { LayerState::Retired };
