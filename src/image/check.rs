@@ -10,7 +10,7 @@ use crate::format::{
 };
 use crate::storage::{Blob, read_zero_extended};
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 /// The findings that a report keeps at most; more are only counted.
@@ -212,11 +212,16 @@ impl Walk<'_> {
     fn count_guest(&mut self, l1: HostOffset, entries: u64) -> Result<()> {
         let bytes = ByteCount::new(entries * 8);
         self.count_run(l1, bytes);
+        let mut walked = HashSet::new();
         for raw in self.entries(l1, bytes)? {
             match L1Entry::decode(raw, self.geometry) {
                 Ok(L1Entry::Table { at, .. }) => {
                     self.count_cluster("L1 table", at);
-                    self.count_table(at)?;
+                    // Two ranges of one disk never share a table: the second is wrong, and walking it again would
+                    // let a small file keep the check busy for ever.
+                    if walked.insert(at) {
+                        self.count_table(at)?;
+                    }
                 }
                 Ok(L1Entry::Absent) => {}
                 Err(_) => self.report.corrupt(Finding::BrokenEntry { structure: "L1 table", raw }),
