@@ -23,9 +23,11 @@ mod commit;
 mod edit;
 mod encoding;
 mod error;
+mod found;
 mod id;
 mod index;
 mod kind;
+mod members;
 mod need;
 mod number;
 mod open;
@@ -42,15 +44,16 @@ mod testing;
 pub use edit::Edit;
 pub use encoding::Malformed;
 pub use error::{Error, NoCatalogue, Place, Result};
+pub use found::Found;
 pub use id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
 pub use kind::{Entity, Kind};
 pub use number::IdSource;
 pub use open::{Catalog, CatalogOptions, QuickRepair};
-pub use reader::{Counts, Found, Reader, Records};
+pub use reader::{Counts, Reader, Records};
 pub use record::{
     Attachment, Consistency, GroupRecord, LayerFormat, LayerRecord, LayerState, MachineRecord, Origin,
     RefRecord, Running, Sharing, SnapshotRecord, Tags, Timestamp, TreeRecord, VolumeKind, VolumeRecord,
     WishMark,
 };
 pub use verify::{Severity, Violation};
-pub use view::{MachineView, VolumeView};
+pub use view::{DiskView, MachineView, VolumeView};

@@ -2,9 +2,10 @@
 
 use super::error::{Error, Place, Result};
 use super::id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
-use super::kind::{Id, Record};
-use super::reader::{Found, Reader};
+use super::kind::Id;
+use super::reader::Reader;
 use super::record::{GroupRecord, LayerRecord, MachineRecord, SnapshotRecord, TreeRecord, VolumeRecord};
+use super::view::{DiskView, MachineView};
 
 /// Writes the look-up of one kind of record that must be there.
 macro_rules! need {
@@ -41,11 +42,15 @@ impl Reader {
         /// The group with an id that something else names.
         need_group, group, GroupId, GroupRecord
     );
-}
 
-impl<R: Record> Found<'_, R> {
-    /// All of them at once, for callers that need the whole.
-    pub fn into_vec(self) -> Result<Vec<R>> {
-        self.collect()
+    /// A volume and all that it reads, by an id that something else names.
+    pub fn need_disk(&self, id: VolumeId) -> Result<DiskView> {
+        let view = self.volume_view(id)?;
+        Ok(view.ok_or(Error::Dangling { from: Place::Index, to: id.entity() })?.disk)
+    }
+
+    /// A machine with its volumes, by an id that something else names.
+    pub fn need_machine_view(&self, id: MachineId) -> Result<MachineView> {
+        self.machine_view(id)?.ok_or(Error::Dangling { from: Place::Index, to: id.entity() })
     }
 }

@@ -5,14 +5,10 @@
 use super::encoding::Malformed;
 use super::error::{Error, Place, Result};
 use super::id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
-use super::index::{self, Index, Value};
 use super::kind::{Entity, Id, Kind, Record};
 use super::number::IdSource;
-use super::record::{
-    GroupRecord, LayerRecord, MachineRecord, RefRecord, SnapshotRecord, TreeRecord, VolumeRecord,
-};
+use super::record::{GroupRecord, LayerRecord, MachineRecord, SnapshotRecord, TreeRecord, VolumeRecord};
 use super::tables::{self, EntityValue, IdKey, RefKey, meta};
-use crate::storage::BlobName;
 use redb::{Range, ReadOnlyTable, ReadTransaction, ReadableTableMetadata};
 use std::collections::HashSet;
 use std::fmt;
@@ -226,177 +222,6 @@ impl Reader {
         self.all(from)
     }
 
-    /// What stands in an index under a value.
-    pub(super) fn found<'v, R: Record>(
-        &self,
-        index: Index,
-        value: impl Into<Value<'v>>,
-    ) -> Result<Found<'_, R>> {
-        Ok(Found { reader: self, range: self.entries(index, value)?, record: PhantomData })
-    }
-
-    /// The keys in an index under a value.
-    pub(super) fn entries<'v>(
-        &self,
-        index: Index,
-        value: impl Into<Value<'v>>,
-    ) -> Result<Range<'static, &'static [u8], ()>> {
-        let start = index::prefix(index, value.into());
-        let end = index::after(&start);
-        Ok(self.index.range(start.as_slice()..end.as_slice())?)
-    }
-
-    /// The volumes that are attached to a machine.
-    pub fn volumes_of(&self, machine: MachineId) -> Result<Found<'_, VolumeRecord>> {
-        self.found(Index::VolumeByMachine, machine)
-    }
-
-    /// The machines with a name.
-    pub fn machines_by_name(&self, name: &str) -> Result<Found<'_, MachineRecord>> {
-        self.found(Index::MachineByName, Value::Text(name))
-    }
-
-    /// The volumes with a name.
-    pub fn volumes_by_name(&self, name: &str) -> Result<Found<'_, VolumeRecord>> {
-        self.found(Index::VolumeByName, Value::Text(name))
-    }
-
-    /// The volume that writes to a layer.
-    pub fn volume_of_head(&self, layer: LayerId) -> Result<Option<VolumeRecord>> {
-        self.found(Index::VolumeByHead, layer)?.next().transpose()
-    }
-
-    /// The layers that read through to a layer directly.
-    pub fn layers_above(&self, layer: LayerId) -> Result<Found<'_, LayerRecord>> {
-        self.found(Index::LayerByParent, layer)
-    }
-
-    /// The layers that were made for a volume, or adopted with it.
-    pub fn layers_of(&self, volume: VolumeId) -> Result<Found<'_, LayerRecord>> {
-        self.found(Index::LayerByVolume, volume)
-    }
-
-    /// The layer that is in a blob.
-    pub fn layer_of_blob(&self, blob: &BlobName) -> Result<Option<LayerRecord>> {
-        self.found(Index::LayerByBlob, Value::Text(blob.as_str()))?.next().transpose()
-    }
-
-    /// The retired layers.
-    pub fn layers_retired(&self) -> Result<Found<'_, LayerRecord>> {
-        self.found(Index::LayerRetired, Value::Nothing)
-    }
-
-    /// The snapshots of a volume.
-    pub fn snapshots_of(&self, volume: VolumeId) -> Result<Found<'_, SnapshotRecord>> {
-        self.found(Index::SnapshotByVolume, volume)
-    }
-
-    /// The snapshots that name a layer.
-    pub fn snapshots_on(&self, layer: LayerId) -> Result<Found<'_, SnapshotRecord>> {
-        self.found(Index::SnapshotByLayer, layer)
-    }
-
-    /// The snapshots whose parent is a snapshot.
-    pub fn children_of_snapshot(&self, snapshot: SnapshotId) -> Result<Found<'_, SnapshotRecord>> {
-        self.found(Index::SnapshotByParent, snapshot)
-    }
-
-    /// The snapshots of a tree.
-    pub fn snapshots_in(&self, tree: TreeId) -> Result<Found<'_, SnapshotRecord>> {
-        self.found(Index::SnapshotByTree, tree)
-    }
-
-    /// The snapshots of a group that still exist.
-    pub fn snapshots_of_group(&self, group: GroupId) -> Result<Found<'_, SnapshotRecord>> {
-        self.found(Index::SnapshotByGroup, group)
-    }
-
-    /// The snapshots with a name.
-    pub fn snapshots_by_name(&self, name: &str) -> Result<Found<'_, SnapshotRecord>> {
-        self.found(Index::SnapshotByName, Value::Text(name))
-    }
-
-    /// The trees of a volume.
-    pub fn trees_of(&self, volume: VolumeId) -> Result<Found<'_, TreeRecord>> {
-        self.found(Index::TreeByVolume, volume)
-    }
-
-    /// The groups of a machine.
-    pub fn groups_of(&self, machine: MachineId) -> Result<Found<'_, GroupRecord>> {
-        self.found(Index::GroupByMachine, machine)
-    }
-
-    /// The groups with a name.
-    pub fn groups_by_name(&self, name: &str) -> Result<Found<'_, GroupRecord>> {
-        self.found(Index::GroupByName, Value::Text(name))
-    }
-
-    /// The groups whose parent is a group.
-    pub fn children_of_group(&self, group: GroupId) -> Result<Found<'_, GroupRecord>> {
-        self.found(Index::GroupByParent, group)
-    }
-
-    /// The groups with a user tag.
-    pub fn groups_by_user_tag(&self, tag: &str) -> Result<Found<'_, GroupRecord>> {
-        self.found(Index::GroupByUserTag, Value::Text(tag))
-    }
-
-    /// The groups with a system tag.
-    pub fn groups_by_system_tag(&self, tag: &str) -> Result<Found<'_, GroupRecord>> {
-        self.found(Index::GroupBySystemTag, Value::Text(tag))
-    }
-
-    /// The groups with a tag uuid.
-    pub fn groups_by_tag_uuid(&self, tag: Uuid) -> Result<Found<'_, GroupRecord>> {
-        self.found(Index::GroupByTagUuid, Value::Uuid(tag))
-    }
-
-    /// The members of a group, by ordinal.
-    pub fn refs_of(&self, group: GroupId) -> Result<Vec<RefRecord>> {
-        let range =
-            self.refs.range::<&RefKey>(&tables::ref_key(group, 0)..=&tables::ref_key(group, u32::MAX))?;
-        range.map(|entry| entry.map_err(Error::from).and_then(|(key, value)| ref_at(&key, &value))).collect()
-    }
-
-    /// One member of a group.
-    pub fn ref_of(&self, group: GroupId, ordinal: u32) -> Result<Option<RefRecord>> {
-        let key = tables::ref_key(group, ordinal);
-        let value = self.refs.get(&key)?;
-        value.map(|value| tables::decode_ref(&key, value.value())).transpose()
-    }
-
-    /// All refs, group by group.
-    pub fn refs(&self) -> Result<impl Iterator<Item = Result<RefRecord>> + use<>> {
-        let range = self.refs.range::<&RefKey>(..)?;
-        Ok(range.map(|entry| entry.map_err(Error::from).and_then(|(key, value)| ref_at(&key, &value))))
-    }
-
-    /// The membership of a snapshot, which outlives the snapshot.
-    pub fn ref_of_snapshot(&self, snapshot: SnapshotId) -> Result<Option<RefRecord>> {
-        Ok(self.refs_found(Index::RefBySnapshot, snapshot)?.into_iter().next())
-    }
-
-    /// The memberships of snapshots that are gone and had a uuid.
-    pub fn refs_of_gone_snapshot(&self, snapshot: Uuid) -> Result<Vec<RefRecord>> {
-        self.refs_found(Index::RefByGoneSnapshot, Value::Uuid(snapshot))
-    }
-
-    /// The memberships of the snapshots of a volume, which outlive the volume.
-    pub fn refs_by_volume(&self, volume: Uuid) -> Result<Vec<RefRecord>> {
-        self.refs_found(Index::RefByVolume, Value::Uuid(volume))
-    }
-
-    fn refs_found<'v>(&self, index: Index, value: impl Into<Value<'v>>) -> Result<Vec<RefRecord>> {
-        let mut refs = Vec::new();
-        for entry in self.entries(index, value)? {
-            let (key, _) = entry?;
-            let (group, ordinal) = index::ref_of(key.value()).ok_or_else(short_key)?;
-            let record = self.ref_of(group, ordinal)?;
-            refs.push(record.ok_or(Error::Dangling { from: Place::Index, to: group.entity() })?);
-        }
-        Ok(refs)
-    }
-
     /// A layer and all that it reads through, from the top down.
     ///
     /// # Errors
@@ -421,14 +246,6 @@ impl Reader {
         }
         Ok(chain)
     }
-}
-
-/// Decodes one entry of the table of refs.
-fn ref_at(
-    key: &redb::AccessGuard<'_, &'static RefKey>,
-    value: &redb::AccessGuard<'_, &'static [u8]>,
-) -> Result<RefRecord> {
-    tables::decode_ref(key.value(), value.value())
 }
 
 /// A key of the index that is too short for its tail.
@@ -472,51 +289,12 @@ impl<R: Record> DoubleEndedIterator for Records<R> {
     }
 }
 
-/// Records that stand in an index under one value, in the order of their ids.
-pub struct Found<'r, R> {
-    reader: &'r Reader,
-    range: Range<'static, &'static [u8], ()>,
-    record: PhantomData<R>,
-}
-
-impl<R> fmt::Debug for Found<'_, R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Found").finish_non_exhaustive()
-    }
-}
-
-impl<R: Record> Found<'_, R> {
-    fn record_of(
-        &self,
-        entry: redb::Result<(redb::AccessGuard<'static, &'static [u8]>, redb::AccessGuard<'static, ()>)>,
-    ) -> Result<R> {
-        let (key, _) = entry?;
-        let number = index::number_of(key.value()).ok_or_else(short_key)?;
-        self.reader.named(Place::Index, R::Id::of(number))
-    }
-}
-
-impl<R: Record> Iterator for Found<'_, R> {
-    type Item = Result<R>;
-
-    fn next(&mut self) -> Option<Result<R>> {
-        let entry = self.range.next()?;
-        Some(self.record_of(entry))
-    }
-}
-
-impl<R: Record> DoubleEndedIterator for Found<'_, R> {
-    fn next_back(&mut self) -> Option<Result<R>> {
-        let entry = self.range.next_back()?;
-        Some(self.record_of(entry))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
     use super::*;
     use crate::catalog::LayerState;
+    use crate::storage::BlobName;
 
     fn ids<R: Record>(found: impl Iterator<Item = Result<R>>) -> Result<Vec<u64>> {
         found.map(|record| record.map(|record| record.id().number())).collect()

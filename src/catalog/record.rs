@@ -235,3 +235,29 @@ pub struct RefRecord {
     pub created: Timestamp,
     pub changed: Timestamp,
 }
+
+impl VolumeRecord {
+    /// Its place in a machine, when it has one.
+    pub fn attachment(&self, machine: MachineId) -> Option<&Attachment> {
+        self.attachments.iter().find(|attachment| attachment.machine == machine)
+    }
+
+    /// The same volume without its place in a machine.
+    pub fn detached_from(&self, machine: MachineId, at: Timestamp) -> Self {
+        let mut volume = self.clone();
+        volume.attachments.retain(|attachment| attachment.machine != machine);
+        volume.changed = at;
+        volume
+    }
+}
+
+impl VolumeKind {
+    /// The kind as the seed platform writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "Root",
+            Self::Data => "Data",
+            Self::Memory => "Memory",
+        }
+    }
+}

@@ -1,18 +1,14 @@
 //! What is decided upon: the records of one machine, or of one volume, as plain values of one moment.
 //!
 //! A view is whole: every chain from the head down to its last layer, the current tree and the snapshot that the
-//! head hangs from. A decision made on it holds as long as the catalogue is at [`MachineView::generation`], or as long
-//! as nobody else may change these records.
+//! head hangs from. A decision made on it holds as long as the catalogue is at its generation, or as long as
+//! nobody else may change these records.
 
 use super::error::{Place, Result};
 use super::id::{MachineId, VolumeId};
 use super::kind::Id;
-use super::number::IdSource;
 use super::reader::Reader;
-use super::record::{
-    Attachment, GroupRecord, LayerRecord, MachineRecord, SnapshotRecord, TreeRecord, VolumeRecord,
-};
-use std::collections::BTreeMap;
+use super::record::{GroupRecord, LayerRecord, MachineRecord, SnapshotRecord, TreeRecord, VolumeRecord};
 
 /// A machine with its volumes.
 #[derive(Clone, Debug)]
@@ -23,47 +19,28 @@ pub struct MachineView {
     /// The group that the heads descend from.
     pub group_current: Option<GroupRecord>,
     /// The attached volumes, by device id.
-    pub volumes: Vec<VolumeRecord>,
-    /// What each volume reads, the head first. Every attached volume has one.
-    pub chains: BTreeMap<VolumeId, Vec<LayerRecord>>,
-    /// The current tree of each volume that has one.
-    pub trees: BTreeMap<VolumeId, TreeRecord>,
-    /// The snapshot that each head hangs from, where there is one.
-    pub latest: BTreeMap<VolumeId, SnapshotRecord>,
-    /// Ids for new records.
-    pub ids: IdSource,
+    pub disks: Vec<DiskView>,
 }
 
-/// A volume on its own.
+/// A volume on its own, with the machines that it is attached to.
 #[derive(Clone, Debug)]
 pub struct VolumeView {
     /// The number of commits up to the moment of the view.
     pub generation: u64,
-    /// The machines that it is attached to.
     pub machines: Vec<MachineRecord>,
+    pub disk: DiskView,
+}
+
+/// A volume and all that it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskView {
     pub volume: VolumeRecord,
-    /// What it reads, the head first.
+    /// The layers, the head first.
     pub chain: Vec<LayerRecord>,
-    /// Its current tree.
-    pub tree: Option<TreeRecord>,
-    /// The snapshot that the head hangs from.
-    pub latest: Option<SnapshotRecord>,
-    /// Ids for new records.
-    pub ids: IdSource,
-}
-
-impl VolumeRecord {
-    /// How it is attached to a machine.
-    pub fn attachment_to(&self, machine: MachineId) -> Option<&Attachment> {
-        self.attachments.iter().find(|attachment| attachment.machine == machine)
-    }
-}
-
-impl VolumeView {
-    /// The machine of a volume that only one may have.
-    pub fn machine(&self) -> Option<&MachineRecord> {
-        self.machines.first()
-    }
+    /// The tree that the head hangs from, and the snapshot there.
+    pub current: Option<(TreeRecord, SnapshotRecord)>,
+    /// Whether the volume has any tree.
+    pub has_trees: bool,
 }
 
 impl Reader {
@@ -76,26 +53,10 @@ impl Reader {
         let Some(machine) = self.machine(id)? else { return Ok(None) };
         let group_current =
             machine.group_current.map(|group| self.named(Place::Record(id.entity()), group)).transpose()?;
-        let mut volumes: Vec<VolumeRecord> = self.volumes_of(id)?.collect::<Result<_>>()?;
-        volumes.sort_by_key(|volume| volume.attachment_to(id).map(|attachment| attachment.device_id));
-        let mut view = MachineView {
-            generation: self.generation(),
-            machine,
-            group_current,
-            volumes: Vec::new(),
-            chains: BTreeMap::new(),
-            trees: BTreeMap::new(),
-            latest: BTreeMap::new(),
-            ids: self.next_ids(),
-        };
-        for volume in volumes {
-            let parts = self.parts(&volume)?;
-            view.chains.insert(volume.id, parts.chain);
-            view.trees.extend(parts.tree.map(|tree| (volume.id, tree)));
-            view.latest.extend(parts.latest.map(|latest| (volume.id, latest)));
-            view.volumes.push(volume);
-        }
-        Ok(Some(view))
+        let mut volumes: Vec<VolumeRecord> = self.volumes_of(id)?.into_vec()?;
+        volumes.sort_by_key(|volume| volume.attachment(id).map(|attachment| attachment.device_id));
+        let disks = volumes.into_iter().map(|volume| self.disk_view(volume)).collect::<Result<_>>()?;
+        Ok(Some(MachineView { generation: self.generation(), machine, group_current, disks }))
     }
 
     /// A volume on its own; none when there is no such volume.
@@ -108,29 +69,29 @@ impl Reader {
         let from = Place::Record(id.entity());
         let machines = volume.attachments.iter().map(|attachment| self.named(from, attachment.machine));
         let machines = machines.collect::<Result<_>>()?;
-        let Parts { chain, tree, latest } = self.parts(&volume)?;
-        let (generation, ids) = (self.generation(), self.next_ids());
-        Ok(Some(VolumeView { generation, machines, volume, chain, tree, latest, ids }))
+        Ok(Some(VolumeView { generation: self.generation(), machines, disk: self.disk_view(volume)? }))
     }
 
-    fn parts(&self, volume: &VolumeRecord) -> Result<Parts> {
+    fn disk_view(&self, volume: VolumeRecord) -> Result<DiskView> {
         let from = Place::Record(volume.id.entity());
         let tree: Option<TreeRecord> = volume.tree_current.map(|id| self.named(from, id)).transpose()?;
-        let latest = match &tree {
-            Some(TreeRecord { id, latest: Some(latest), .. }) => {
-                Some(self.named(Place::Record(id.entity()), *latest)?)
-            }
-            _ => None,
+        let current = match tree {
+            Some(tree) => match tree.latest {
+                Some(latest) => {
+                    let latest = self.named(Place::Record(tree.id.entity()), latest)?;
+                    Some((tree, latest))
+                }
+                None => None,
+            },
+            None => None,
         };
-        Ok(Parts { chain: self.chain(volume.head)?, tree, latest })
+        Ok(DiskView {
+            chain: self.chain(volume.head)?,
+            has_trees: self.trees_of(volume.id)?.next().is_some(),
+            current,
+            volume,
+        })
     }
-}
-
-/// What a view holds of one volume.
-struct Parts {
-    chain: Vec<LayerRecord>,
-    tree: Option<TreeRecord>,
-    latest: Option<SnapshotRecord>,
 }
 
 #[cfg(test)]
@@ -150,11 +111,11 @@ mod tests {
         catalog.commit(None, &[first.into()])?;
         let view = catalog.read()?.machine_view(MachineId(1))?.expect("the world has it");
         assert_eq!(view.generation, 3);
-        assert_eq!(view.volumes.iter().map(|volume| volume.id.0).collect::<Vec<_>>(), [2, 1]);
-        let chain: Vec<_> = view.chains[&VolumeId(1)].iter().map(|layer| layer.id.0).collect();
+        assert_eq!(view.disks.iter().map(|disk| disk.volume.id.0).collect::<Vec<_>>(), [2, 1]);
+        let chain: Vec<_> = view.disks[1].chain.iter().map(|layer| layer.id.0).collect();
         assert_eq!(chain, [12, 11, 10]);
-        assert_eq!(view.trees[&VolumeId(2)].id, TreeId(2));
-        assert_eq!(view.latest[&VolumeId(2)].id, SnapshotId(21));
+        let (tree, latest) = view.disks[0].current.as_ref().expect("the second volume has a tree");
+        assert_eq!((tree.id, latest.id), (TreeId(2), SnapshotId(21)));
         assert_eq!(view.group_current.map(|group| group.id), Some(GroupId(2)));
         assert!(catalog.read()?.machine_view(MachineId(8))?.is_none());
         Ok(())
@@ -166,8 +127,8 @@ mod tests {
         let disk = VolumeRecord { attachments: Vec::new(), ..volume(1, 1, 0, 1) };
         catalog.commit(None, &[disk.clone().into(), layer(1, 1, None, LayerState::Head).into()])?;
         let view = catalog.read()?.volume_view(VolumeId(1))?.expect("it was just made");
-        assert_eq!((view.machine(), &view.volume), (None, &disk));
-        assert_eq!((view.chain.len(), view.tree, view.latest), (1, None, None));
+        assert_eq!((view.machines.len(), &view.disk.volume), (0, &disk));
+        assert_eq!((view.disk.chain.len(), view.disk.current, view.disk.has_trees), (1, None, false));
         Ok(())
     }
 }

@@ -6,12 +6,14 @@ use super::locks::Key;
 use super::perform::Prepared;
 use super::pool::{Engine, Pool, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
-use crate::catalog::{Entity, GroupRecord, MachineRecord, Reader, Running, VolumeRecord};
+use crate::catalog::{DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running};
+use crate::chain::Layer;
 use crate::inventory::GroupInventory;
-use crate::plan::freeze::{Disk, check_cap, check_quota};
-use crate::plan::group::{GroupWish, LeftOut, Selection, check_root, select};
+use crate::plan::freeze::{check_cap, check_quota};
+use crate::plan::group::{GroupWish, LeftOut, Member, Selection, check_root, select};
 use crate::plan::refusal::Refusal;
 use crate::plan::{self, text};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Whose disks a group holds.
@@ -120,27 +122,26 @@ impl Engine {
         let wish = parse_wish(request, &machine)?;
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
         let (uuid, taken) = pool.claim(wanted)?;
-        let volumes = reader.volumes_of(machine.id)?.into_vec()?;
+        let view = reader.need_machine_view(machine.id)?;
         if let Some(inventory) = pool.group_of_repeat(&reader, uuid, &wish, taken)? {
             // The machine may have other disks by now; what was taken then is what counts.
-            let left_out =
-                select(&machine, &volumes, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
+            let left_out = select(&view, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
             return Ok(CreatedGroup { inventory, left_out, repeated: true });
         }
-        let selection = select(&machine, &volumes, &wish)?;
+        let selection = select(&view, &wish)?;
         let left_out = show_left_out(&selection);
         let wish = GroupWish { uuid, ..wish };
         if machine.running == Running::Elsewhere {
             let refused = "its disks must be switched by the process that runs it";
             return Err(Refusal::RunsElsewhere { uuid: machine.uuid, refused }.into());
         }
-        let members = pool.open_members(&reader, &selection.members)?;
-        for (_, disk) in &members {
+        let handles = pool.open_members(&selection.members)?;
+        for disk in &selection.members {
             check_cap(disk, pool.options.chain_max)?;
         }
-        check_quota(reader.counts()?.snapshots, members.len() as u64, pool.options.snapshots_max)?;
+        check_quota(reader.counts()?.snapshots, handles.len() as u64, pool.options.snapshots_max)?;
 
-        let group = pool.take_group(&machine, members, &wish)?;
+        let group = pool.take_group(&machine, &handles, selection.members, &wish)?;
         let reader = pool.read()?;
         let inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
         Ok(CreatedGroup { inventory, left_out, repeated: false })
@@ -274,19 +275,14 @@ impl Pool {
     }
 
     /// Opens every member and refuses one whose head is missing, another file, or written by somebody else.
-    fn open_members(
-        self: &std::sync::Arc<Self>,
-        reader: &Reader,
-        members: &[VolumeRecord],
-    ) -> Result<Vec<(Volume, Disk)>> {
-        let mut open = Vec::with_capacity(members.len());
-        for volume in members {
-            let disk = self.disk(reader, volume)?;
-            let handle = Volume::open(self, volume)?;
+    fn open_members(self: &Arc<Self>, members: &[DiskView]) -> Result<Vec<Volume>> {
+        let mut handles = Vec::with_capacity(members.len());
+        for disk in members {
+            let handle = Volume::open(self, &disk.volume)?;
             handle.check_head(&disk.chain[0].blob)?;
-            open.push((handle, disk));
+            handles.push(handle);
         }
-        Ok(open)
+        Ok(handles)
     }
 
     /// The moment: all gates are closed, all heads are made durable, all overlays are made, one commit publishes
@@ -294,17 +290,17 @@ impl Pool {
     fn take_group(
         &self,
         machine: &MachineRecord,
-        members: Vec<(Volume, Disk)>,
+        handles: &[Volume],
+        disks: Vec<DiskView>,
         wish: &GroupWish,
     ) -> Result<GroupRecord> {
-        let (handles, mut disks): (Vec<Volume>, Vec<Disk>) = members.into_iter().unzip();
         // One order for everybody who closes more than one gate: the machine's lock sees to it.
         let held: Vec<WritesHeld<'_>> = handles.iter().map(Volume::hold_writes).collect();
-        let taken = self.freeze_and_publish(machine, &mut disks, &held, wish);
-        match taken {
+        let frozen: Vec<LayerId> = disks.iter().map(|disk| disk.chain[0].id).collect();
+        match self.freeze_and_publish(machine, &held, disks, wish) {
             Ok((group, heads)) => {
-                for ((writes, disk), head) in held.iter().zip(&disks).zip(heads) {
-                    writes.switch(disk.chain[0].id, head);
+                for ((writes, frozen), head) in held.iter().zip(frozen).zip(heads) {
+                    writes.switch(frozen, head);
                 }
                 Ok(group)
             }
@@ -320,14 +316,15 @@ impl Pool {
     fn freeze_and_publish(
         &self,
         machine: &MachineRecord,
-        disks: &mut [Disk],
         held: &[WritesHeld<'_>],
+        disks: Vec<DiskView>,
         wish: &GroupWish,
-    ) -> Result<(GroupRecord, Vec<std::sync::Arc<crate::chain::Layer>>)> {
-        for (disk, writes) in disks.iter_mut().zip(held) {
-            disk.head_allocated = writes.freeze()?;
+    ) -> Result<(GroupRecord, Vec<Arc<Layer>>)> {
+        let mut members = Vec::with_capacity(disks.len());
+        for (disk, writes) in disks.into_iter().zip(held) {
+            let head_allocated = writes.freeze()?;
+            members.push(Member { disk, minted: self.mint_member(), head_allocated });
         }
-        let members: Vec<_> = disks.iter().map(|disk| (disk.clone(), self.mint_member())).collect();
         let (plan, group) = plan::group::create(
             self.catalog.generation(),
             machine,

@@ -1,14 +1,14 @@
 //! Snapshots of one volume: taken, and read.
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::handles::Volume;
 use super::pool::{Engine, Pool, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::holders;
-use crate::catalog::{Entity, Reader, Running, VolumeRecord};
+use crate::catalog::{Entity, Running, VolumeRecord};
 use crate::chain::Chain;
 use crate::inventory::SnapshotInventory;
-use crate::plan::freeze::{Disk, Minted, Moment, check_cap, check_quota, freeze};
+use crate::plan::freeze::{Minted, Moment, check_cap, check_quota, freeze};
 use crate::plan::refusal::Refusal;
 use crate::plan::{Plan, text};
 use crate::storage::Access;
@@ -62,7 +62,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`Error::Image`]: past the end of the disk, a broken image, or the disk below.
+    /// [`Error::Image`](super::Error::Image): past the end of the disk, a broken image, or the disk below.
     pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
         Ok(self.chain.read(GuestOffset::new(at), buffer)?)
     }
@@ -111,13 +111,13 @@ impl Engine {
         }
         pool.refuse_running(&volume)?;
         let handle = Volume::open(pool, &volume)?;
-        let mut disk = pool.disk(&pool.read()?, &volume)?;
+        let disk = pool.read()?.need_disk(volume.id)?;
         handle.check_head(&disk.chain[0].blob)?;
         check_cap(&disk, pool.options.chain_max)?;
         check_quota(pool.read()?.counts()?.snapshots, 1, pool.options.snapshots_max)?;
 
         let writes = handle.hold_writes();
-        disk.head_allocated = writes.freeze()?;
+        let head_allocated = writes.freeze()?;
         let moment = Moment {
             at: pool.source.now(),
             description,
@@ -128,7 +128,7 @@ impl Engine {
         };
         let mut plan = Plan { generation: pool.read()?.generation(), ..Plan::default() };
         let minted = Minted { snapshot: uuid, ..pool.mint_member() };
-        let snapshot = freeze(&disk, name, minted, &moment, &pool.catalog.ids(), &mut plan);
+        let snapshot = freeze(&disk, name, minted, head_allocated, &moment, &pool.catalog.ids(), &mut plan);
         match pool.prepare(&plan).and_then(super::perform::Prepared::publish) {
             Ok(mut heads) => writes.switch(disk.chain[0].id, heads.remove(0)),
             Err(error) => {
@@ -158,27 +158,6 @@ impl Engine {
 }
 
 impl Pool {
-    /// A disk as plans see it, from the records alone.
-    pub(super) fn disk(&self, reader: &Reader, volume: &VolumeRecord) -> Result<Disk> {
-        let current = match volume.tree_current {
-            None => None,
-            Some(tree) => {
-                let tree = reader.need_tree(tree)?;
-                match tree.latest {
-                    Some(latest) => Some((tree, reader.need_snapshot(latest)?)),
-                    None => None,
-                }
-            }
-        };
-        Ok(Disk {
-            volume: volume.clone(),
-            chain: reader.chain(volume.head)?,
-            current,
-            has_trees: reader.trees_of(volume.id)?.next().is_some(),
-            head_allocated: ByteCount::ZERO,
-        })
-    }
-
     /// Fresh uuids for one member.
     pub(super) fn mint_member(&self) -> Minted {
         Minted { snapshot: self.source.mint(), layer: self.source.mint(), tree: self.source.mint() }

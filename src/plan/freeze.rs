@@ -6,27 +6,13 @@ use super::refusal::Refusal;
 use super::text::{backing_label, layer_blob};
 use super::{NewFile, Plan};
 use crate::catalog::{
-    Edit, GroupId, IdSource, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, Tags, Timestamp,
-    TreeRecord, VolumeRecord, WishMark,
+    DiskView, Edit, GroupId, IdSource, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, Tags,
+    Timestamp, TreeRecord, VolumeRecord, WishMark,
 };
 use crate::units::ByteCount;
 use uuid::Uuid;
 
-/// One disk as the plan sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct Disk {
-    pub(crate) volume: VolumeRecord,
-    /// The layers, the head first.
-    pub(crate) chain: Vec<LayerRecord>,
-    /// The tree that the head hangs from, and the snapshot there.
-    pub(crate) current: Option<(TreeRecord, SnapshotRecord)>,
-    /// Whether the volume has had a tree before.
-    pub(crate) has_trees: bool,
-    /// Bytes that the file of the head takes up.
-    pub(crate) head_allocated: ByteCount,
-}
-
-/// The uuids that one member needs.
+/// The fresh uuids that one member needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Minted {
     pub(crate) snapshot: Uuid,
@@ -47,7 +33,7 @@ pub(crate) struct Moment {
 }
 
 /// Refuses when the disk's chain would get longer than `cap`.
-pub(crate) fn check_cap(disk: &Disk, cap: u32) -> Result<(), Refusal> {
+pub(crate) fn check_cap(disk: &DiskView, cap: u32) -> Result<(), Refusal> {
     let length = disk.chain.len() + 1;
     if length as u64 > u64::from(cap) {
         return Err(Refusal::ChainTooLong { volume: disk.volume.name.clone(), length, cap });
@@ -63,11 +49,13 @@ pub(crate) fn check_quota(held: u64, adding: u64, quota: Option<u64>) -> Result<
     }
 }
 
-/// Adds the freezing of one disk to a plan; answers the record of the snapshot.
+/// Adds the freezing of one disk, whose head takes up `head_allocated`, to a plan; answers the record of the
+/// snapshot.
 pub(crate) fn freeze(
-    disk: &Disk,
+    disk: &DiskView,
     name: String,
     minted: Minted,
+    head_allocated: ByteCount,
     moment: &Moment,
     ids: &IdSource,
     plan: &mut Plan,
@@ -112,7 +100,7 @@ pub(crate) fn freeze(
         parent: disk.current.as_ref().map(|(_, latest)| latest.id),
         layer: head.id,
         distance: distance(disk),
-        size: disk.head_allocated,
+        size: head_allocated,
         size_virtual: volume.size,
         group: moment.group,
         tags: moment.tags.clone(),
@@ -141,7 +129,7 @@ pub(crate) fn freeze(
 }
 
 /// 1 for the first snapshot of a volume, 0 for one that starts a later tree, parent + 1 otherwise.
-fn distance(disk: &Disk) -> u32 {
+fn distance(disk: &DiskView) -> u32 {
     match &disk.current {
         Some((_, latest)) => latest.distance + 1,
         None => u32::from(!disk.has_trees),

@@ -1,12 +1,13 @@
 //! A group: which disks of a machine are in it, what each member is called, what is published.
 
-use super::freeze::{Disk, Minted, Moment, freeze};
+use super::freeze::{Minted, Moment, freeze};
 use super::refusal::Refusal;
 use super::{Plan, text};
 use crate::catalog::{
-    Consistency, Edit, GroupId, GroupRecord, IdSource, MachineRecord, RefRecord, Sharing, SnapshotRecord,
-    Tags, Timestamp, VolumeKind, VolumeRecord, WishMark,
+    Consistency, DiskView, Edit, GroupId, GroupRecord, IdSource, MachineRecord, MachineView, RefRecord,
+    Sharing, SnapshotRecord, Tags, Timestamp, VolumeKind, VolumeRecord, WishMark,
 };
+use crate::units::ByteCount;
 use uuid::Uuid;
 
 /// What a group shall be, as far as the caller chooses.
@@ -36,8 +37,17 @@ pub enum LeftOut {
 /// The disks of a machine that a group holds, by device id, and those that it does not.
 #[derive(Clone, Debug)]
 pub(crate) struct Selection {
-    pub(crate) members: Vec<VolumeRecord>,
+    pub(crate) members: Vec<DiskView>,
     pub(crate) left_out: Vec<(VolumeRecord, LeftOut)>,
+}
+
+/// One member of a group that is being taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) disk: DiskView,
+    pub(crate) minted: Minted,
+    /// Bytes that the file of the frozen head takes up.
+    pub(crate) head_allocated: ByteCount,
 }
 
 /// Refuses unless the volume that a group is asked for by is a root volume.
@@ -49,30 +59,26 @@ pub(crate) fn check_root(volume: &VolumeRecord) -> Result<(), Refusal> {
 }
 
 /// Chooses the disks, and refuses names that a member could not have.
-pub(crate) fn select(
-    machine: &MachineRecord,
-    volumes: &[VolumeRecord],
-    wish: &GroupWish,
-) -> Result<Selection, Refusal> {
+pub(crate) fn select(view: &MachineView, wish: &GroupWish) -> Result<Selection, Refusal> {
+    let machine = view.machine.uuid;
     for except in &wish.except {
-        if !volumes.iter().any(|volume| volume.uuid == *except) {
-            return Err(Refusal::NotOfMachine { volume: *except, machine: machine.uuid });
+        if !view.disks.iter().any(|disk| disk.volume.uuid == *except) {
+            return Err(Refusal::NotOfMachine { volume: *except, machine });
         }
     }
     let mut selection = Selection { members: Vec::new(), left_out: Vec::new() };
-    for volume in volumes {
-        match reason_to_leave_out(volume, wish) {
-            Some(reason) => selection.left_out.push((volume.clone(), reason)),
-            None => selection.members.push(volume.clone()),
+    for disk in &view.disks {
+        match reason_to_leave_out(&disk.volume, wish) {
+            Some(reason) => selection.left_out.push((disk.volume.clone(), reason)),
+            None => selection.members.push(disk.clone()),
         }
     }
     if selection.members.is_empty() {
-        return Err(Refusal::NoDisks { uuid: machine.uuid });
+        return Err(Refusal::NoDisks { uuid: machine });
     }
     for member in &selection.members {
-        text::joined_name(&wish.name, &member.name)?;
+        text::joined_name(&wish.name, &member.volume.name)?;
     }
-    selection.members.sort_by_key(|volume| device_id(volume, machine));
     Ok(selection)
 }
 
@@ -88,15 +94,11 @@ fn reason_to_leave_out(volume: &VolumeRecord, wish: &GroupWish) -> Option<LeftOu
     }
 }
 
-fn device_id(volume: &VolumeRecord, machine: &MachineRecord) -> u32 {
-    volume.attachment(machine.id).map_or(u32::MAX, |attachment| attachment.device_id)
-}
-
-/// Plans a group of all the disks given, which are the members of the selection in its order.
+/// Plans a group of these members, in this order.
 pub(crate) fn create(
     generation: u64,
     machine: &MachineRecord,
-    disks: &[(Disk, Minted)],
+    members: &[Member],
     wish: &GroupWish,
     at: Timestamp,
     cluster_bits: u8,
@@ -110,7 +112,7 @@ pub(crate) fn create(
         description: wish.description.clone(),
         machine: machine.id,
         machine_uuid: machine.uuid,
-        snapshot_count: u32::try_from(disks.len()).expect("a machine has fewer disks than that"),
+        snapshot_count: u32::try_from(members.len()).expect("a machine has fewer disks than that"),
         parent: machine.group_current,
         consistency: Consistency::Crash,
         tags: wish.tags.clone(),
@@ -126,10 +128,11 @@ pub(crate) fn create(
         group: Some(group.id),
         cluster_bits,
     };
-    for (ordinal, (disk, minted)) in (0..).zip(disks) {
+    for (ordinal, member) in (0..).zip(members) {
+        let disk = &member.disk;
         let name = text::joined_name(&wish.name, &disk.volume.name)?;
-        let snapshot = freeze(disk, name, *minted, &moment, ids, &mut plan);
-        plan.edits.push(Edit::PutRef(member(group.id, ordinal, machine, disk, &snapshot)));
+        let snapshot = freeze(disk, name, member.minted, member.head_allocated, &moment, ids, &mut plan);
+        plan.edits.push(Edit::PutRef(ref_of(group.id, ordinal, machine, disk, &snapshot)));
     }
     plan.edits.push(Edit::PutGroup(group.clone()));
     plan.edits.push(Edit::PutMachine(MachineRecord {
@@ -141,11 +144,11 @@ pub(crate) fn create(
 }
 
 /// The group's own record of one member.
-fn member(
+fn ref_of(
     group: GroupId,
     ordinal: u32,
     machine: &MachineRecord,
-    disk: &Disk,
+    disk: &DiskView,
     snapshot: &SnapshotRecord,
 ) -> RefRecord {
     let attachment = disk.volume.attachment(machine.id);

@@ -4,8 +4,8 @@ use super::refusal::Refusal;
 use super::text::{backing_label, layer_blob};
 use super::{NewFile, Plan};
 use crate::catalog::{
-    Attachment, Edit, IdSource, LayerFormat, LayerId, LayerRecord, LayerState, MachineId, MachineRecord,
-    Origin, Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord,
+    Attachment, Edit, IdSource, LayerFormat, LayerId, LayerRecord, LayerState, MachineRecord, Origin,
+    Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord,
 };
 use crate::units::ByteCount;
 use uuid::Uuid;
@@ -215,30 +215,4 @@ pub(crate) fn check_size(size: ByteCount) -> Result<(), Refusal> {
         return Err(Refusal::BadValue { what: size.to_string(), rule: "a multiple of 512 bytes" });
     }
     Ok(())
-}
-
-impl VolumeRecord {
-    /// Its place in a machine, when it has one.
-    pub(crate) fn attachment(&self, machine: MachineId) -> Option<&Attachment> {
-        self.attachments.iter().find(|attachment| attachment.machine == machine)
-    }
-
-    /// The same volume without its place in a machine.
-    pub(crate) fn detached_from(&self, machine: MachineId, at: Timestamp) -> Self {
-        let mut volume = self.clone();
-        volume.attachments.retain(|attachment| attachment.machine != machine);
-        volume.changed = at;
-        volume
-    }
-}
-
-impl VolumeKind {
-    /// The kind as the seed platform writes it.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Root => "Root",
-            Self::Data => "Data",
-            Self::Memory => "Memory",
-        }
-    }
 }
