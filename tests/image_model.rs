@@ -1,5 +1,8 @@
 //! One image against a plain byte model: random requests from a printed seed, reopened at any point.
 
+#![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
+#![expect(clippy::print_stdout, reason = "the seed of a failure is printed")]
+
 use snapgroup::image::{Image, Limits, NewImage, Space};
 use snapgroup::storage::{Access, BlobName, MemoryStore, Store};
 use snapgroup::units::{ByteCount, GuestOffset};

@@ -40,20 +40,26 @@ mod view;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+pub use {
+    error::{Place, Result},
+    id::{SnapshotId, TreeId},
+    kind::Kind,
+    reader::Counts,
+    verify::Violation,
+};
 
 pub use edit::Edit;
-pub use encoding::Malformed;
-pub use error::{Error, NoCatalogue, Place, Result};
-pub use found::Found;
-pub use id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
-pub use kind::{Entity, Kind};
+pub use error::Error;
+pub use id::{GroupId, LayerId, MachineId, VolumeId};
+pub use kind::Entity;
 pub use number::IdSource;
 pub use open::{Catalog, CatalogOptions, QuickRepair};
-pub use reader::{Counts, Reader, Records};
+pub use reader::Reader;
 pub use record::{
     Attachment, Consistency, GroupRecord, LayerFormat, LayerRecord, LayerState, MachineRecord, Origin,
     RefRecord, Running, Sharing, SnapshotRecord, Tags, Timestamp, TreeRecord, VolumeKind, VolumeRecord,
     WishMark,
 };
-pub use verify::{Severity, Violation};
-pub use view::{DiskView, MachineView, VolumeView};
+pub use verify::Severity;
+pub use view::{DiskView, MachineView};

@@ -63,6 +63,7 @@ impl Catalog {
     /// # Errors
     ///
     /// [`Error::NotEmpty`]; [`Error::Storage`], after which the blob may hold anything.
+    #[cfg(test)]
     pub fn create(blob: Arc<dyn Blob>, pool: Uuid, created: Timestamp) -> Result<Self> {
         Self::create_with(blob, pool, created, CatalogOptions::default())
     }
@@ -109,6 +110,7 @@ impl Catalog {
     ///
     /// [`Error::NotACatalogue`] and [`Error::NewerVersion`], with no byte changed (save for the repair of a database
     /// that was not closed); [`Error::Database`] when the bytes are damaged; [`Error::Storage`].
+    #[cfg(test)]
     pub fn open(blob: Arc<dyn Blob>) -> Result<Self> {
         Self::open_with(blob, CatalogOptions::default())
     }

@@ -85,7 +85,9 @@ pub struct VolumeRecord {
 /// How the bytes of a layer are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LayerFormat {
+    /// A qcow2 image.
     Qcow2,
+    /// Every byte of the file is a byte of the guest.
     Raw,
 }
 

@@ -14,7 +14,7 @@ const SECTOR: u64 = 512;
 #[non_exhaustive]
 pub enum Layer {
     /// A qcow2 image.
-    Qcow2(Image),
+    Qcow2(Box<Image>),
     /// A raw file; it defines every byte and has nothing below it.
     Raw(RawLayer),
 }

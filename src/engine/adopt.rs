@@ -103,7 +103,6 @@ impl Engine {
             (pool.source.mint(), ImageShape { size: top.size, cluster_bits: pool.options.cluster_bits })
         });
         let plan = plan::adopt::adopt(
-            pool.read()?.generation(),
             &wish,
             &found,
             request.lower,
@@ -134,7 +133,6 @@ impl Engine {
         }
         let shape = ImageShape { size: size.unwrap_or(top.size), cluster_bits };
         Ok(plan::adopt::adopt(
-            pool.read()?.generation(),
             wish,
             &found,
             LowerLayers::Frozen,
@@ -144,6 +142,9 @@ impl Engine {
         )?)
     }
 }
+
+/// A file and its format, as an owner or a header names it.
+type Named = (BlobName, LayerFormat);
 
 fn layer_format(format: ImageFormat) -> LayerFormat {
     match format {
@@ -187,11 +188,7 @@ impl Pool {
     }
 
     /// Looks at one file: what it is, whether it can be relied on, and what is below it.
-    fn look_at(
-        &self,
-        name: &BlobName,
-        format: LayerFormat,
-    ) -> Result<(FoundLayer, Identity, Option<(BlobName, LayerFormat)>)> {
+    fn look_at(&self, name: &BlobName, format: LayerFormat) -> Result<(FoundLayer, Identity, Option<Named>)> {
         let blob = match self.store().open(name, Access::Read) {
             Err(storage::Error::NotFound { .. }) => {
                 return Err(not_adoptable(name, "it is not in the pool's directory"));
@@ -274,7 +271,7 @@ impl Pool {
 
 /// The file below an image, by the label in its header: the name of a file in the same directory, with its
 /// format.
-fn backing_of(name: &BlobName, facts: &Facts) -> Result<Option<(BlobName, LayerFormat)>> {
+fn backing_of(name: &BlobName, facts: &Facts) -> Result<Option<Named>> {
     let Some(label) = &facts.backing_label else { return Ok(None) };
     let format = match facts.backing_format.as_deref() {
         Some("qcow2") => LayerFormat::Qcow2,

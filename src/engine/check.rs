@@ -3,7 +3,7 @@
 use super::error::Result;
 use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
-use crate::catalog::{LayerId, LayerRecord, Violation};
+use crate::catalog::{LayerId, LayerRecord, Reader, Severity};
 use crate::chain::Layer;
 use crate::image::{CheckReport, Image};
 use crate::storage::{Access, Store};
@@ -14,8 +14,8 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolCheck {
-    /// Where the catalogue disagrees with itself.
-    pub violations: Vec<Violation>,
+    /// Where the catalogue disagrees with itself; each begins with the number of the invariant, C1 to C25.
+    pub violations: Vec<String>,
     /// The layers whose image is not clean, or could not be checked.
     pub layers: Vec<LayerCheck>,
     /// How many layers were looked at.
@@ -78,7 +78,7 @@ impl Engine {
         let pool = &self.pool;
         pool.open_volumes.flush_all()?;
         let reader = pool.read()?;
-        let mut found = PoolCheck { violations: reader.verify()?, ..PoolCheck::default() };
+        let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
         let present = pool.store().list()?;
         for record in reader.layers(LayerId(0))? {
             let record = record?;
@@ -108,13 +108,14 @@ impl Engine {
         Ok(found)
     }
 
-    /// The invariants of the catalogue that do not hold; empty when all do. Reads the whole catalogue, no image.
+    /// The invariants of the catalogue that do not hold, each beginning with its number, C1 to C25; empty when all
+    /// do. Reads the whole catalogue, no image.
     ///
     /// # Errors
     ///
     /// [`Error::Catalog`](super::Error::Catalog).
-    pub fn verify_catalogue(&self) -> Result<Vec<Violation>> {
-        Ok(self.pool.read()?.verify()?)
+    pub fn verify_catalogue(&self) -> Result<Vec<String>> {
+        broken(&self.pool.read()?)
     }
 
     /// The layers that a volume reads through, its head first.
@@ -139,6 +140,13 @@ impl Engine {
             })
             .collect())
     }
+}
+
+/// What is broken; a layer that only waits for its reclaim is not.
+fn broken(reader: &Reader) -> Result<Vec<String>> {
+    let violations = reader.verify()?.into_iter();
+    let broken = violations.filter(|violation| violation.severity() == Severity::Broken);
+    Ok(broken.map(|violation| violation.to_string()).collect())
 }
 
 impl Pool {

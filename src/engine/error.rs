@@ -75,7 +75,7 @@ pub enum Error {
         /// The file.
         blob: String,
         /// Why.
-        source: image::Error,
+        source: Box<image::Error>,
     },
     /// Another process writes to the head of a volume.
     #[error("the head {blob} of volume {} is open for writing in another process{}", .volume.simple(), process(.holder))]
@@ -154,7 +154,8 @@ impl Error {
             | Self::NewerVersion { .. }
             | Self::Storage(storage::Error::Locked { .. }) => Kind::Refused,
             Self::LayerMissing { .. } | Self::LayerDisagrees { .. } => Kind::Corrupt,
-            Self::Layer { source, .. } | Self::Image(source) => image_kind(source),
+            Self::Layer { source, .. } => image_kind(source),
+            Self::Image(source) => image_kind(source),
             Self::Catalog(error) => catalog_kind(error),
             Self::OutcomeUnknown(_) | Self::Storage(_) => Kind::Failed,
         }

@@ -159,7 +159,6 @@ impl Engine {
         let reader = pool.read()?;
         let group = pool.group(&reader, found.uuid)?;
         let plan = plan::group::update(
-            reader.generation(),
             &group,
             update.name.as_deref(),
             update.description.as_deref(),
@@ -189,7 +188,6 @@ impl Engine {
         let reader = pool.read()?;
         let Some(group) = reader.group(found.id)? else { return Ok(()) };
         let plan = plan::group::ungroup(
-            reader.generation(),
             reader.machine(group.machine)?.as_ref(),
             &group,
             &reader.refs_of(group.id)?,
@@ -326,7 +324,6 @@ impl Pool {
             members.push(Member { disk, minted: self.mint_member(), head_allocated });
         }
         let (plan, group) = plan::group::create(
-            self.catalog.generation(),
             machine,
             &members,
             wish,

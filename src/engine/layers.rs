@@ -75,27 +75,24 @@ impl Pool {
         below: Option<&LayerRecord>,
         access: Access,
     ) -> Result<Layer> {
-        let blob_name = || record.blob.to_string();
+        let unusable =
+            |source| Error::Layer { volume, blob: record.blob.to_string(), source: Box::new(source) };
         let blob = match self.store().open(&record.blob, access) {
             Err(storage::Error::NotFound { .. }) => {
-                return Err(Error::LayerMissing { volume, blob: blob_name() });
+                return Err(Error::LayerMissing { volume, blob: record.blob.to_string() });
             }
             other => other?,
         };
         if record.format == LayerFormat::Raw {
-            let raw = RawLayer::open(blob, record.blob.as_str()).map_err(|source| Error::Layer {
-                volume,
-                blob: blob_name(),
-                source,
-            })?;
+            let raw = RawLayer::open(blob, record.blob.as_str()).map_err(unusable)?;
             let agree = Agreement { volume, record };
             agree.on("size", record.size, raw.size())?;
             return Ok(Layer::Raw(raw));
         }
         self.check_facts(volume, record, below, &*blob)?;
-        let image = Image::open(blob, record.blob.as_str(), access, self.options.image_limits)
-            .map_err(|source| Error::Layer { volume, blob: blob_name(), source })?;
-        Ok(Layer::Qcow2(image))
+        let image =
+            Image::open(blob, record.blob.as_str(), access, self.options.image_limits).map_err(unusable)?;
+        Ok(Layer::Qcow2(Box::new(image)))
     }
 
     /// Refuses a file whose header does not say what the catalogue says.
@@ -109,7 +106,7 @@ impl Pool {
         let facts = Facts::of(blob, record.blob.as_str()).map_err(|source| Error::Layer {
             volume,
             blob: record.blob.to_string(),
-            source,
+            source: Box::new(source),
         })?;
         let agree = Agreement { volume, record };
         agree.on("cluster size", cluster_size(record.cluster_bits), facts.cluster_size)?;

@@ -50,14 +50,8 @@ impl Engine {
             }
             Some(other) => return Err(Refusal::UuidTaken { uuid, by: kind_of(other) }.into()),
         }
-        let (plan, machine) = plan::machine::create(
-            reader.generation(),
-            uuid,
-            name,
-            description,
-            pool.source.now(),
-            &pool.catalog.ids(),
-        );
+        let (plan, machine) =
+            plan::machine::create(uuid, name, description, pool.source.now(), &pool.catalog.ids());
         pool.perform(&plan)?;
         pool.show_machine(&pool.read()?, &machine)
     }
@@ -85,7 +79,7 @@ impl Engine {
             let refs = reader.refs_of(group.id)?;
             belongings.groups.push((group, refs));
         }
-        let plan = plan::machine::delete(reader.generation(), &machine, belongings, pool.source.now())?;
+        let plan = plan::machine::delete(&machine, belongings, pool.source.now())?;
         pool.perform(&plan)
     }
 
@@ -108,7 +102,7 @@ impl Engine {
                 }
             }
         }
-        let (plan, machine) = plan::machine::run(reader.generation(), &machine, running, pool.source.now());
+        let (plan, machine) = plan::machine::run(&machine, running, pool.source.now());
         pool.perform(&plan)?;
         pool.show_machine(&pool.read()?, &machine)
     }

@@ -37,7 +37,7 @@ pub use snapshot::{CreateSnapshot, Snapshot};
 pub use uuid_arg::UuidArg;
 pub use volume::{BaseImage, CreateVolume};
 
-pub use crate::catalog::{LayerFormat, LayerState, QuickRepair, Running, Sharing, Violation, VolumeKind};
+pub use crate::catalog::{LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
 pub use crate::plan::adopt::LowerLayers;
 pub use crate::plan::group::LeftOut;
 pub use crate::plan::refusal::{Code, Refusal};

@@ -15,7 +15,7 @@ use crate::chain::Layer;
 use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
 use crate::plan::refusal::Refusal;
 use crate::plan::{NewFile, Plan};
-use crate::storage::{Access, Blob, BlobName, Store};
+use crate::storage::{Access, BlobName, Store};
 use std::sync::Arc;
 
 /// log2 of the width of the refcounts of every image that is made here: 16 bits, as QEMU does by default.
@@ -81,7 +81,7 @@ impl Prepared<'_> {
         layout.write(&*blob)?;
         blob.sync()?;
         let image = Image::open(blob, name, Access::Write, self.pool.options.image_limits)?;
-        self.layers.push(Arc::new(Layer::Qcow2(image)));
+        self.layers.push(Arc::new(Layer::Qcow2(Box::new(image))));
         Ok(())
     }
 

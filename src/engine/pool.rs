@@ -7,6 +7,7 @@ use super::locks::{Held, Key, Locks};
 use super::options::{CreatePool, Options, Source};
 use super::recover::Recovered;
 use crate::catalog::{Catalog, CatalogOptions, Entity, Reader, VolumeRecord};
+use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::storage::{self, Access, BlobName, FusedStore, MemoryStore, Owned, Store};
 use std::path::Path;
@@ -83,7 +84,7 @@ impl Engine {
         let owned = store.lock()?;
         let store = Arc::new(FusedStore::new(store));
         let source = Source::new(&options);
-        let catalog = open_catalogue(&*store, &options, &source)?;
+        let catalog = open_catalogue(&store, &options, &source)?;
         let recovered = super::recover::recover(&*store, &catalog)?;
         let pool = Pool {
             store,
@@ -110,10 +111,7 @@ impl Engine {
     pub fn close(self) -> Result<()> {
         self.pool.open_volumes.flush_all()?;
         match Arc::try_unwrap(self.pool) {
-            Ok(pool) => {
-                drop(pool);
-                Ok(())
-            }
+            Ok(pool) => Ok(pool.catalog.close()?),
             Err(pool) => Err(Refusal::StillOpen { holders: Arc::strong_count(&pool) - 1 }.into()),
         }
     }
@@ -128,6 +126,12 @@ impl Engine {
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         self.pool.catalog.pool()
+    }
+
+    /// When the pool was made.
+    #[must_use]
+    pub fn created(&self) -> Date {
+        self.pool.catalog.created().into()
     }
 
     /// How often the catalogue has changed: larger after every call that changed something.

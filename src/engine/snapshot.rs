@@ -126,7 +126,7 @@ impl Engine {
             group: None,
             cluster_bits: pool.options.cluster_bits,
         };
-        let mut plan = Plan { generation: pool.read()?.generation(), ..Plan::default() };
+        let mut plan = Plan::default();
         let minted = Minted { snapshot: uuid, ..pool.mint_member() };
         let snapshot = freeze(&disk, name, minted, head_allocated, &moment, &pool.catalog.ids(), &mut plan);
         match pool.prepare(&plan).and_then(super::perform::Prepared::publish) {

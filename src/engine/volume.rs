@@ -86,8 +86,7 @@ impl Engine {
             None => {
                 let size = request.size.ok_or(Refusal::Empty { field: "size" })?;
                 let shape = ImageShape { size, cluster_bits };
-                let generation = pool.read()?.generation();
-                plan::volume::create(generation, &wish, shape, pool.source.mint(), at, &pool.catalog.ids())?
+                plan::volume::create(&wish, shape, pool.source.mint(), at, &pool.catalog.ids())?
             }
             Some(base) => self.plan_above(&wish, base, request.size, cluster_bits)?,
         };
@@ -139,7 +138,6 @@ impl Engine {
         let reader = pool.read()?;
         let machine = reader.need_machine(machine.id)?;
         let (plan, volume) = plan::volume::attach(
-            reader.generation(),
             &machine,
             &reader.volumes_of(machine.id)?.into_vec()?,
             &volume,
@@ -168,7 +166,7 @@ impl Engine {
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[Key::Machine(machine.id)])?;
         let reader = pool.read()?;
         let machine = reader.need_machine(machine.id)?;
-        let (plan, volume) = plan::volume::detach(reader.generation(), &machine, &volume, pool.source.now())?;
+        let (plan, volume) = plan::volume::detach(&machine, &volume, pool.source.now())?;
         pool.perform(&plan)?;
         pool.show_volume(&pool.read()?, &volume)
     }
@@ -184,7 +182,6 @@ impl Engine {
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[])?;
         let reader = pool.read()?;
         let (plan, larger) = plan::volume::resize(
-            reader.generation(),
             &volume,
             &reader.need_layer(volume.head)?,
             &holders(&reader, &volume)?,
@@ -196,7 +193,7 @@ impl Engine {
         // The books first: a head that is shorter than they say is made longer whenever it is opened.
         pool.perform(&plan)?;
         if let Err(error) = handle.grow(size) {
-            let back = plan::volume::restore(reader.generation(), &volume, &reader.need_layer(volume.head)?);
+            let back = plan::volume::restore(&volume, &reader.need_layer(volume.head)?);
             pool.perform(&back)?;
             return Err(error);
         }

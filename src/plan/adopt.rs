@@ -41,7 +41,6 @@ pub enum LowerLayers {
 /// Plans a volume on a chain of files, the head first. A raw head gets an overlay above it; a qcow2 head is
 /// written in place from then on.
 pub(crate) fn adopt(
-    generation: u64,
     wish: &VolumeWish,
     found: &[FoundLayer],
     lower: LowerLayers,
@@ -50,7 +49,7 @@ pub(crate) fn adopt(
     ids: &IdSource,
 ) -> Result<(Plan, VolumeRecord), Refusal> {
     wish.check()?;
-    let mut plan = Plan { generation, ..Plan::default() };
+    let mut plan = Plan::default();
     let top = found.first().expect("a chain has at least one file");
     let volume_id = ids.take_volume();
 

@@ -96,7 +96,6 @@ fn reason_to_leave_out(volume: &VolumeRecord, wish: &GroupWish) -> Option<LeftOu
 
 /// Plans a group of these members, in this order.
 pub(crate) fn create(
-    generation: u64,
     machine: &MachineRecord,
     members: &[Member],
     wish: &GroupWish,
@@ -104,7 +103,7 @@ pub(crate) fn create(
     cluster_bits: u8,
     ids: &IdSource,
 ) -> Result<(Plan, GroupRecord), Refusal> {
-    let mut plan = Plan { generation, ..Plan::default() };
+    let mut plan = Plan::default();
     let group = GroupRecord {
         id: ids.take_group(),
         uuid: wish.uuid,
@@ -173,7 +172,6 @@ fn ref_of(
 
 /// Plans a new name or description; what is `None` stays. `None` when nothing would change.
 pub(crate) fn update(
-    generation: u64,
     group: &GroupRecord,
     name: Option<&str>,
     description: Option<&str>,
@@ -191,12 +189,11 @@ pub(crate) fn update(
         ..group.clone()
     };
     let edits = vec![Edit::PutGroup(group.clone())];
-    Ok(Some((Plan { generation, edits, ..Plan::default() }, group)))
+    Ok(Some((Plan { edits, ..Plan::default() }, group)))
 }
 
 /// Plans the removal of a group whose snapshots stay. Its children become those of its parent.
 pub(crate) fn ungroup(
-    generation: u64,
     machine: Option<&MachineRecord>,
     group: &GroupRecord,
     refs: &[RefRecord],
@@ -204,7 +201,7 @@ pub(crate) fn ungroup(
     children: Vec<GroupRecord>,
     at: Timestamp,
 ) -> Plan {
-    let mut plan = Plan { generation, ..Plan::default() };
+    let mut plan = Plan::default();
     for snapshot in snapshots {
         plan.edits.push(Edit::PutSnapshot(SnapshotRecord { group: None, changed: at, ..snapshot }));
     }

@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 /// Plans a new machine.
 pub(crate) fn create(
-    generation: u64,
     uuid: Uuid,
     name: String,
     description: Option<String>,
@@ -27,7 +26,7 @@ pub(crate) fn create(
         changed: at,
     };
     let edits = vec![Edit::PutMachine(machine.clone())];
-    (Plan { generation, edits, ..Plan::default() }, machine)
+    (Plan { edits, ..Plan::default() }, machine)
 }
 
 /// Everything of a machine that its removal touches.
@@ -41,7 +40,6 @@ pub(crate) struct Belongings {
 
 /// Plans the removal of a machine from the books: its volumes are detached, its groups go, the snapshots stay.
 pub(crate) fn delete(
-    generation: u64,
     machine: &MachineRecord,
     belongings: Belongings,
     at: Timestamp,
@@ -61,17 +59,12 @@ pub(crate) fn delete(
         edits.push(Edit::RemoveGroup(group.id));
     }
     edits.push(Edit::RemoveMachine(machine.id));
-    Ok(Plan { generation, edits, ..Plan::default() })
+    Ok(Plan { edits, ..Plan::default() })
 }
 
 /// Plans the note that a machine runs in this process or in another one.
-pub(crate) fn run(
-    generation: u64,
-    machine: &MachineRecord,
-    running: Running,
-    at: Timestamp,
-) -> (Plan, MachineRecord) {
+pub(crate) fn run(machine: &MachineRecord, running: Running, at: Timestamp) -> (Plan, MachineRecord) {
     let machine = MachineRecord { running, changed: at, ..machine.clone() };
     let edits = vec![Edit::PutMachine(machine.clone())];
-    (Plan { generation, edits, ..Plan::default() }, machine)
+    (Plan { edits, ..Plan::default() }, machine)
 }

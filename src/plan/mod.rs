@@ -17,8 +17,6 @@ use crate::catalog::{Edit, LayerRecord};
 #[derive(Clone, Debug, Default)]
 #[must_use = "a plan changes nothing until it is performed"]
 pub(crate) struct Plan {
-    /// The catalogue that the plan was made on; it is refused on any other.
-    pub(crate) generation: u64,
     /// New overlays and empty images: files that no record names yet, so that they can be undone.
     pub(crate) files: Vec<NewFile>,
     /// What is published.

@@ -61,7 +61,6 @@ pub(crate) struct ImageShape {
 
 /// Plans a volume with a new, empty image.
 pub(crate) fn create(
-    generation: u64,
     wish: &VolumeWish,
     shape: ImageShape,
     layer: Uuid,
@@ -69,7 +68,7 @@ pub(crate) fn create(
     ids: &IdSource,
 ) -> Result<(Plan, VolumeRecord), Refusal> {
     wish.check()?;
-    let mut plan = Plan { generation, ..Plan::default() };
+    let mut plan = Plan::default();
     let volume = wish.record(ids.take_volume(), shape.size, ids.take_layer(), at);
     add_overlay(&mut plan, &volume, shape, None, layer, at);
     plan.edits.push(Edit::PutVolume(volume.clone()));
@@ -109,7 +108,6 @@ pub(crate) fn add_overlay(
 
 /// Plans the attaching of a volume; `device_id` is the lowest free one unless given.
 pub(crate) fn attach(
-    generation: u64,
     machine: &MachineRecord,
     attached: &[VolumeRecord],
     volume: &VolumeRecord,
@@ -158,12 +156,11 @@ pub(crate) fn attach(
     volume.attachments.push(Attachment { machine: machine.id, device_id, since: at });
     volume.changed = at;
     let edits = vec![Edit::PutVolume(volume.clone())];
-    Ok((Plan { generation, edits, ..Plan::default() }, volume))
+    Ok((Plan { edits, ..Plan::default() }, volume))
 }
 
 /// Plans the detaching of a volume from a machine.
 pub(crate) fn detach(
-    generation: u64,
     machine: &MachineRecord,
     volume: &VolumeRecord,
     at: Timestamp,
@@ -177,12 +174,11 @@ pub(crate) fn detach(
     }
     let volume = volume.detached_from(machine.id, at);
     let edits = vec![Edit::PutVolume(volume.clone())];
-    Ok((Plan { generation, edits, ..Plan::default() }, volume))
+    Ok((Plan { edits, ..Plan::default() }, volume))
 }
 
 /// Plans a larger disk.
 pub(crate) fn resize(
-    generation: u64,
     volume: &VolumeRecord,
     head: &LayerRecord,
     holders: &[MachineRecord],
@@ -199,19 +195,19 @@ pub(crate) fn resize(
     }
     let volume = VolumeRecord { size, changed: at, ..volume.clone() };
     let edits = vec![Edit::PutVolume(volume.clone()), Edit::PutLayer(LayerRecord { size, ..head.clone() })];
-    Ok((Plan { generation, edits, ..Plan::default() }, volume))
+    Ok((Plan { edits, ..Plan::default() }, volume))
 }
 
 /// Plans the way back when a disk could not be made larger.
-pub(crate) fn restore(generation: u64, volume: &VolumeRecord, head: &LayerRecord) -> Plan {
+pub(crate) fn restore(volume: &VolumeRecord, head: &LayerRecord) -> Plan {
     let head = LayerRecord { size: volume.size, ..head.clone() };
     let edits = vec![Edit::PutVolume(volume.clone()), Edit::PutLayer(head)];
-    Plan { generation, edits, ..Plan::default() }
+    Plan { edits, ..Plan::default() }
 }
 
 /// Refuses a size that no disk can have.
 pub(crate) fn check_size(size: ByteCount) -> Result<(), Refusal> {
-    if size.as_u64() % 512 != 0 {
+    if !size.as_u64().is_multiple_of(512) {
         return Err(Refusal::BadValue { what: size.to_string(), rule: "a multiple of 512 bytes" });
     }
     Ok(())
