@@ -138,7 +138,7 @@
 //! ```
 //! use snapgroup::storage::{Blob, BlobName, MemoryStore, Store};
 //! use snapgroup::units::HostOffset;
-//! use snapgroup::{AdoptVolume, ByteCount, CreatePool, Engine, ImageFormat, Options};
+//! use snapgroup::{AdoptVolume, ByteCount, CreatePool, Engine, LayerFormat, Options};
 //! use std::sync::Arc;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -152,7 +152,7 @@
 //! let engine = Engine::open_on(Arc::new(store), options)?;
 //! let volume = engine.adopt_volume(&AdoptVolume {
 //!     file: "golden.raw".into(),
-//!     format: ImageFormat::Raw,
+//!     format: LayerFormat::Raw,
 //!     name: "system".into(),
 //!     ..Default::default()
 //! })?;

@@ -22,23 +22,13 @@ use crate::storage::{self, Access, Blob, BlobName, Identity, Store};
 use crate::units::ByteCount;
 use std::sync::Arc;
 
-/// The format of a file, as its owner says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ImageFormat {
-    /// A qcow2 image, alone or above a backing file.
-    Qcow2,
-    /// A raw disk: every byte of the file is a byte of the guest.
-    Raw,
-}
-
 /// A chain of files to be taken over as a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdoptVolume {
     /// The name of the uppermost file in the pool's directory.
     pub file: String,
     /// Its format: said, never guessed.
-    pub format: ImageFormat,
+    pub format: LayerFormat,
     /// The name of the volume: 1 to 255 characters.
     pub name: String,
     /// Its description: at most 2048 characters.
@@ -55,13 +45,21 @@ impl Default for AdoptVolume {
     fn default() -> Self {
         Self {
             file: String::new(),
-            format: ImageFormat::Qcow2,
+            format: LayerFormat::Qcow2,
             name: String::new(),
             description: None,
             kind: VolumeKind::Data,
             lower: LowerLayers::default(),
             resource_uuid: None,
         }
+    }
+}
+
+impl AdoptVolume {
+    /// A file of the pool's directory, to be taken over as a data disk of this name.
+    #[must_use]
+    pub fn new(file: impl Into<String>, format: LayerFormat, name: impl Into<String>) -> Self {
+        Self { file: file.into(), format, name: name.into(), ..Self::default() }
     }
 }
 
@@ -89,7 +87,7 @@ impl Engine {
             return Ok(there);
         }
         let _held = pool.locks.acquire(vec![Key::Adoption]);
-        let found = pool.walk(&request.file, layer_format(request.format))?;
+        let found = pool.walk(&request.file, request.format)?;
         let top = &found[0];
         if let Some(known) = &top.known {
             let rule = if known.state == LayerState::Head {
@@ -99,7 +97,7 @@ impl Engine {
             };
             return Err(not_adoptable(&top.blob, rule));
         }
-        let overlay = (request.format == ImageFormat::Raw).then(|| {
+        let overlay = (request.format == LayerFormat::Raw).then(|| {
             (pool.source.mint(), ImageShape { size: top.size, cluster_bits: pool.options.cluster_bits })
         });
         let plan = plan::adopt::adopt(
@@ -126,7 +124,7 @@ impl Engine {
         cluster_bits: u8,
     ) -> Result<(Plan, VolumeRecord)> {
         let pool = &self.pool;
-        let found = pool.walk(&base.file, layer_format(base.format))?;
+        let found = pool.walk(&base.file, base.format)?;
         let top = &found[0];
         if top.known.as_ref().is_some_and(|known| known.state == LayerState::Head) {
             return Err(not_adoptable(&top.blob, "it is the head of a volume: its content still changes"));
@@ -145,13 +143,6 @@ impl Engine {
 
 /// A file and its format, as an owner or a header names it.
 type Named = (BlobName, LayerFormat);
-
-fn layer_format(format: ImageFormat) -> LayerFormat {
-    match format {
-        ImageFormat::Qcow2 => LayerFormat::Qcow2,
-        ImageFormat::Raw => LayerFormat::Raw,
-    }
-}
 
 fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
     Error::NotAdoptable { blob: blob.to_string(), rule: rule.into() }

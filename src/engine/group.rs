@@ -8,7 +8,7 @@ use super::pool::{Engine, Pool, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running};
 use crate::chain::Layer;
-use crate::inventory::GroupInventory;
+use crate::inventory::{GroupInventory, Named};
 use crate::plan::freeze::{check_cap, check_quota};
 use crate::plan::group::{GroupWish, LeftOut, Member, Selection, check_root, select};
 use crate::plan::refusal::Refusal;
@@ -48,6 +48,18 @@ pub struct CreateGroup {
 }
 
 impl CreateGroup {
+    /// A group of all disks of a machine.
+    #[must_use]
+    pub fn of_machine(machine: impl Into<UuidArg>, name: impl Into<String>) -> Self {
+        Self::new(GroupOf::Machine(machine.into()), name)
+    }
+
+    /// A group of all disks of the machine that this root volume is attached to.
+    #[must_use]
+    pub fn of_root_volume(volume: impl Into<UuidArg>, name: impl Into<String>) -> Self {
+        Self::new(GroupOf::RootVolume(volume.into()), name)
+    }
+
     /// A group of all disks of `of`, with nothing but a name.
     #[must_use]
     pub fn new(of: GroupOf, name: impl Into<String>) -> Self {
@@ -123,9 +135,10 @@ impl Engine {
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
         let (uuid, taken) = pool.claim(wanted)?;
         let view = reader.need_machine_view(machine.id)?;
-        if let Some(inventory) = pool.group_of_repeat(&reader, uuid, &wish, taken)? {
+        if let Some(mut inventory) = pool.group_of_repeat(&reader, uuid, &wish, taken)? {
             // The machine may have other disks by now; what was taken then is what counts.
             let left_out = select(&view, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
+            inventory.volumes_left_out = named(&left_out);
             return Ok(CreatedGroup { inventory, left_out, repeated: true });
         }
         let selection = select(&view, &wish)?;
@@ -143,7 +156,8 @@ impl Engine {
 
         let group = pool.take_group(&machine, &handles, selection.members, &wish)?;
         let reader = pool.read()?;
-        let inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
+        let mut inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
+        inventory.volumes_left_out = named(&left_out);
         Ok(CreatedGroup { inventory, left_out, repeated: false })
     }
 
@@ -243,6 +257,11 @@ fn show_left_out(selection: &Selection) -> Vec<LeftOutVolume> {
             reason: *reason,
         })
         .collect()
+}
+
+/// The volumes that are not in a group, as its inventory names them.
+fn named(left_out: &[LeftOutVolume]) -> Vec<Named> {
+    left_out.iter().map(|volume| Named { uuid: volume.volume_uuid, name: volume.name.clone() }).collect()
 }
 
 impl Pool {

@@ -87,6 +87,8 @@ impl Prepared<'_> {
 
     /// Publishes the records; answers the new layers, in the order of the plan's files.
     pub(super) fn publish(mut self) -> Result<Vec<Arc<Layer>>> {
+        // A sync that failed anywhere forbids the commit: that nothing was published is then known.
+        self.pool.refuse_poisoned()?;
         let committed = self.pool.catalog.commit(None, &self.plan.edits).map_err(Error::from);
         match committed {
             Ok(_) | Err(Error::OutcomeUnknown(_)) => self.made.clear(),

@@ -100,16 +100,18 @@ impl Engine {
         Ok(Self { pool: Arc::new(pool) })
     }
 
-    /// Flushes every open volume and gives the pool back.
+    /// Flushes every open volume and gives the pool back. Drop the handles and the other clones first.
     ///
     /// Dropping the last clone and the last handle does the same, but cannot tell of an error.
     ///
     /// # Errors
     ///
-    /// [`Error::Image`] when a flush fails; [`Refusal::StillOpen`] when other clones of the engine or handles are
+    /// [`Error::Image`] when a flush fails; [`Error::Storage`] when a sync has failed since the pool was opened; [`Refusal::StillOpen`] when other clones of the engine or handles are
     /// alive: the pool then stays open with them.
     pub fn close(self) -> Result<()> {
         self.pool.open_volumes.flush_all()?;
+        // A handle that was dropped could not tell of a flush that failed; this is the last one who can.
+        self.pool.refuse_poisoned()?;
         match Arc::try_unwrap(self.pool) {
             Ok(pool) => Ok(pool.catalog.close()?),
             Err(pool) => Err(Refusal::StillOpen { holders: Arc::strong_count(&pool) - 1 }.into()),
@@ -120,6 +122,12 @@ impl Engine {
     #[must_use]
     pub fn recovered(&self) -> &Recovered {
         &self.pool.recovered
+    }
+
+    /// Where the pool is: its directory, or a made-up place in memory.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.pool.locate(CATALOGUE).trim_end_matches(CATALOGUE).to_owned()
     }
 
     /// The uuid of the pool.
@@ -194,6 +202,14 @@ impl Pool {
     /// The store; it refuses every write after a failed sync.
     pub(super) fn store(&self) -> &FusedStore {
         &self.store
+    }
+
+    /// Refuses when a sync has failed since the pool was opened.
+    pub(super) fn refuse_poisoned(&self) -> Result<()> {
+        match self.store.poisoned() {
+            Some(cause) => Err(storage::Error::Poisoned { cause }.into()),
+            None => Ok(()),
+        }
     }
 
     /// The catalogue as it is now.
