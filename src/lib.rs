@@ -1,4 +1,276 @@
 //! Snapshots of all disks of a virtual machine as one group, on real qcow2 backing chains, in process.
+//!
+//! A *pool* is one directory, or one store in memory: qcow2 files, and a catalogue that says what they are. This
+//! crate makes the disks in it or takes over disks that are there, reads and writes them, and takes *groups*: one
+//! snapshot of each disk of a machine, all of one moment, either all of them or none. Taking one copies nothing: the
+//! file that was written becomes the snapshot, and a new one above it is written from then on. Old snapshots are
+//! read beside the disks as they are now, and QEMU reads the same files. There is no daemon, no subprocess and no
+//! network; there is [`Engine`] and plain calls on it.
+//!
+//! # A whole program
+//!
+//! ```
+//! use snapgroup::{ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, GroupOf, Options};
+//!
+//! fn main() -> snapgroup::Result<()> {
+//!     let engine = Engine::in_memory(Options::default())?; // on disk: Engine::open("pool", Options::default())
+//!     let machine = engine.create_machine(&CreateMachine { name: "web-1".into(), ..Default::default() })?;
+//!     let mut disks = Vec::new();
+//!     for name in ["system", "database"] {
+//!         let request = CreateVolume { name: name.into(), size: Some(ByteCount::gib(100)), ..Default::default() };
+//!         let volume = engine.create_volume(&request)?;
+//!         engine.attach_volume(volume.uuid, machine.uuid, None)?;
+//!         disks.push(engine.open_volume(volume.uuid)?);
+//!     }
+//!
+//!     disks[1].write_at(4096, b"version 1")?;
+//!     let all_disks = GroupOf::Machine(machine.uuid.into());
+//!     let group = engine.create_group(&CreateGroup::new(all_disks, "before-upgrade"))?.inventory;
+//!     disks[1].write_at(4096, b"version 2")?;
+//!
+//!     let (mut then, mut now) = ([0; 9], [0; 9]);
+//!     let member = &group.volume_snapshot_refs[1];
+//!     engine.open_snapshot(member.volume_snapshot_uuid)?.read_at(4096, &mut then)?;
+//!     disks[1].read_at(4096, &mut now)?;
+//!     assert_eq!((&then, &now), (b"version 1", b"version 2"));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Two longer programs are in `examples`: `quickstart`, on disk, and `in_memory`, for tests and fuzzers.
+//!
+//! # The words
+//!
+//! | word | what it is |
+//! |---|---|
+//! | pool | one directory, or one store in memory, with a catalogue and the files of the layers; opened as [`Engine`] |
+//! | machine | a virtual machine in the books: its name, the volumes attached to it, whether another process runs it |
+//! | volume | a disk: `Root` or `Data`, a device id in its machine, a size; opened for reading and writing as [`Volume`] |
+//! | layer | one file. The *head* is what a volume writes to; every layer below it is *frozen* and keeps its content |
+//! | chain | the layers that a volume reads through, the head first: [`Engine::chain`] |
+//! | snapshot | a name for the content of a volume at one moment; it names one frozen layer; read as [`Snapshot`] |
+//! | tree | the snapshots of one volume that descend from the same first one |
+//! | group | the snapshots of all disks of a machine at one moment |
+//! | ref | the group's own record of one member: it copies names, path and device id, and outlives the snapshot |
+//! | availability | whether the disks of a machine are still those of a group: [`Engine::check_availability`] |
+//!
+//! Taking a snapshot freezes the head, which holds the snapshot from then on, and puts a new, empty overlay above it,
+//! which becomes the head. So the name of a file does not tell what it holds; the catalogue does.
+//!
+//! # Groups
+//!
+//! A group is asked for by the machine or by its root volume. Shareable volumes are left out, and the answer says so.
+//! The handles may stay open: writes wait for the moment to pass, reads do not. A caller that gives its own
+//! `resource_uuid` may repeat a call whose answer it never saw.
+//!
+//! ```
+//! # use snapgroup::{ByteCount, CreateMachine, CreateVolume, Engine, Options, VolumeKind};
+//! use snapgroup::query::{GroupField, Query, Test};
+//! use snapgroup::{CreateGroup, GroupOf, Kind, UpdateGroup};
+//!
+//! # fn main() -> snapgroup::Result<()> {
+//! # let engine = Engine::in_memory(Options::default())?;
+//! # let machine = engine.create_machine(&CreateMachine { name: "web-1".into(), ..Default::default() })?;
+//! # let size = Some(ByteCount::mib(64));
+//! # let root = CreateVolume { name: "system".into(), kind: VolumeKind::Root, size, ..Default::default() };
+//! # let root = engine.create_volume(&root)?;
+//! # engine.attach_volume(root.uuid, machine.uuid, None)?;
+//! let mut request = CreateGroup::new(GroupOf::RootVolume(root.uuid.into()), "nightly-1");
+//! request.resource_uuid = Some("4b13e23059033e2dbfac63b5b16eba11".into());
+//! let first = engine.create_group(&request)?;
+//! assert!(engine.create_group(&request)?.repeated);
+//!
+//! // The same uuid with another wish is refused, and nothing has happened.
+//! request.name = "nightly-2".into();
+//! let Err(error) = engine.create_group(&request) else { panic!("two groups with one uuid") };
+//! assert_eq!(error.kind(), Kind::Refused);
+//!
+//! request.resource_uuid = None;
+//! let second = engine.create_group(&request)?.inventory;
+//! assert_eq!(second.parent_group_uuid, Some(first.inventory.uuid));
+//!
+//! engine.update_group(second.uuid, &UpdateGroup { name: Some("weekly".into()), ..Default::default() })?;
+//! let nightly = Query::all().with(GroupField::Name, Test::Like("nightly-%".into()));
+//! assert_eq!(engine.query_groups(&nightly)?.total, 1);
+//!
+//! // The group goes; its snapshots stay.
+//! engine.ungroup(second.uuid)?;
+//! assert!(engine.open_snapshot(second.volume_snapshot_refs[0].volume_snapshot_uuid).is_ok());
+//! assert_eq!(engine.group_tree(machine.uuid)?.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Snapshots of one volume
+//!
+//! ```
+//! # use snapgroup::{ByteCount, CreateVolume, Engine, Options};
+//! use snapgroup::CreateSnapshot;
+//!
+//! # fn main() -> snapgroup::Result<()> {
+//! # let engine = Engine::in_memory(Options::default())?;
+//! # let request = CreateVolume { name: "data".into(), size: Some(ByteCount::mib(64)), ..Default::default() };
+//! # let volume = engine.create_volume(&request)?;
+//! let disk = engine.open_volume(volume.uuid)?;
+//! disk.write_at(0, b"old")?;
+//! let request =
+//!     CreateSnapshot { volume_uuid: Some(volume.uuid.into()), name: "monday".into(), ..Default::default() };
+//! let monday = engine.create_snapshot(&request)?;
+//!
+//! disk.discard(0, 65_536)?;
+//! engine.resize_volume(volume.uuid, ByteCount::mib(128))?;
+//!
+//! let snapshot = engine.open_snapshot(monday.uuid)?;
+//! assert_eq!((snapshot.size(), disk.size()), (ByteCount::mib(64), ByteCount::mib(128)));
+//! let mut buffer = [0; 3];
+//! snapshot.read_at(0, &mut buffer)?;
+//! assert_eq!(&buffer, b"old");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Disks that are there already
+//!
+//! A file in the pool's directory is taken over where it lies, with everything that it reads through to. A qcow2
+//! file becomes the head of the new volume; a raw file is never written and gets an overlay above it. What is named
+//! in the headers is followed once, here, and only as the name of another file in the same directory.
+//!
+//! ```
+//! use snapgroup::storage::{Blob, BlobName, MemoryStore, Store};
+//! use snapgroup::units::HostOffset;
+//! use snapgroup::{AdoptVolume, ByteCount, CreatePool, Engine, ImageFormat, Options};
+//! use std::sync::Arc;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = MemoryStore::new();
+//! let golden = store.create(&BlobName::parse("golden.raw")?)?;
+//! golden.write_at(HostOffset::ZERO, b"installed")?;
+//! golden.set_length(ByteCount::mib(64))?;
+//!
+//! // `Here` makes a pool beside the files; on disk it is `Engine::open` on their directory.
+//! let options = Options { create: CreatePool::Here, ..Options::default() };
+//! let engine = Engine::open_on(Arc::new(store), options)?;
+//! let volume = engine.adopt_volume(&AdoptVolume {
+//!     file: "golden.raw".into(),
+//!     format: ImageFormat::Raw,
+//!     name: "system".into(),
+//!     ..Default::default()
+//! })?;
+//! let disk = engine.open_volume(volume.uuid)?;
+//! disk.write_at(0, b"in use...")?;
+//!
+//! let mut buffer = [0; 9];
+//! golden.read_at(HostOffset::ZERO, &mut buffer)?;
+//! assert_eq!(&buffer, b"installed");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! * **Durable when it returns.** A call on [`Engine`] that changes something has synced what it changed before it
+//!   returns. Guest data is durable after [`Volume::flush`]; taking a snapshot or a group flushes its disks.
+//! * **All or nothing.** A group is there with every member, or nothing has changed, whatever crashes when. What a
+//!   crash left half done is removed when the pool is opened the next time; [`Engine::recovered`] says what it was.
+//! * **One moment.** A write that was seen to finish before another one began is in a group whenever that other one
+//!   is. This holds for writes through the [`Volume`]s of this process.
+//! * **Frozen is frozen.** No call writes to a layer below a head.
+//! * **The catalogue decides.** Which file is below which is a record. A header that says otherwise is an error that
+//!   names the file, and is not followed. A pool is owned by one [`Engine`] and its clones at a time.
+//! * **After a failed sync nothing more is written** through this pool until it is opened again: nobody knows what
+//!   that sync lost.
+//!
+//! # What is not
+//!
+//! * A disk that says a sync is done when it is not can lose what was promised.
+//! * Whoever may write to the pool's directory can break what is in it. Files that were exchanged are noticed where
+//!   their headers differ; guest data that was altered in place is not noticed.
+//! * Guest writes since the last flush may be lost in a crash, each as a whole or in part.
+//! * A group is consistent as after a power cut. Nothing asks the guest to settle first.
+//! * QEMU's locks on images are looked at, not taken: a disk that another process writes is refused, but nothing
+//!   keeps a program from opening a disk that is in use here.
+//! * A pool of [`Engine::in_memory`] is gone with its last clone and its last handle.
+//!
+//! Deleting snapshots, reverting, and more are not there yet; the README has the list.
+//!
+//! # Errors
+//!
+//! Every call on [`Engine`], [`Volume`] and [`Snapshot`] fails with [`Error`]. Three things can be asked of it:
+//!
+//! * [`Error::kind`]: what to do. [`Kind::Refused`]: ask differently. [`Kind::Corrupt`]: bytes on disk are not what
+//!   they must be; run [`Engine::check`]. [`Kind::Failed`]: the disk or the system failed; open the pool again.
+//! * [`Error::code`]: the [`Code`] of the API whose behaviour this crate carries over, such as `SYS.1007`.
+//!   [`Error::to_error_code`] is the whole error in that API's JSON shape.
+//! * The variant, with its values; a [`Refusal`] has one for every rule.
+//!
+//! [`Error::OutcomeUnknown`] is the one that leaves a question open: the last sync failed, and only opening the pool
+//! again tells whether the call took place. Repeating it then with the same `resource_uuid` is safe.
+//!
+//! # Disks that fail
+//!
+//! [`storage::SimulatedStore`] wraps any store, counts its calls and fails the one it is told to. It is there for the
+//! tests of programs that use this crate, too.
+//!
+//! ```
+//! use snapgroup::storage::{At, Fault, FaultKind, MemoryStore, Operation, SimulatedStore};
+//! use snapgroup::{ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, GroupOf, Kind, Options};
+//! use std::sync::Arc;
+//!
+//! # fn main() -> snapgroup::Result<()> {
+//! let memory = MemoryStore::new();
+//! let disk = SimulatedStore::new(Arc::new(memory.clone()));
+//! let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
+//! let machine = engine.create_machine(&CreateMachine { name: "web-1".into(), ..Default::default() })?;
+//! let request = CreateVolume { name: "data".into(), size: Some(ByteCount::mib(64)), ..Default::default() };
+//! let volume = engine.create_volume(&request)?;
+//! engine.attach_volume(volume.uuid, machine.uuid, None)?;
+//!
+//! disk.fail(Fault::once(At::CallOf(Operation::Sync, 1), FaultKind::EIO));
+//! let request = CreateGroup::new(GroupOf::Machine(machine.uuid.into()), "unlucky");
+//! let Err(error) = engine.create_group(&request) else { panic!("a failed sync was not noticed") };
+//! assert_eq!(error.kind(), Kind::Failed);
+//!
+//! // Nothing more is written, although every later sync would succeed ...
+//! assert!(engine.create_group(&request).is_err());
+//!
+//! // ... until the pool is opened again. What was half done is gone.
+//! drop(engine);
+//! let engine = Engine::open_on(Arc::new(memory), Options::default())?;
+//! assert_eq!(engine.recovered().removed.len(), 1);
+//! assert!(engine.group_tree(machine.uuid)?.is_empty());
+//! assert!(engine.check()?.is_clean());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`storage::MemoryStore`] can be copied at any moment with [`fork`](storage::MemoryStore::fork), and
+//! [`Options::ids`] and [`Options::clock`] make every answer the same in every run.
+//!
+//! # In a program of your own
+//!
+//! * Calls are synchronous, and block for as long as the disk takes or another call holds the same machine. In an
+//!   asynchronous program make them from a thread that may block, such as `spawn_blocking` gives.
+//! * [`Engine`], [`Volume`] and [`Snapshot`] are cheap to clone, `Send` and `Sync`; any thread may use them.
+//! * The crate starts no thread and no runtime, writes no log, prints nothing and compiles no C.
+//! * Pools on disk need Linux. Pools in memory ask nothing of the operating system.
+//! * Handles keep the pool open. [`Engine::close`] tells of an error that dropping the last one cannot tell of.
+//!
+//! # The rooms of the crate
+//!
+//! Each names only those below it.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | here | the door: [`Engine`], its requests, its handles, [`Error`] |
+//! | [`inventory`] | what callers are shown, serialisable as the API's JSON |
+//! | [`query`] | conditions, sort and pages for the `query_` calls |
+//! | [`chain`] | images stacked: one disk through its whole chain |
+//! | [`image`] | one qcow2 file: made, opened, read, written, checked |
+//! | [`storage`] | bytes at rest: on disk, in memory, simulated, with the list of what each backend promises |
+//! | [`mod@format`] | qcow2 bytes to values and back, without any I/O |
+//! | [`units`] | offsets, clusters and sizes as types of their own |
+//!
+//! Two more are private: the catalogue, kept in `redb`, and the plans, which decide what a call will do.
 
 mod catalog;
 pub mod chain;

@@ -103,7 +103,7 @@ impl Engine {
     /// and the group is there, or nothing has changed, whatever crashes when. Durable when it returns.
     ///
     /// The moment is one for all disks: a write that was seen to finish before another one began is in the group
-    /// whenever that other one is. Writes wait meanwhile, reads do not.
+    /// whenever that other one is. Writes wait meanwhile; reads wait no longer than the flush of their disk takes.
     ///
     /// # Errors
     ///

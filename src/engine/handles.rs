@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 /// A handle to the guest data of a volume. Cheap to clone, `Send` and `Sync`; any number of threads may use it.
 ///
-/// Snapshots and groups may be taken meanwhile: reads go on, writes wait for the moment to pass. What was written
+/// Snapshots and groups may be taken meanwhile: writes wait for the moment to pass, reads at most for a flush. What was written
 /// is durable after [`Volume::flush`]; the last handle flushes when it is dropped, but cannot tell of an error.
 #[derive(Debug)]
 pub struct Volume {

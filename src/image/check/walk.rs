@@ -1,142 +1,17 @@
-//! Check: counts every reference in an image and compares with what the refcounts say.
-//!
-//! Reads the tables from the blob, not from memory, one at a time. The counts are held per stretch of the file
-//! that is really in use, never by its length.
+//! One check under way: every table is walked once, every reference counted, then the counts are compared.
 
-use super::error::Result;
-use super::open::Image;
+use super::{CheckReport, Finding};
 use crate::format::{
-    Copied, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry, SnapshotEntry, parse_snapshots, refcount,
+    BitmapTableEntry, Copied, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry, SnapshotEntry,
+    parse_snapshots, refcount,
 };
+use crate::image::error::Result;
 use crate::storage::{Blob, read_zero_extended};
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
-use std::collections::BTreeMap;
-use std::fmt;
-
-/// The findings that a report keeps at most; more are only counted.
-const FINDINGS_MAX: usize = 1000;
+use std::collections::{BTreeMap, HashSet};
 
 /// The clusters that one stretch of counts covers.
 const STRETCH: u64 = 4096;
-
-/// What a check has found in one image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CheckReport {
-    /// What is wrong, in the order of its finding; 1000 at most.
-    pub findings: Vec<Finding>,
-    /// How many references are wrong or broken: the image must not be written.
-    pub corruptions: u64,
-    /// How many clusters are counted as used without being so: space lost, nothing worse.
-    pub leaks: u64,
-    /// Clusters of guest data, compressed ones included.
-    pub data_clusters: u64,
-    /// Compressed clusters; they are counted here, but not read yet.
-    pub compressed_clusters: u64,
-}
-
-/// One thing that is wrong in an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Finding {
-    /// A cluster is referred to more often than its refcount says.
-    RefcountTooLow {
-        /// The cluster.
-        cluster: HostCluster,
-        /// Its refcount.
-        refcount: u64,
-        /// The references to it.
-        references: u64,
-    },
-    /// A cluster is referred to less often than its refcount says.
-    Leak {
-        /// The cluster.
-        cluster: HostCluster,
-        /// Its refcount.
-        refcount: u64,
-        /// The references to it.
-        references: u64,
-    },
-    /// An entry is marked as the only reference to its cluster, or not marked, against the refcount.
-    CopiedDisagrees {
-        /// The cluster.
-        cluster: HostCluster,
-        /// Its refcount.
-        refcount: u64,
-    },
-    /// A table entry breaks a rule of the format.
-    BrokenEntry {
-        /// Which table.
-        structure: &'static str,
-        /// The entry as it is.
-        raw: u64,
-    },
-    /// A table entry leads outside of the file.
-    OutsideFile {
-        /// Which table.
-        structure: &'static str,
-        /// Where it leads.
-        at: HostOffset,
-    },
-}
-
-impl CheckReport {
-    /// Whether nothing at all is wrong.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.corruptions == 0 && self.leaks == 0
-    }
-
-    fn corrupt(&mut self, finding: Finding) {
-        self.corruptions += 1;
-        self.keep(finding);
-    }
-
-    fn keep(&mut self, finding: Finding) {
-        if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(finding);
-        }
-    }
-}
-
-impl fmt::Display for CheckReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_clean() {
-            return f.write_str("no errors");
-        }
-        write!(f, "{} corruptions, {} leaked clusters", self.corruptions, self.leaks)?;
-        if let Some(first) = self.findings.first() {
-            write!(f, "; first: {first:?}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Image {
-    /// Flushes what is unwritten, then checks the image as it is on disk.
-    ///
-    /// # Errors
-    ///
-    /// Only for what keeps the check from being done; what it finds is in the report.
-    pub fn check(&self) -> Result<CheckReport> {
-        self.flush()?;
-        let state = self.state.read();
-        let mut walk = Walk {
-            blob: &*self.blob,
-            header: &state.header,
-            geometry: self.geometry,
-            end: state.end,
-            references: References::default(),
-            report: CheckReport::default(),
-        };
-        walk.count_own_tables()?;
-        walk.count_internal_snapshots()?;
-        walk.count_guest(state.header.l1_table, u64::from(state.header.l1_entries))?;
-        walk.compare_refcounts()?;
-        walk.compare_copied()?;
-        Ok(walk.report)
-    }
-}
 
 /// The references counted so far, in stretches of the file.
 #[derive(Debug, Default)]
@@ -159,7 +34,7 @@ impl References {
 }
 
 /// One check under way.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     blob: &'a dyn Blob,
     header: &'a Header,
     geometry: Geometry,
@@ -168,7 +43,23 @@ struct Walk<'a> {
     report: CheckReport,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    pub(super) fn new(blob: &'a dyn Blob, header: &'a Header, end: HostOffset) -> Self {
+        let (references, report) = (References::default(), CheckReport::default());
+        Self { blob, header, geometry: header.geometry, end, references, report }
+    }
+
+    /// Walks the image and answers what is wrong.
+    pub(super) fn report(mut self) -> Result<CheckReport> {
+        self.count_own_tables()?;
+        self.count_internal_snapshots()?;
+        self.count_bitmaps()?;
+        self.count_guest(self.header.l1_table, u64::from(self.header.l1_entries))?;
+        self.compare_refcounts()?;
+        self.compare_copied()?;
+        Ok(self.report)
+    }
+
     /// The header, the refcount table and its blocks.
     fn count_own_tables(&mut self) -> Result<()> {
         self.references.add(HostCluster::ZERO);
@@ -208,15 +99,44 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// The directory of persistent bitmaps, their tables and their clusters.
+    fn count_bitmaps(&mut self) -> Result<()> {
+        let Ok(Some(extension)) = self.header.bitmaps() else { return Ok(()) };
+        self.count_run(extension.directory, extension.directory_size);
+        let bytes = self.bytes(extension.directory, extension.directory_size)?;
+        let Ok(bitmaps) = extension.parse_directory(&bytes, self.geometry) else {
+            let raw = extension.directory.as_u64();
+            self.report.corrupt(Finding::BrokenEntry { structure: "bitmap directory", raw });
+            return Ok(());
+        };
+        for bitmap in bitmaps {
+            let length = ByteCount::new(u64::from(bitmap.table_entries) * 8);
+            self.count_run(bitmap.table, length);
+            for raw in self.entries(bitmap.table, length)? {
+                match BitmapTableEntry::decode(raw, self.geometry) {
+                    Ok(BitmapTableEntry::Data { at }) => self.count_cluster("bitmap table", at),
+                    Ok(_) => {}
+                    Err(_) => self.report.corrupt(Finding::BrokenEntry { structure: "bitmap table", raw }),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// An L1 table, its L2 tables and all that they refer to.
     fn count_guest(&mut self, l1: HostOffset, entries: u64) -> Result<()> {
         let bytes = ByteCount::new(entries * 8);
         self.count_run(l1, bytes);
+        let mut walked = HashSet::new();
         for raw in self.entries(l1, bytes)? {
             match L1Entry::decode(raw, self.geometry) {
                 Ok(L1Entry::Table { at, .. }) => {
                     self.count_cluster("L1 table", at);
-                    self.count_table(at)?;
+                    // Two ranges of one disk never share a table: the second is wrong, and walking it again would
+                    // let a small file keep the check busy for ever.
+                    if walked.insert(at) {
+                        self.count_table(at)?;
+                    }
                 }
                 Ok(L1Entry::Absent) => {}
                 Err(_) => self.report.corrupt(Finding::BrokenEntry { structure: "L1 table", raw }),

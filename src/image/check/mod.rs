@@ -1,0 +1,127 @@
+//! Check: counts every reference in an image and compares with what the refcounts say.
+//!
+//! Reads the tables from the blob, not from memory, one at a time. The counts are held per stretch of the file
+//! that is really in use, never by its length.
+
+mod walk;
+
+use super::error::Result;
+use super::open::Image;
+use crate::units::{HostCluster, HostOffset};
+use std::fmt;
+use walk::Walk;
+
+/// The findings that a report keeps at most; more are only counted.
+const FINDINGS_MAX: usize = 1000;
+
+/// What a check has found in one image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// What is wrong, in the order of its finding; 1000 at most.
+    pub findings: Vec<Finding>,
+    /// How many references are wrong or broken: the image must not be written.
+    pub corruptions: u64,
+    /// How many clusters are counted as used without being so: space lost, nothing worse.
+    pub leaks: u64,
+    /// Clusters of guest data, compressed ones included.
+    pub data_clusters: u64,
+    /// Compressed clusters; they are counted here, but not read yet.
+    pub compressed_clusters: u64,
+}
+
+/// One thing that is wrong in an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Finding {
+    /// A cluster is referred to more often than its refcount says.
+    RefcountTooLow {
+        /// The cluster.
+        cluster: HostCluster,
+        /// Its refcount.
+        refcount: u64,
+        /// The references to it.
+        references: u64,
+    },
+    /// A cluster is referred to less often than its refcount says.
+    Leak {
+        /// The cluster.
+        cluster: HostCluster,
+        /// Its refcount.
+        refcount: u64,
+        /// The references to it.
+        references: u64,
+    },
+    /// An entry is marked as the only reference to its cluster, or not marked, against the refcount.
+    CopiedDisagrees {
+        /// The cluster.
+        cluster: HostCluster,
+        /// Its refcount.
+        refcount: u64,
+    },
+    /// A table entry breaks a rule of the format.
+    BrokenEntry {
+        /// Which table.
+        structure: &'static str,
+        /// The entry as it is.
+        raw: u64,
+    },
+    /// A table entry leads outside of the file.
+    OutsideFile {
+        /// Which table.
+        structure: &'static str,
+        /// Where it leads.
+        at: HostOffset,
+    },
+}
+
+impl CheckReport {
+    /// Whether nothing at all is wrong.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.is_sound() && self.leaks == 0
+    }
+
+    /// Whether the image can be relied on: clusters may be lost, which is all that a crash can do.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.corruptions == 0
+    }
+
+    fn corrupt(&mut self, finding: Finding) {
+        self.corruptions += 1;
+        self.keep(finding);
+    }
+
+    fn keep(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        }
+    }
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_clean() {
+            return f.write_str("no errors");
+        }
+        write!(f, "{} corruptions, {} leaked clusters", self.corruptions, self.leaks)?;
+        if let Some(first) = self.findings.first() {
+            write!(f, "; first: {first:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Image {
+    /// Flushes what is unwritten, then checks the image as it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// Only for what keeps the check from being done; what it finds is in the report.
+    pub fn check(&self) -> Result<CheckReport> {
+        self.flush()?;
+        let state = self.state.read();
+        Walk::new(&*self.blob, &state.header, state.end).report()
+    }
+}
