@@ -89,7 +89,9 @@ impl Engine {
             return Ok(there);
         }
         let _held = pool.locks.acquire(vec![Key::Adoption]);
-        let found = pool.walk(&request.file, layer_format(request.format))?;
+        // A raw file gets an overlay, which is a layer, too.
+        let overlays = u32::from(request.format == ImageFormat::Raw);
+        let found = pool.walk(&request.file, layer_format(request.format), overlays)?;
         let top = &found[0];
         if let Some(known) = &top.known {
             let rule = if known.state == LayerState::Head {
@@ -126,7 +128,7 @@ impl Engine {
         cluster_bits: u8,
     ) -> Result<(Plan, VolumeRecord)> {
         let pool = &self.pool;
-        let found = pool.walk(&base.file, layer_format(base.format))?;
+        let found = pool.walk(&base.file, layer_format(base.format), 1)?;
         let top = &found[0];
         if top.known.as_ref().is_some_and(|known| known.state == LayerState::Head) {
             return Err(not_adoptable(&top.blob, "it is the head of a volume: its content still changes"));
@@ -158,8 +160,9 @@ fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
 }
 
 impl Pool {
-    /// Follows a chain of files down, the uppermost first, and looks at each. Nothing is changed.
-    fn walk(&self, file: &str, format: LayerFormat) -> Result<Vec<FoundLayer>> {
+    /// Follows a chain of files down, the uppermost first, and looks at each. Nothing is changed. `overlays` layers
+    /// will be put above it.
+    fn walk(&self, file: &str, format: LayerFormat, overlays: u32) -> Result<Vec<FoundLayer>> {
         let invalid = |error: storage::InvalidName| Error::NotAdoptable {
             blob: file.to_owned(),
             rule: error.to_string(),
@@ -168,7 +171,7 @@ impl Pool {
         let mut found: Vec<FoundLayer> = Vec::new();
         let mut seen: Vec<Identity> = Vec::new();
         while let Some((blob, format)) = next {
-            if found.len() as u64 >= u64::from(self.options.chain_max) {
+            if found.len() as u64 + u64::from(overlays) >= u64::from(self.options.chain_max) {
                 let rule = format!("the chain is longer than {} layers", self.options.chain_max);
                 return Err(not_adoptable(&blob, rule));
             }
