@@ -7,7 +7,7 @@
 use super::error::{Error, Result};
 use super::layers::format_name;
 use super::locks::Key;
-use super::pool::{Engine, Pool};
+use super::pool::{Engine, Pool, is_own_file};
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::BaseImage;
 use crate::catalog::{LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
@@ -192,6 +192,9 @@ impl Pool {
 
     /// Looks at one file: what it is, whether it can be relied on, and what is below it.
     fn look_at(&self, name: &BlobName, format: LayerFormat) -> Result<(FoundLayer, Identity, Option<Named>)> {
+        if is_own_file(name) {
+            return Err(not_adoptable(name, "it is the catalogue of the pool"));
+        }
         let blob = match self.store().open(name, Access::Read) {
             Err(storage::Error::NotFound { .. }) => {
                 return Err(not_adoptable(name, "it is not in the pool's directory"));

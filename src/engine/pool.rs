@@ -19,6 +19,11 @@ const CATALOGUE: &str = "snapgroup.redb";
 /// The mark that says that the catalogue is being made.
 const CATALOGUE_NEW: &str = "snapgroup.redb.new";
 
+/// Whether a file is the pool's own and no layer.
+pub(super) fn is_own_file(name: &BlobName) -> bool {
+    [CATALOGUE, CATALOGUE_NEW].contains(&name.as_str())
+}
+
 /// A pool of machines, volumes, snapshots and groups: one directory, or one store in memory.
 ///
 /// Cheap to clone; clones share the pool. All calls are plain and synchronous and may be made from any thread.
