@@ -101,6 +101,12 @@ impl Engine {
             };
             return Err(not_adoptable(&top.blob, rule));
         }
+        // Were the process to die before the commit, opening the pool would take such a file, with our note in its
+        // header and no record, for the remainder of a call of its own, and remove it.
+        if request.format == ImageFormat::Qcow2 && text::is_layer_blob(&top.blob) {
+            let rule = "it has a name such as this pool gives to its own files: rename it, nothing refers to it";
+            return Err(not_adoptable(&top.blob, rule));
+        }
         let overlay = (request.format == ImageFormat::Raw).then(|| {
             (pool.source.mint(), ImageShape { size: top.size, cluster_bits: pool.options.cluster_bits })
         });
