@@ -10,7 +10,7 @@ use super::locks::Key;
 use super::pool::{Engine, Pool, is_own_file};
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::BaseImage;
-use crate::catalog::{LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
+use crate::catalog::{Entity, LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
 use crate::chain::RawLayer;
 use crate::image::{Facts, Image, LayerIdentity};
 use crate::inventory::VolumeInventory;
@@ -21,6 +21,7 @@ use crate::plan::{self, Plan, text};
 use crate::storage::{self, Access, Blob, BlobName, Identity, Store};
 use crate::units::ByteCount;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The format of a file, as its owner says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -244,10 +245,26 @@ impl Pool {
         layer.cluster_bits = u8::try_from(facts.cluster_size.as_u64().trailing_zeros()).expect("below 64");
         layer.backing_label.clone_from(&facts.backing_label);
         if layer.known.is_none() {
+            self.refuse_second_name(name, &facts, identity)?;
             self.check_sound(name, blob)?;
         }
         let below = backing_of(name, &facts)?;
         Ok((layer, identity, below))
+    }
+
+    /// Refuses a file that the pool has already, under another name: a hard link. A copy is another file.
+    fn refuse_second_name(&self, name: &BlobName, facts: &Facts, identity: Identity) -> Result<()> {
+        let Some(noted) = facts.identity else { return Ok(()) };
+        let reader = self.read()?;
+        let Some(Entity::Layer(id)) = reader.resolve(Uuid::from_bytes(noted.layer))? else { return Ok(()) };
+        let known = reader.need_layer(id)?;
+        match self.store().open(&known.blob, Access::Read) {
+            Ok(blob) if blob.identity() == identity => {
+                Err(not_adoptable(name, format!("it is {} under a second name", known.blob)))
+            }
+            Ok(_) | Err(storage::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Refuses an image in which anything is wrong: what was not checked is not relied on.
