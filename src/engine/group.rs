@@ -8,7 +8,7 @@ use super::pool::{Engine, Pool, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running};
 use crate::chain::Layer;
-use crate::inventory::GroupInventory;
+use crate::inventory::{GroupInventory, Named};
 use crate::plan::freeze::{check_cap, check_quota};
 use crate::plan::group::{GroupWish, LeftOut, Member, Selection, check_root, select};
 use crate::plan::refusal::Refusal;
@@ -143,7 +143,12 @@ impl Engine {
 
         let group = pool.take_group(&machine, &handles, selection.members, &wish)?;
         let reader = pool.read()?;
-        let inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
+        let mut inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
+        inventory.volumes_left_out = left_out
+            .iter()
+            .filter(|left| left.reason == LeftOut::Shareable)
+            .map(|left| Named { uuid: left.volume_uuid, name: left.name.clone() })
+            .collect();
         Ok(CreatedGroup { inventory, left_out, repeated: false })
     }
 
