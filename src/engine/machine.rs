@@ -66,7 +66,7 @@ impl Engine {
         let pool = &self.pool;
         let uuid = machine.into().parse()?;
         let Some(found) = pool.read()?.machine_by_uuid(uuid)? else { return Ok(()) };
-        let _held = pool.locks.acquire(vec![Key::Machine(found.id)]);
+        let _held = pool.lock_machine_and_volumes(found.id)?;
         let reader = pool.read()?;
         let Some(machine) = reader.machine(found.id)? else { return Ok(()) };
         let mut belongings = Belongings {
