@@ -83,13 +83,13 @@ impl Engine {
         let name = text::name("name", &request.name)?;
         let description = text::description(request.description.as_deref())?;
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
+        let _held = pool.locks.acquire(vec![Key::New]);
         let (uuid, taken) = pool.claim(wanted)?;
         let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: Sharing::Exclusive };
         wish.check()?;
         if let Some(there) = self.volume_of_repeat(&wish, None, taken)? {
             return Ok(there);
         }
-        let _held = pool.locks.acquire(vec![Key::Adoption]);
         // A raw file gets an overlay, which is a layer, too.
         let overlays = u32::from(request.format == ImageFormat::Raw);
         let found = pool.walk(&request.file, layer_format(request.format), overlays)?;

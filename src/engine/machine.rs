@@ -37,6 +37,7 @@ impl Engine {
         let name = text::name("name", &request.name)?;
         let description = text::description(request.description.as_deref())?;
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
+        let _held = pool.locks.acquire(vec![Key::New]);
         let (uuid, taken) = pool.claim(wanted)?;
         let reader = pool.read()?;
         match taken {

@@ -73,13 +73,13 @@ impl Engine {
         if let Some(size) = request.size {
             check_size(size)?;
         }
+        let _held = pool.locks.acquire(vec![Key::New]);
         let (uuid, taken) = pool.claim(wanted)?;
         let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing };
         wish.check()?;
         if let Some(there) = self.volume_of_repeat(&wish, request.size, taken)? {
             return Ok(there);
         }
-        let _held = pool.locks.acquire(vec![Key::Adoption]);
         let at = pool.source.now();
         let cluster_bits = request.cluster_bits.unwrap_or(pool.options.cluster_bits);
         let plan = match &request.base {
