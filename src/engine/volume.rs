@@ -136,7 +136,11 @@ impl Engine {
         let machine = self.machine_record(&pool.read()?, machine.into().parse()?)?;
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[Key::Machine(machine.id)])?;
         let reader = pool.read()?;
-        let machine = reader.need_machine(machine.id)?;
+        let machine = self.machine_record(&reader, machine.uuid)?;
+        // The process that runs the machine would write to it at once.
+        if machine.running == Running::Elsewhere && pool.open_volumes.has(volume.id) {
+            return Err(Refusal::VolumeOpen { uuid: volume.uuid }.into());
+        }
         let (plan, volume) = plan::volume::attach(
             &machine,
             &reader.volumes_of(machine.id)?.into_vec()?,
