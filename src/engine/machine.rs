@@ -95,7 +95,7 @@ impl Engine {
         let found = self.machine_record(&pool.read()?, machine.into().parse()?)?;
         let _held = pool.locks.acquire(vec![Key::Machine(found.id)]);
         let reader = pool.read()?;
-        let machine = reader.need_machine(found.id)?;
+        let machine = self.machine_record(&reader, found.uuid)?;
         if running == Running::Elsewhere {
             for volume in reader.volumes_of(machine.id)?.into_vec()? {
                 if pool.open_volumes.has(volume.id) {

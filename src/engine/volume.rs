@@ -169,7 +169,7 @@ impl Engine {
         let machine = self.machine_record(&pool.read()?, machine.into().parse()?)?;
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[Key::Machine(machine.id)])?;
         let reader = pool.read()?;
-        let machine = reader.need_machine(machine.id)?;
+        let machine = self.machine_record(&reader, machine.uuid)?;
         let (plan, volume) = plan::volume::detach(&machine, &volume, pool.source.now())?;
         pool.perform(&plan)?;
         pool.show_volume(&pool.read()?, &volume)
