@@ -7,10 +7,10 @@
 use super::error::{Error, Result};
 use super::layers::format_name;
 use super::locks::Key;
-use super::pool::{Engine, Pool};
+use super::pool::{Engine, Pool, is_own_file};
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::BaseImage;
-use crate::catalog::{LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
+use crate::catalog::{Entity, LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
 use crate::chain::RawLayer;
 use crate::image::{Facts, Image, LayerIdentity};
 use crate::inventory::VolumeInventory;
@@ -21,6 +21,7 @@ use crate::plan::{self, Plan, text};
 use crate::storage::{self, Access, Blob, BlobName, Identity, Store};
 use crate::units::ByteCount;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// A chain of files to be taken over as a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,14 +81,16 @@ impl Engine {
         let name = text::name("name", &request.name)?;
         let description = text::description(request.description.as_deref())?;
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
+        let _held = pool.locks.acquire(vec![Key::New]);
         let (uuid, taken) = pool.claim(wanted)?;
         let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: Sharing::Exclusive };
         wish.check()?;
         if let Some(there) = self.volume_of_repeat(&wish, None, taken)? {
             return Ok(there);
         }
-        let _held = pool.locks.acquire(vec![Key::Adoption]);
-        let found = pool.walk(&request.file, request.format)?;
+        // A raw file gets an overlay, which is a layer, too.
+        let overlays = u32::from(request.format == LayerFormat::Raw);
+        let found = pool.walk(&request.file, request.format, overlays)?;
         let top = &found[0];
         if let Some(known) = &top.known {
             let rule = if known.state == LayerState::Head {
@@ -95,6 +98,13 @@ impl Engine {
             } else {
                 "it is a layer of this pool already; make a volume above it instead"
             };
+            return Err(not_adoptable(&top.blob, rule));
+        }
+        // Were the process to die before the commit, opening the pool would take such a file, with our note in its
+        // header and no record, for the remainder of a call of its own, and remove it.
+        if request.format == LayerFormat::Qcow2 && text::is_layer_blob(&top.blob) {
+            let rule =
+                "it has a name such as this pool gives to its own files: rename it, nothing refers to it";
             return Err(not_adoptable(&top.blob, rule));
         }
         let overlay = (request.format == LayerFormat::Raw).then(|| {
@@ -124,7 +134,7 @@ impl Engine {
         cluster_bits: u8,
     ) -> Result<(Plan, VolumeRecord)> {
         let pool = &self.pool;
-        let found = pool.walk(&base.file, base.format)?;
+        let found = pool.walk(&base.file, base.format, 1)?;
         let top = &found[0];
         if top.known.as_ref().is_some_and(|known| known.state == LayerState::Head) {
             return Err(not_adoptable(&top.blob, "it is the head of a volume: its content still changes"));
@@ -149,8 +159,9 @@ fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
 }
 
 impl Pool {
-    /// Follows a chain of files down, the uppermost first, and looks at each. Nothing is changed.
-    fn walk(&self, file: &str, format: LayerFormat) -> Result<Vec<FoundLayer>> {
+    /// Follows a chain of files down, the uppermost first, and looks at each. Nothing is changed. `overlays` layers
+    /// will be put above it.
+    fn walk(&self, file: &str, format: LayerFormat, overlays: u32) -> Result<Vec<FoundLayer>> {
         let invalid = |error: storage::InvalidName| Error::NotAdoptable {
             blob: file.to_owned(),
             rule: error.to_string(),
@@ -159,7 +170,7 @@ impl Pool {
         let mut found: Vec<FoundLayer> = Vec::new();
         let mut seen: Vec<Identity> = Vec::new();
         while let Some((blob, format)) = next {
-            if found.len() as u64 >= u64::from(self.options.chain_max) {
+            if found.len() as u64 + u64::from(overlays) >= u64::from(self.options.chain_max) {
                 let rule = format!("the chain is longer than {} layers", self.options.chain_max);
                 return Err(not_adoptable(&blob, rule));
             }
@@ -180,6 +191,9 @@ impl Pool {
 
     /// Looks at one file: what it is, whether it can be relied on, and what is below it.
     fn look_at(&self, name: &BlobName, format: LayerFormat) -> Result<(FoundLayer, Identity, Option<Named>)> {
+        if is_own_file(name) {
+            return Err(not_adoptable(name, "it is the catalogue of the pool"));
+        }
         let blob = match self.store().open(name, Access::Read) {
             Err(storage::Error::NotFound { .. }) => {
                 return Err(not_adoptable(name, "it is not in the pool's directory"));
@@ -223,10 +237,26 @@ impl Pool {
         layer.cluster_bits = u8::try_from(facts.cluster_size.as_u64().trailing_zeros()).expect("below 64");
         layer.backing_label.clone_from(&facts.backing_label);
         if layer.known.is_none() {
+            self.refuse_second_name(name, &facts, identity)?;
             self.check_sound(name, blob)?;
         }
         let below = backing_of(name, &facts)?;
         Ok((layer, identity, below))
+    }
+
+    /// Refuses a file that the pool has already, under another name: a hard link. A copy is another file.
+    fn refuse_second_name(&self, name: &BlobName, facts: &Facts, identity: Identity) -> Result<()> {
+        let Some(noted) = facts.identity else { return Ok(()) };
+        let reader = self.read()?;
+        let Some(Entity::Layer(id)) = reader.resolve(Uuid::from_bytes(noted.layer))? else { return Ok(()) };
+        let known = reader.need_layer(id)?;
+        match self.store().open(&known.blob, Access::Read) {
+            Ok(blob) if blob.identity() == identity => {
+                Err(not_adoptable(name, format!("it is {} under a second name", known.blob)))
+            }
+            Ok(_) | Err(storage::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Refuses an image in which anything is wrong: what was not checked is not relied on.

@@ -2,7 +2,7 @@
 
 use super::error::Result;
 use super::handles::{Volume, WritesHeld};
-use super::locks::Key;
+use super::locks::{Held, Key};
 use super::perform::Prepared;
 use super::pool::{Engine, Pool, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
@@ -126,19 +126,15 @@ impl Engine {
     /// a chain would get too long; ID.1003 for the quota.
     pub fn create_group(&self, request: &CreateGroup) -> Result<CreatedGroup> {
         let pool = &self.pool;
-        let machine = self.machine_of(&pool.read()?, &request.of)?;
-        let _held = pool.locks.acquire(vec![Key::Machine(machine.id)]);
-        let reader = pool.read()?;
         // Attaching takes the machine's lock: from here on its disks are these.
-        let machine = self.machine_of(&reader, &request.of)?;
+        let (_held, reader, machine) = self.lock_machine_of(&request.of)?;
         let wish = parse_wish(request, &machine)?;
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
         let (uuid, taken) = pool.claim(wanted)?;
         let view = reader.need_machine_view(machine.id)?;
-        if let Some(mut inventory) = pool.group_of_repeat(&reader, uuid, &wish, taken)? {
+        if let Some(inventory) = pool.group_of_repeat(uuid, &wish, taken)? {
             // The machine may have other disks by now; what was taken then is what counts.
             let left_out = select(&view, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
-            inventory.volumes_left_out = named(&left_out);
             return Ok(CreatedGroup { inventory, left_out, repeated: true });
         }
         let selection = select(&view, &wish)?;
@@ -212,6 +208,20 @@ impl Engine {
         pool.perform(&plan)
     }
 
+    /// Locks the machine whose disks a group is asked for. The root volume may have moved to another machine while
+    /// the lock was waited for; then it is that one's lock that counts.
+    fn lock_machine_of(&self, of: &GroupOf) -> Result<(Held, Reader, MachineRecord)> {
+        loop {
+            let before = self.machine_of(&self.pool.read()?, of)?;
+            let held = self.pool.locks.acquire(vec![Key::Machine(before.id)]);
+            let reader = self.pool.read()?;
+            let now = self.machine_of(&reader, of)?;
+            if now.id == before.id {
+                return Ok((held, reader, now));
+            }
+        }
+    }
+
     /// The machine whose disks a group is asked for.
     fn machine_of(&self, reader: &Reader, of: &GroupOf) -> Result<MachineRecord> {
         match of {
@@ -273,7 +283,6 @@ impl Pool {
     /// What a repeated wish has made before; refused when the uuid was given to another wish.
     fn group_of_repeat(
         &self,
-        reader: &Reader,
         uuid: Uuid,
         wish: &GroupWish,
         taken: Option<Entity>,
@@ -281,11 +290,12 @@ impl Pool {
         match taken {
             None => Ok(None),
             Some(Entity::Group(id)) => {
+                let reader = self.read()?;
                 let there = reader.need_group(id)?;
                 if there.wish != wish.mark {
                     return Err(Refusal::OtherWish { uuid, by: "group" }.into());
                 }
-                self.show_group(reader, &there, &reader.refs_of(id)?).map(Some)
+                self.show_group(&reader, &there, &reader.refs_of(id)?).map(Some)
             }
             Some(other) => Err(Refusal::UuidTaken { uuid, by: kind_of(other) }.into()),
         }

@@ -162,10 +162,13 @@ impl Volume {
 
     /// Refuses a size that the image of the head cannot have.
     pub(super) fn check_size(&self, size: ByteCount) -> Result<()> {
-        match self.open.chain().head().as_qcow2() {
-            Some(image) => Ok(image.check_size(size)?),
-            None => Ok(()),
-        }
+        let chain = self.open.chain();
+        let Some(image) = chain.head().as_qcow2() else { return Ok(()) };
+        image.check_size(size).map_err(|error| {
+            let cluster_bits = image.geometry().cluster_size().as_u64().trailing_zeros();
+            let cluster_bits = u8::try_from(cluster_bits).expect("a cluster has at most 2^21 bytes");
+            Refusal::ImpossibleImage { size, cluster_bits, why: error.to_string() }.into()
+        })
     }
 
     /// Makes the disk larger; the caller holds the volume's lock.

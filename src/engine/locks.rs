@@ -11,8 +11,8 @@ use std::sync::{Arc, Weak};
 /// What can be locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Key {
-    /// Taking over files that are there: two calls must not take the same one.
-    Adoption,
+    /// Making or taking over what no machine has yet: two calls must not take the same file or the same uuid.
+    New,
     Machine(MachineId),
     Volume(VolumeId),
 }

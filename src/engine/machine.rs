@@ -45,6 +45,7 @@ impl Engine {
         let name = text::name("name", &request.name)?;
         let description = text::description(request.description.as_deref())?;
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
+        let _held = pool.locks.acquire(vec![Key::New]);
         let (uuid, taken) = pool.claim(wanted)?;
         let reader = pool.read()?;
         match taken {
@@ -74,7 +75,7 @@ impl Engine {
         let pool = &self.pool;
         let uuid = machine.into().parse()?;
         let Some(found) = pool.read()?.machine_by_uuid(uuid)? else { return Ok(()) };
-        let _held = pool.locks.acquire(vec![Key::Machine(found.id)]);
+        let _held = pool.lock_machine_and_volumes(found.id)?;
         let reader = pool.read()?;
         let Some(machine) = reader.machine(found.id)? else { return Ok(()) };
         let mut belongings = Belongings {
@@ -102,7 +103,7 @@ impl Engine {
         let found = self.machine_record(&pool.read()?, machine.into().parse()?)?;
         let _held = pool.locks.acquire(vec![Key::Machine(found.id)]);
         let reader = pool.read()?;
-        let machine = reader.need_machine(found.id)?;
+        let machine = self.machine_record(&reader, found.uuid)?;
         if running == Running::Elsewhere {
             for volume in reader.volumes_of(machine.id)?.into_vec()? {
                 if pool.open_volumes.has(volume.id) {

@@ -6,7 +6,7 @@ use super::layers::OpenLayers;
 use super::locks::{Held, Key, Locks};
 use super::options::{CreatePool, Options, Source};
 use super::recover::Recovered;
-use crate::catalog::{Catalog, CatalogOptions, Entity, Reader, VolumeRecord};
+use crate::catalog::{Catalog, CatalogOptions, Entity, MachineId, Reader, VolumeRecord};
 use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::storage::{self, Access, BlobName, FusedStore, MemoryStore, Owned, Store};
@@ -18,6 +18,11 @@ use uuid::Uuid;
 const CATALOGUE: &str = "snapgroup.redb";
 /// The mark that says that the catalogue is being made.
 const CATALOGUE_NEW: &str = "snapgroup.redb.new";
+
+/// Whether a file is the pool's own and no layer.
+pub(super) fn is_own_file(name: &BlobName) -> bool {
+    [CATALOGUE, CATALOGUE_NEW].contains(&name.as_str())
+}
 
 /// A pool of machines, volumes, snapshots and groups: one directory, or one store in memory.
 ///
@@ -229,6 +234,22 @@ impl Pool {
     pub(super) fn volume(&self, reader: &Reader, uuid: Uuid) -> Result<VolumeRecord> {
         let found = reader.volume_by_uuid(uuid)?;
         Ok(found.ok_or(Refusal::NotFound { what: "volume", uuid })?)
+    }
+
+    /// Locks a machine with the volumes that it has: another machine may have a shareable one, too, and whoever
+    /// changes its record needs it alone.
+    pub(super) fn lock_machine_and_volumes(&self, id: MachineId) -> Result<Held> {
+        let volumes = || -> Result<Vec<Key>> {
+            let volumes = self.read()?.volumes_of(id)?.into_vec()?;
+            Ok(volumes.into_iter().map(|volume| Key::Volume(volume.id)).collect())
+        };
+        loop {
+            let before = volumes()?;
+            let held = self.locks.acquire(before.iter().copied().chain([Key::Machine(id)]).collect());
+            if volumes()? == before {
+                return Ok(held);
+            }
+        }
     }
 
     /// Locks a volume with the machines that have it, and reads it again.

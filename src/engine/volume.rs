@@ -95,13 +95,13 @@ impl Engine {
         if let Some(size) = request.size {
             check_size(size)?;
         }
+        let _held = pool.locks.acquire(vec![Key::New]);
         let (uuid, taken) = pool.claim(wanted)?;
         let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing };
         wish.check()?;
         if let Some(there) = self.volume_of_repeat(&wish, request.size, taken)? {
             return Ok(there);
         }
-        let _held = pool.locks.acquire(vec![Key::Adoption]);
         let at = pool.source.now();
         let cluster_bits = request.cluster_bits.unwrap_or(pool.options.cluster_bits);
         let plan = match &request.base {
@@ -158,7 +158,11 @@ impl Engine {
         let machine = self.machine_record(&pool.read()?, machine.into().parse()?)?;
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[Key::Machine(machine.id)])?;
         let reader = pool.read()?;
-        let machine = reader.need_machine(machine.id)?;
+        let machine = self.machine_record(&reader, machine.uuid)?;
+        // The process that runs the machine would write to it at once.
+        if machine.running == Running::Elsewhere && pool.open_volumes.has(volume.id) {
+            return Err(Refusal::VolumeOpen { uuid: volume.uuid }.into());
+        }
         let (plan, volume) = plan::volume::attach(
             &machine,
             &reader.volumes_of(machine.id)?.into_vec()?,
@@ -187,7 +191,7 @@ impl Engine {
         let machine = self.machine_record(&pool.read()?, machine.into().parse()?)?;
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[Key::Machine(machine.id)])?;
         let reader = pool.read()?;
-        let machine = reader.need_machine(machine.id)?;
+        let machine = self.machine_record(&reader, machine.uuid)?;
         let (plan, volume) = plan::volume::detach(&machine, &volume, pool.source.now())?;
         pool.perform(&plan)?;
         pool.show_volume(&pool.read()?, &volume)

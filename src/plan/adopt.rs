@@ -83,7 +83,8 @@ pub(crate) fn adopt(
         Some(_) => ids.take_layer(),
         None => records.last().expect("as many records as files").id,
     };
-    let mut volume = wish.record(volume_id, top.size, head, at);
+    let size = overlay.map_or(top.size, |(_, shape)| shape.size);
+    let mut volume = wish.record(volume_id, size, head, at);
     if let Some((uuid, shape)) = overlay {
         add_overlay(&mut plan, &volume, shape, records.last(), uuid, at);
     }

@@ -116,13 +116,10 @@ pub(crate) fn attach(
     at: Timestamp,
 ) -> Result<(Plan, VolumeRecord), Refusal> {
     let machine_uuid = machine.uuid;
-    let already = volume
-        .attachments
-        .iter()
-        .any(|attachment| attachment.machine == machine.id || volume.sharing == Sharing::Exclusive);
-    if already {
-        let holder = holders.first().map_or(machine_uuid, |holder| holder.uuid);
-        return Err(Refusal::AttachedAlready { volume: volume.uuid, machine: holder });
+    let already =
+        holders.iter().find(|holder| holder.id == machine.id || volume.sharing == Sharing::Exclusive);
+    if let Some(holder) = already {
+        return Err(Refusal::AttachedAlready { volume: volume.uuid, machine: holder.uuid });
     }
     if let Some(root) = attached.iter().find(|other| other.kind == VolumeKind::Root)
         && volume.kind == VolumeKind::Root

@@ -1,0 +1,14 @@
+//! The engine through its door: every promise of the calls, on every kind of store.
+
+mod adoption;
+mod availability;
+mod books;
+mod faults;
+mod groups;
+mod machines;
+mod moment;
+mod queries;
+mod refusals;
+mod snapshots;
+mod support;
+mod volumes;
