@@ -10,7 +10,7 @@ use super::error::{Error, Result};
 use super::pool::Pool;
 use crate::catalog::{VolumeId, VolumeRecord};
 use crate::chain::{Chain, Layer};
-use crate::image::Space;
+use crate::image::{Facts, Space};
 use crate::plan::refusal::Refusal;
 use crate::storage::{Access, BlobName, Holder, Store};
 use crate::units::{ByteCount, GuestOffset};
@@ -169,6 +169,12 @@ impl Volume {
             let cluster_bits = u8::try_from(cluster_bits).expect("a cluster has at most 2^21 bytes");
             Refusal::ImpossibleImage { size, cluster_bits, why: error.to_string() }.into()
         })
+    }
+
+    /// The size that the header of the head says now, in the file and not in memory.
+    pub(super) fn size_in_header(&self) -> Result<ByteCount> {
+        let chain = self.open.chain();
+        Ok(Facts::of(&**chain.head().blob(), chain.head().name())?.size)
     }
 
     /// Makes the disk larger; the caller holds the volume's lock.

@@ -219,6 +219,11 @@ impl Engine {
         // The books first: a head that is shorter than they say is made longer whenever it is opened.
         pool.perform(&plan)?;
         if let Err(error) = handle.grow(size) {
+            // A write that failed may have done its work. Only when the file still says the old size do the books
+            // go back to it; a head that says more than they do could not be opened again.
+            if handle.size_in_header().ok() != Some(volume.size) {
+                return Err(error);
+            }
             let back = plan::volume::restore(&volume, &reader.need_layer(volume.head)?);
             pool.perform(&back)?;
             return Err(error);
