@@ -103,7 +103,8 @@ fn every_new_image_of_version_2_is_clean_and_has_refcounts_of_16_bits() -> Outco
 
 #[test]
 fn a_geometry_that_the_format_lacks_is_refused() {
-    for (cluster_bits, refcount_order) in [(0, 4), (8, 4), (22, 4), (63, 4), (u32::MAX, 4), (16, 7), (16, 64)] {
+    for (cluster_bits, refcount_order) in [(0, 4), (8, 4), (22, 4), (63, 4), (u32::MAX, 4), (16, 7), (16, 64)]
+    {
         let new = NewImage { cluster_bits, refcount_order, ..NewImage::of_size(ByteCount::mib(1)) };
         let Err(Error::Format { .. }) = new.layout("new") else {
             panic!("cluster bits {cluster_bits}, refcount order {refcount_order} are lawful")

@@ -26,11 +26,8 @@ fn an_image_reads_back_what_was_written_whatever_its_shape() {
         println!("seed {seed}: cluster bits {bits}, refcount order {order}, size {size}");
         let store = MemoryStore::new();
         let name = BlobName::parse("x").expect("a name");
-        let new = NewImage {
-            cluster_bits: bits,
-            refcount_order: order,
-            ..NewImage::of_size(ByteCount::new(size))
-        };
+        let new =
+            NewImage { cluster_bits: bits, refcount_order: order, ..NewImage::of_size(ByteCount::new(size)) };
         let blob = store.create(&name).expect("new");
         new.layout("x").expect("lawful").write(&*blob).expect("memory");
         let open = || {

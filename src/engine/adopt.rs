@@ -83,8 +83,7 @@ impl Engine {
         let description = text::description(request.description.as_deref())?;
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
         let (uuid, taken) = pool.claim(wanted)?;
-        let wish =
-            VolumeWish { uuid, name, description, kind: request.kind, sharing: Sharing::Exclusive };
+        let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: Sharing::Exclusive };
         wish.check()?;
         if let Some(there) = self.volume_of_repeat(&wish, None, taken)? {
             return Ok(there);
@@ -213,11 +212,8 @@ impl Pool {
             return Err(not_adoptable(name, "another process has it open for writing"));
         }
         let identity = blob.identity();
-        let minted = Minted {
-            snapshot: self.source.mint(),
-            layer: self.source.mint(),
-            tree: self.source.mint(),
-        };
+        let minted =
+            Minted { snapshot: self.source.mint(), layer: self.source.mint(), tree: self.source.mint() };
         let allocated = blob.allocated()?;
         let broken = |error: crate::image::Error| not_adoptable(name, error.to_string());
         let mut layer = FoundLayer {
@@ -248,8 +244,8 @@ impl Pool {
     /// Refuses an image in which anything is wrong: what was not checked is not relied on.
     fn check_sound(&self, name: &BlobName, blob: Arc<dyn Blob>) -> Result<()> {
         let broken = |error: crate::image::Error| not_adoptable(name, error.to_string());
-        let image = Image::open(blob, name.as_str(), Access::Read, self.options.image_limits)
-            .map_err(broken)?;
+        let image =
+            Image::open(blob, name.as_str(), Access::Read, self.options.image_limits).map_err(broken)?;
         let report = image.check().map_err(broken)?;
         if report.corruptions > 0 {
             return Err(not_adoptable(name, format!("its check found {report}")));

@@ -30,7 +30,9 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The directory holds files but no catalogue.
-    #[error("{location} is not a pool: it has no {expected} (to make one beside the files, open it with CreatePool::Here)")]
+    #[error(
+        "{location} is not a pool: it has no {expected} (to make one beside the files, open it with CreatePool::Here)"
+    )]
     NotAPool {
         /// The directory.
         location: String,
@@ -129,8 +131,12 @@ impl Error {
             | Self::HeadInUse { .. }
             | Self::NotAdoptable { .. }
             | Self::NewerVersion { .. }
-            | Self::Storage(storage::Error::Locked { .. } | storage::Error::Poisoned { .. }) => Code::Operation,
-            Self::Image(image::Error::PastEndOfDisk { .. } | image::Error::Shrink { .. }) => Code::InvalidArgument,
+            | Self::Storage(storage::Error::Locked { .. } | storage::Error::Poisoned { .. }) => {
+                Code::Operation
+            }
+            Self::Image(image::Error::PastEndOfDisk { .. } | image::Error::Shrink { .. }) => {
+                Code::InvalidArgument
+            }
             Self::Image(_) | Self::Storage(_) => Code::Io,
             Self::Catalog(_) | Self::OutcomeUnknown(_) => Code::Internal,
         }
@@ -178,7 +184,9 @@ fn cause_code(code: Code, cause: &(dyn std::error::Error + 'static)) -> ErrorCod
 
 fn catalog_kind(error: &catalog::Error) -> Kind {
     match error {
-        catalog::Error::Storage { .. } | catalog::Error::Halted | catalog::Error::CommitUnknown { .. } => Kind::Failed,
+        catalog::Error::Storage { .. } | catalog::Error::Halted | catalog::Error::CommitUnknown { .. } => {
+            Kind::Failed
+        }
         _ => Kind::Corrupt,
     }
 }

@@ -6,9 +6,7 @@ use super::locks::Key;
 use super::perform::Prepared;
 use super::pool::{Engine, Pool, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
-use crate::catalog::{
-    Entity, GroupRecord, MachineRecord, Reader, Running, VolumeRecord,
-};
+use crate::catalog::{Entity, GroupRecord, MachineRecord, Reader, Running, VolumeRecord};
 use crate::inventory::GroupInventory;
 use crate::plan::freeze::{Disk, check_cap, check_quota};
 use crate::plan::group::{GroupWish, LeftOut, Selection, check_root, select};

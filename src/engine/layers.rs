@@ -83,8 +83,11 @@ impl Pool {
             other => other?,
         };
         if record.format == LayerFormat::Raw {
-            let raw = RawLayer::open(blob, record.blob.as_str())
-                .map_err(|source| Error::Layer { volume, blob: blob_name(), source })?;
+            let raw = RawLayer::open(blob, record.blob.as_str()).map_err(|source| Error::Layer {
+                volume,
+                blob: blob_name(),
+                source,
+            })?;
             let agree = Agreement { volume, record };
             agree.on("size", record.size, raw.size())?;
             return Ok(Layer::Raw(raw));
@@ -111,12 +114,18 @@ impl Pool {
         let agree = Agreement { volume, record };
         agree.on("cluster size", cluster_size(record.cluster_bits), facts.cluster_size)?;
         let backing = |name: Option<&str>| name.map_or_else(|| "none".to_owned(), |name| format!("{name:?}"));
-        agree.on("backing file", backing(record.backing_label.as_deref()), backing(facts.backing_label.as_deref()))?;
+        agree.on(
+            "backing file",
+            backing(record.backing_label.as_deref()),
+            backing(facts.backing_label.as_deref()),
+        )?;
         let format = |name: Option<&str>| name.unwrap_or("not given").to_owned();
         let expected = below.map(|below| format_name(below.format));
         agree.on("backing format", format(expected), format(facts.backing_format.as_deref()))?;
         if record.origin != Origin::Base {
-            let shown = |layer: Option<Uuid>| layer.map_or_else(|| "none".to_owned(), |layer| layer.simple().to_string());
+            let shown = |layer: Option<Uuid>| {
+                layer.map_or_else(|| "none".to_owned(), |layer| layer.simple().to_string())
+            };
             let found = facts.identity.map(|identity| Uuid::from_bytes(identity.layer));
             agree.on("layer id", shown(Some(record.uuid)), shown(found))?;
         }

@@ -108,8 +108,7 @@ impl Engine {
                 }
             }
         }
-        let (plan, machine) =
-            plan::machine::run(reader.generation(), &machine, running, pool.source.now());
+        let (plan, machine) = plan::machine::run(reader.generation(), &machine, running, pool.source.now());
         pool.perform(&plan)?;
         pool.show_machine(&pool.read()?, &machine)
     }

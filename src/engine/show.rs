@@ -53,7 +53,8 @@ impl Pool {
     pub(super) fn show_tree(&self, reader: &Reader, tree: &TreeRecord) -> Result<TreeInventory> {
         let volume = reader.need_volume(tree.volume)?;
         let snapshots = reader
-            .snapshots_in(tree.id)?.into_vec()?
+            .snapshots_in(tree.id)?
+            .into_vec()?
             .iter()
             .map(|snapshot| self.show_snapshot(reader, snapshot))
             .collect::<Result<_>>()?;
@@ -75,7 +76,8 @@ impl Pool {
 
     pub(super) fn show_machine(&self, reader: &Reader, machine: &MachineRecord) -> Result<MachineInventory> {
         let volumes = reader
-            .volumes_of(machine.id)?.into_vec()?
+            .volumes_of(machine.id)?
+            .into_vec()?
             .iter()
             .map(|volume| self.show_volume(reader, volume))
             .collect::<Result<_>>()?;

@@ -80,8 +80,8 @@ impl Engine {
     /// has changed then.
     pub fn create_snapshot(&self, request: &CreateSnapshot) -> Result<SnapshotInventory> {
         let pool = &self.pool;
-        let volume_uuid = parse_optional(request.volume_uuid.as_ref())?
-            .ok_or(Refusal::Empty { field: "volume uuid" })?;
+        let volume_uuid =
+            parse_optional(request.volume_uuid.as_ref())?.ok_or(Refusal::Empty { field: "volume uuid" })?;
         pool.volume(&pool.read()?, volume_uuid)?;
         let name = text::name("name", &request.name)?;
         let description = text::description(request.description.as_deref())?;
@@ -150,8 +150,7 @@ impl Engine {
         let pool = &self.pool;
         let uuid = snapshot.into().parse()?;
         let reader = pool.read()?;
-        let record =
-            reader.snapshot_by_uuid(uuid)?.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;
+        let record = reader.snapshot_by_uuid(uuid)?.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;
         let records = reader.chain(record.layer)?;
         let chain = pool.open_chain(record.volume_uuid, &records, Access::Read)?;
         Ok(Snapshot { uuid, chain, _pool: Arc::clone(pool) })

@@ -74,8 +74,7 @@ impl Engine {
             check_size(size)?;
         }
         let (uuid, taken) = pool.claim(wanted)?;
-        let wish =
-            VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing };
+        let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing };
         wish.check()?;
         if let Some(there) = self.volume_of_repeat(&wish, request.size, taken)? {
             return Ok(there);
@@ -169,8 +168,7 @@ impl Engine {
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[Key::Machine(machine.id)])?;
         let reader = pool.read()?;
         let machine = reader.need_machine(machine.id)?;
-        let (plan, volume) =
-            plan::volume::detach(reader.generation(), &machine, &volume, pool.source.now())?;
+        let (plan, volume) = plan::volume::detach(reader.generation(), &machine, &volume, pool.source.now())?;
         pool.perform(&plan)?;
         pool.show_volume(&pool.read()?, &volume)
     }

@@ -5,7 +5,9 @@
 
 use super::error::Result;
 use super::open::Image;
-use crate::format::{Copied, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry, SnapshotEntry, parse_snapshots, refcount};
+use crate::format::{
+    Copied, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry, SnapshotEntry, parse_snapshots, refcount,
+};
 use crate::storage::{Blob, read_zero_extended};
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
 use std::collections::BTreeMap;
@@ -140,7 +142,10 @@ struct References(BTreeMap<u64, Vec<u32>>);
 
 impl References {
     fn add(&mut self, cluster: HostCluster) {
-        let stretch = self.0.entry(cluster.as_u64() / STRETCH).or_insert_with(|| vec![0; ByteCount::new(STRETCH).as_usize()]);
+        let stretch = self
+            .0
+            .entry(cluster.as_u64() / STRETCH)
+            .or_insert_with(|| vec![0; ByteCount::new(STRETCH).as_usize()]);
         let count = &mut stretch[ByteCount::new(cluster.as_u64() % STRETCH).as_usize()];
         *count = count.saturating_add(1);
     }
@@ -278,7 +283,9 @@ impl Walk<'_> {
             .references
             .0
             .iter()
-            .flat_map(|(stretch, counts)| (0..counts.len() as u64).map(move |index| stretch * STRETCH + index))
+            .flat_map(|(stretch, counts)| {
+                (0..counts.len() as u64).map(move |index| stretch * STRETCH + index)
+            })
             .map(HostCluster::new)
             .filter(|cluster| self.references.of(*cluster) > 0 && !self.is_covered(&table, *cluster))
             .collect();
@@ -316,9 +323,9 @@ impl Walk<'_> {
             self.compare_mark(at, copied);
             for raw in self.entries(at, self.geometry.cluster_size())? {
                 match L2Entry::decode(raw, 0, self.geometry, self.header.version) {
-                    Ok(
-                        L2Entry::Data { at, copied } | L2Entry::Zero { allocation: Some(at), copied },
-                    ) => self.compare_mark(at, copied),
+                    Ok(L2Entry::Data { at, copied } | L2Entry::Zero { allocation: Some(at), copied }) => {
+                        self.compare_mark(at, copied)
+                    }
                     _ => {}
                 }
             }
@@ -344,6 +351,9 @@ impl Walk<'_> {
 
     fn entries(&self, at: HostOffset, length: ByteCount) -> Result<Vec<u64>> {
         let bytes = self.bytes(at, length)?;
-        Ok(bytes.chunks_exact(8).map(|raw| u64::from_be_bytes(raw.try_into().expect("eight bytes"))).collect())
+        Ok(bytes
+            .chunks_exact(8)
+            .map(|raw| u64::from_be_bytes(raw.try_into().expect("eight bytes")))
+            .collect())
     }
 }

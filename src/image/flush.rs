@@ -11,7 +11,7 @@
 //! so D may run, and its clusters may be used again (M3). Whatever phase a crash falls into, refcounts are too
 //! high at most (M1). A flush without new clusters is one sync; with them it is two, and rarely three.
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::open::{Image, State};
 use crate::units::{ByteCount, HostOffset};
 use std::sync::atomic::Ordering;
@@ -24,8 +24,9 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`Error::Storage`](super::Error::Storage). When a sync failed, what is durable is unknown until the image
-    /// is opened again; the bytes on disk are still a lawful image.
+    /// [`Error::Storage`]. When a sync failed, what is durable is unknown until the image is opened again; the
+    /// bytes on disk are still a lawful image. [`Error::Failed`] when an earlier step left the tables in memory
+    /// and those on disk apart.
     pub fn flush(&self) -> Result<()> {
         let clean = self.state.read().is_clean();
         if clean {
@@ -35,6 +36,8 @@ impl Image {
     }
 
     pub(super) fn flush_state(&self, state: &mut State) -> Result<()> {
+        // The tables in memory may refer to clusters that the tables on disk can not count (M1).
+        self.refuse_when_failed()?;
         self.write_new_metadata(state)?;
         self.link_refcount_blocks(state)?;
         self.write_references(state)?;
@@ -103,8 +106,7 @@ impl Image {
         }
         for (start, count) in std::mem::take(&mut state.freed) {
             // A hole is a favour to the disk: a file system that cannot punch keeps the bytes, and that is all.
-            let punched =
-                self.blob.punch(self.geometry.host_offset(start), self.geometry.bytes_for(count));
+            let punched = self.blob.punch(self.geometry.host_offset(start), self.geometry.bytes_for(count));
             drop(punched);
             state.refcounts.release(&*self.blob, state.end, start, count)?;
         }
@@ -118,8 +120,10 @@ impl Image {
     /// Makes a larger refcount table. Rare: each one at least doubles what the last one covered.
     pub(super) fn grow_refcount_table(&self, state: &mut State) -> Result<()> {
         let grown = self.switch_refcount_table(state);
-        if grown.is_err() {
-            self.failed.store(true, Ordering::Release);
+        match &grown {
+            // Nothing was begun: what was written before can still be flushed.
+            Ok(()) | Err(Error::Full { .. }) => {}
+            Err(_) => self.failed.store(true, Ordering::Release),
         }
         grown
     }

@@ -40,7 +40,14 @@ impl NewImage {
     /// An empty image of this size: version 3, clusters of 64 KiB, refcounts of 16 bits, nothing below.
     #[must_use]
     pub fn of_size(size: ByteCount) -> Self {
-        Self { version: Version::V3, cluster_bits: 16, refcount_order: 4, size, backing: None, identity: None }
+        Self {
+            version: Version::V3,
+            cluster_bits: 16,
+            refcount_order: 4,
+            size,
+            backing: None,
+            identity: None,
+        }
     }
 }
 
@@ -63,7 +70,8 @@ impl NewImage {
     /// the first cluster.
     pub fn layout(&self, name: &str) -> Result<Layout> {
         let malformed = |source| Error::Format { image: name.to_owned(), source };
-        let geometry = Geometry::new(self.cluster_bits, self.refcount_order, L2Width::Standard).map_err(malformed)?;
+        let geometry =
+            Geometry::new(self.cluster_bits, self.refcount_order, L2Width::Standard).map_err(malformed)?;
         geometry.check_size(self.size).map_err(malformed)?;
         let l1_entries = geometry.l1_entries_for(self.size).max(1);
         let l1_bytes = ByteCount::new(l1_entries * 8);
@@ -81,10 +89,9 @@ impl NewImage {
         header.refcount_table = geometry.host_offset(table);
         header.refcount_table_clusters =
             u32::try_from(table_clusters.as_u64()).expect("an L1 table of 32 MiB needs few refcounts");
-        header.set_backing(self.backing.clone().map(|backing| Backing {
-            name: backing.name,
-            format: Some(backing.format),
-        }));
+        header.set_backing(
+            self.backing.clone().map(|backing| Backing { name: backing.name, format: Some(backing.format) }),
+        );
         if let Some(identity) = self.identity {
             header.extensions.push(Extension { kind: Extension::OURS, data: identity.encode() });
         }

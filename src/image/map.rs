@@ -172,7 +172,9 @@ impl Image {
 fn continues(first: Mapping, next: Mapping, distance: ByteCount) -> bool {
     match (first, next) {
         (Mapping::Absent, Mapping::Absent) | (Mapping::Zero, Mapping::Zero) => true,
-        (Mapping::Data { at: first }, Mapping::Data { at: next }) => first.checked_add(distance) == Some(next),
+        (Mapping::Data { at: first }, Mapping::Data { at: next }) => {
+            first.checked_add(distance) == Some(next)
+        }
         _ => false,
     }
 }

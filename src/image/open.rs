@@ -98,7 +98,8 @@ impl Image {
         if access == Access::Write {
             refuse_unwritable(&header, name)?;
         }
-        let l1 = read_table(&*blob, name, "L1 table", header.l1_table, u64::from(header.l1_entries) * 8, end)?;
+        let l1 =
+            read_table(&*blob, name, "L1 table", header.l1_table, u64::from(header.l1_entries) * 8, end)?;
         let geometry = header.geometry;
         let table_bytes =
             geometry.bytes_for(ClusterCount::new(u64::from(header.refcount_table_clusters))).as_u64();
@@ -188,10 +189,16 @@ impl Image {
         if !self.writable.load(Ordering::Acquire) {
             return Err(Error::ReadOnly { image: self.name.clone() });
         }
+        self.refuse_when_failed()?;
+        self.admit(at, length)
+    }
+
+    /// Refuses when an earlier step has failed half way.
+    pub(super) fn refuse_when_failed(&self) -> Result<()> {
         if self.failed.load(Ordering::Acquire) {
             return Err(Error::Failed { image: self.name.clone() });
         }
-        self.admit(at, length)
+        Ok(())
     }
 
     /// Refuses when a request reaches past the end of the disk.

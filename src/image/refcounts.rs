@@ -115,7 +115,9 @@ impl Refcounts {
         for index in 0..count.as_u64() {
             let cluster = start + ClusterCount::new(index);
             let entry = self.geometry.refcount_block_index(cluster) as u64;
-            let Some(block) = self.load(blob, end, self.geometry.refcount_table_index(cluster))? else { continue };
+            let Some(block) = self.load(blob, end, self.geometry.refcount_table_index(cluster))? else {
+                continue;
+            };
             let old = refcount::get(&block.bytes, order, entry);
             refcount::set(&mut block.bytes, order, entry, old.saturating_sub(1));
             block.dirty = true;
@@ -189,7 +191,10 @@ impl Refcounts {
         let table_at = start + ClusterCount::new(blocks);
         self.table.resize(bytes.as_usize() / 8, 0);
         for index in 0..blocks {
-            self.insert_fresh_block(first + usize::try_from(index).expect("few blocks"), start + ClusterCount::new(index));
+            self.insert_fresh_block(
+                first + usize::try_from(index).expect("few blocks"),
+                start + ClusterCount::new(index),
+            );
         }
         for index in 0..blocks + table_clusters.as_u64() {
             self.raise(start + ClusterCount::new(index));
@@ -208,7 +213,12 @@ impl Refcounts {
     }
 
     /// The first free cluster from `from` on, its block made when there is none. `None` when the table ends.
-    fn first_free(&mut self, blob: &dyn Blob, end: HostOffset, from: HostCluster) -> Result<Option<HostCluster>> {
+    fn first_free(
+        &mut self,
+        blob: &dyn Blob,
+        end: HostOffset,
+        from: HostCluster,
+    ) -> Result<Option<HostCluster>> {
         let order = self.geometry.refcount_order();
         let per_block = self.geometry.refcount_block_entries();
         let mut cluster = from;
@@ -235,7 +245,12 @@ impl Refcounts {
     }
 
     /// Whether a cluster is free and has a block that can count it.
-    fn is_free_and_covered(&mut self, blob: &dyn Blob, end: HostOffset, cluster: HostCluster) -> Result<bool> {
+    fn is_free_and_covered(
+        &mut self,
+        blob: &dyn Blob,
+        end: HostOffset,
+        cluster: HostCluster,
+    ) -> Result<bool> {
         let index = self.geometry.refcount_block_index(cluster) as u64;
         let order = self.geometry.refcount_order();
         let block = self.load(blob, end, self.geometry.refcount_table_index(cluster))?;

@@ -5,8 +5,8 @@ use super::refusal::Refusal;
 use super::volume::{ImageShape, VolumeWish, add_overlay};
 use super::{Plan, text};
 use crate::catalog::{
-    Edit, IdSource, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, Tags, Timestamp, TreeRecord,
-    VolumeRecord, WishMark,
+    Edit, IdSource, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, Tags, Timestamp,
+    TreeRecord, VolumeRecord, WishMark,
 };
 use crate::storage::BlobName;
 use crate::units::ByteCount;

@@ -90,9 +90,7 @@ pub(crate) fn freeze(
         created: moment.at,
     };
     let tree = match &disk.current {
-        Some((tree, _)) => {
-            TreeRecord { latest: Some(snapshot_id), changed: moment.at, ..tree.clone() }
-        }
+        Some((tree, _)) => TreeRecord { latest: Some(snapshot_id), changed: moment.at, ..tree.clone() },
         None => TreeRecord {
             id: ids.take_tree(),
             uuid: minted.tree,

@@ -4,8 +4,8 @@ use super::freeze::{Disk, Minted, Moment, freeze};
 use super::refusal::Refusal;
 use super::{Plan, text};
 use crate::catalog::{
-    Consistency, Edit, GroupId, GroupRecord, IdSource, MachineRecord, RefRecord, Sharing, SnapshotRecord, Tags,
-    Timestamp, VolumeKind, VolumeRecord, WishMark,
+    Consistency, Edit, GroupId, GroupRecord, IdSource, MachineRecord, RefRecord, Sharing, SnapshotRecord,
+    Tags, Timestamp, VolumeKind, VolumeRecord, WishMark,
 };
 use uuid::Uuid;
 

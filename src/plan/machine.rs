@@ -65,7 +65,12 @@ pub(crate) fn delete(
 }
 
 /// Plans the note that a machine runs in this process or in another one.
-pub(crate) fn run(generation: u64, machine: &MachineRecord, running: Running, at: Timestamp) -> (Plan, MachineRecord) {
+pub(crate) fn run(
+    generation: u64,
+    machine: &MachineRecord,
+    running: Running,
+    at: Timestamp,
+) -> (Plan, MachineRecord) {
     let machine = MachineRecord { running, changed: at, ..machine.clone() };
     let edits = vec![Edit::PutMachine(machine.clone())];
     (Plan { generation, edits, ..Plan::default() }, machine)

@@ -78,7 +78,9 @@ pub enum Refusal {
     Empty { field: &'static str },
     #[error("the {field} is {length} characters long, at most {max} are allowed")]
     TooLong { field: &'static str, length: usize, max: usize },
-    #[error("the snapshot of volume {volume:?} would have a name of {length} characters (<group>-<volume>), at most {max} are allowed")]
+    #[error(
+        "the snapshot of volume {volume:?} would have a name of {length} characters (<group>-<volume>), at most {max} are allowed"
+    )]
     JoinedNameTooLong { volume: String, length: usize, max: usize },
     #[error("the tag {tag:?} is malformed: {rule}")]
     MalformedTag { tag: String, rule: &'static str },

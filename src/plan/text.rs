@@ -59,8 +59,10 @@ pub(crate) fn uuid(text: &str) -> Result<Uuid, Refusal> {
 pub(crate) fn tags(tag_uuids: &[String], user: &[String], system: &[String]) -> Result<Tags, Refusal> {
     let mut tags = Tags::default();
     for text in tag_uuids {
-        let parsed = uuid(text)
-            .map_err(|_| Refusal::MalformedTag { tag: text.chars().take(64).collect(), rule: "not a uuid" })?;
+        let parsed = uuid(text).map_err(|_| Refusal::MalformedTag {
+            tag: text.chars().take(64).collect(),
+            rule: "not a uuid",
+        })?;
         if !tags.tag_uuids.contains(&parsed) {
             tags.tag_uuids.push(parsed);
         }
@@ -114,7 +116,8 @@ pub(crate) fn backing_label(blob: &BlobName) -> String {
 
 /// The name of a layer's file: neutral, and never used for another one.
 pub(crate) fn layer_blob(layer: Uuid) -> BlobName {
-    BlobName::parse(&format!("{LAYER_PREFIX}{}{LAYER_SUFFIX}", layer.simple())).expect("hex digits are a name")
+    BlobName::parse(&format!("{LAYER_PREFIX}{}{LAYER_SUFFIX}", layer.simple()))
+        .expect("hex digits are a name")
 }
 
 /// What the names of the files that a pool makes begin with.

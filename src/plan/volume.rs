@@ -4,8 +4,8 @@ use super::refusal::Refusal;
 use super::text::{backing_label, layer_blob};
 use super::{NewFile, Plan};
 use crate::catalog::{
-    Attachment, Edit, IdSource, LayerFormat, LayerId, LayerRecord, LayerState, MachineId, MachineRecord, Origin,
-    Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord,
+    Attachment, Edit, IdSource, LayerFormat, LayerId, LayerRecord, LayerState, MachineId, MachineRecord,
+    Origin, Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord,
 };
 use crate::units::ByteCount;
 use uuid::Uuid;
@@ -118,9 +118,10 @@ pub(crate) fn attach(
     at: Timestamp,
 ) -> Result<(Plan, VolumeRecord), Refusal> {
     let machine_uuid = machine.uuid;
-    let already = volume.attachments.iter().any(|attachment| {
-        attachment.machine == machine.id || volume.sharing == Sharing::Exclusive
-    });
+    let already = volume
+        .attachments
+        .iter()
+        .any(|attachment| attachment.machine == machine.id || volume.sharing == Sharing::Exclusive);
     if already {
         let holder = holders.first().map_or(machine_uuid, |holder| holder.uuid);
         return Err(Refusal::AttachedAlready { volume: volume.uuid, machine: holder });
@@ -131,9 +132,9 @@ pub(crate) fn attach(
         return Err(Refusal::RootAlready { machine: machine_uuid, root: root.uuid });
     }
     let taken = |id: u32| {
-        attached.iter().find(|other| {
-            other.attachment(machine.id).is_some_and(|attachment| attachment.device_id == id)
-        })
+        attached
+            .iter()
+            .find(|other| other.attachment(machine.id).is_some_and(|attachment| attachment.device_id == id))
     };
     let device_id = match device_id {
         Some(id) if id >= DEVICE_IDS => {
@@ -141,7 +142,11 @@ pub(crate) fn attach(
         }
         Some(id) => match taken(id) {
             Some(other) => {
-                return Err(Refusal::DeviceTaken { machine: machine_uuid, device_id: id, volume: other.uuid });
+                return Err(Refusal::DeviceTaken {
+                    machine: machine_uuid,
+                    device_id: id,
+                    volume: other.uuid,
+                });
             }
             None => id,
         },
@@ -193,8 +198,7 @@ pub(crate) fn resize(
         return Err(Refusal::Shrink { uuid: volume.uuid, size: volume.size, wanted: size });
     }
     let volume = VolumeRecord { size, changed: at, ..volume.clone() };
-    let edits =
-        vec![Edit::PutVolume(volume.clone()), Edit::PutLayer(LayerRecord { size, ..head.clone() })];
+    let edits = vec![Edit::PutVolume(volume.clone()), Edit::PutLayer(LayerRecord { size, ..head.clone() })];
     Ok((Plan { generation, edits, ..Plan::default() }, volume))
 }
 
