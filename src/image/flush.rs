@@ -16,9 +16,6 @@ use super::open::{Image, State};
 use crate::units::{ByteCount, HostOffset};
 use std::sync::atomic::Ordering;
 
-/// Refcount blocks that are kept when they can be read again.
-const BLOCKS_HELD_MAX: usize = 64;
-
 impl Image {
     /// Makes every write that returned before this call durable.
     ///
@@ -42,7 +39,7 @@ impl Image {
         self.link_refcount_blocks(state)?;
         self.write_references(state)?;
         self.release_freed(state)?;
-        state.refcounts.drop_clean(BLOCKS_HELD_MAX);
+        state.refcounts.drop_clean();
         Ok(())
     }
 
