@@ -260,6 +260,8 @@
 //!
 //! Two more are private: the catalogue, kept in `redb`, and the plans, which decide what a call will do.
 
+#![warn(clippy::cast_possible_truncation, clippy::print_stdout, clippy::print_stderr)]
+
 mod catalog;
 pub mod chain;
 mod engine;

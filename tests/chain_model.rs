@@ -45,7 +45,7 @@ fn open(store: &MemoryStore, file: &File, access: Access) -> Outcome<Arc<Layer>>
     Ok(Arc::new(if file.raw {
         Layer::Raw(RawLayer::open(blob, name)?)
     } else {
-        Layer::Qcow2(Image::open(blob, name, access, limits)?)
+        Layer::from(Image::open(blob, name, access, limits)?)
     }))
 }
 

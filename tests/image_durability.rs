@@ -245,7 +245,7 @@ impl Workload {
         bytes.resize(size, 63);
         image.write(GuestOffset::ZERO, &bytes, None)?;
         image.freeze()?;
-        Ok(Some(Arc::new(Layer::Qcow2(image))))
+        Ok(Some(Arc::new(Layer::from(image))))
     }
 
     fn put(&self, blob: &dyn Blob) -> Outcome {
@@ -261,7 +261,7 @@ impl Workload {
     }
 
     fn chain(&self, blob: Arc<dyn Blob>, below: Option<&Arc<Layer>>) -> Outcome<Chain> {
-        let head = Arc::new(Layer::Qcow2(open(blob, self.cluster_bits)?));
+        let head = Arc::new(Layer::from(open(blob, self.cluster_bits)?));
         Ok(Chain::new(std::iter::once(head).chain(below.cloned()).collect()))
     }
 }

@@ -142,7 +142,7 @@ fn a_thousand_layers_are_read_one_after_the_other() -> Outcome {
     let mut chain: Option<Chain> = None;
     for index in 0..DEPTH {
         let new = NewImage { cluster_bits: 9, ..NewImage::of_size(size) };
-        let head = Arc::new(Layer::Qcow2(open(&put(&new)?)?));
+        let head = Arc::new(Layer::from(open(&put(&new)?)?));
         let next = match chain {
             None => Chain::new(vec![head]),
             Some(below) => below.with_head(head),

@@ -81,7 +81,7 @@ impl Prepared<'_> {
         layout.write(&*blob)?;
         blob.sync()?;
         let image = Image::open(blob, name, Access::Write, self.pool.options.image_limits)?;
-        self.layers.push(Arc::new(Layer::Qcow2(Box::new(image))));
+        self.layers.push(Arc::new(Layer::from(image)));
         Ok(())
     }
 
