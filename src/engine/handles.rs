@@ -84,6 +84,7 @@ impl Volume {
             return Err(in_use(volume.uuid, records[0].blob.as_str(), holder));
         }
         if chain.size() < volume.size {
+            pool.admit_change()?;
             chain.grow(volume.size)?;
         }
         let open = Arc::new(OpenVolume {
@@ -125,6 +126,7 @@ impl Volume {
     /// [`Error::Image`]: past the end of the disk, a broken image, a full disk. A part may have been written.
     pub fn write_at(&self, at: u64, data: &[u8]) -> Result<()> {
         let _gate = self.open.gate.read();
+        self.open.pool.admit_change()?;
         Ok(self.open.chain().write(GuestOffset::new(at), data)?)
     }
 
@@ -148,6 +150,7 @@ impl Volume {
 
     fn zero(&self, at: u64, length: u64, space: Space) -> Result<()> {
         let _gate = self.open.gate.read();
+        self.open.pool.admit_change()?;
         Ok(self.open.chain().zero(GuestOffset::new(at), ByteCount::new(length), space)?)
     }
 
