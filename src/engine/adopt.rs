@@ -276,6 +276,7 @@ impl Pool {
 
     /// Writes into the header of an adopted head which layer it is, so that another file in its place is noticed.
     fn take_over(&self, top: &FoundLayer, volume: &VolumeRecord) -> Result<()> {
+        self.admit_change()?;
         let broken = |error: crate::image::Error| not_adoptable(&top.blob, error.to_string());
         let blob = self.store().open(&top.blob, Access::Write)?;
         let image =

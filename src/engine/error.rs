@@ -109,9 +109,9 @@ pub enum Error {
         /// The newest format that is read.
         supported: u64,
     },
-    /// The sync of the publishing commit failed. Whether the call took place is known once the pool is opened
+    /// A write or the sync of the publishing commit failed. Whether the call took place is known once the pool is opened
     /// again; the same `resource_uuid` then tells.
-    #[error("whether the call took place is unknown: the sync of its commit failed; open the pool again")]
+    #[error("whether the call took place is unknown: its commit failed half way; open the pool again")]
     OutcomeUnknown(#[source] catalog::Error),
     /// The store failed.
     #[error(transparent)]

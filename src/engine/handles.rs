@@ -84,6 +84,7 @@ impl Volume {
             return Err(in_use(volume.uuid, records[0].blob.as_str(), holder));
         }
         if chain.size() < volume.size {
+            pool.admit_change()?;
             chain.grow(volume.size)?;
         }
         let open = Arc::new(OpenVolume {
@@ -125,7 +126,8 @@ impl Volume {
     /// [`Error::Image`]: past the end of the disk, a broken image, a full disk. A part may have been written.
     pub fn write_at(&self, at: u64, data: &[u8]) -> Result<()> {
         let _gate = self.open.gate.read();
-        self.open.explain(self.open.chain().write(GuestOffset::new(at), data))
+        self.open.pool.admit_change()?;
+        Ok(self.open.chain().write(GuestOffset::new(at), data)?)
     }
 
     /// Makes a range read as zeros, and keeps the room for later writes. Durable after [`Volume::flush`].
@@ -148,7 +150,8 @@ impl Volume {
 
     fn zero(&self, at: u64, length: u64, space: Space) -> Result<()> {
         let _gate = self.open.gate.read();
-        self.open.explain(self.open.chain().zero(GuestOffset::new(at), ByteCount::new(length), space))
+        self.open.pool.admit_change()?;
+        Ok(self.open.chain().zero(GuestOffset::new(at), ByteCount::new(length), space)?)
     }
 
     /// Makes every write that returned before this call durable.
@@ -247,15 +250,7 @@ impl OpenVolume {
 
     fn flush(&self) -> Result<()> {
         let _gate = self.gate.read();
-        self.explain(self.chain().flush())
-    }
-
-    /// What a guest's write is told: after a failed sync, that, and not what came of it.
-    fn explain(&self, written: crate::image::Result<()>) -> Result<()> {
-        if written.is_err() {
-            self.pool.refuse_poisoned()?;
-        }
-        Ok(written?)
+        Ok(self.chain().flush()?)
     }
 }
 

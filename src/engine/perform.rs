@@ -36,6 +36,7 @@ pub(super) struct Prepared<'a> {
 impl Pool {
     /// Makes the files of a plan.
     pub(super) fn prepare<'a>(&'a self, plan: &'a Plan) -> Result<Prepared<'a>> {
+        self.admit_change()?;
         let mut prepared = Prepared { pool: self, plan, made: Vec::new(), layers: Vec::new() };
         for file in &plan.files {
             prepared.make(file)?;
@@ -88,10 +89,14 @@ impl Prepared<'_> {
     /// Publishes the records; answers the new layers, in the order of the plan's files.
     pub(super) fn publish(mut self) -> Result<Vec<Arc<Layer>>> {
         // A sync that failed anywhere forbids the commit: that nothing was published is then known.
-        self.pool.refuse_poisoned()?;
+        self.pool.admit_change()?;
         let committed = self.pool.catalog.commit(None, &self.plan.edits).map_err(Error::from);
-        match committed {
-            Ok(_) | Err(Error::OutcomeUnknown(_)) => self.made.clear(),
+        match &committed {
+            Ok(_) => self.made.clear(),
+            Err(error @ Error::OutcomeUnknown(_)) => {
+                self.made.clear();
+                self.pool.note_unknown(error);
+            }
             Err(_) => {}
         }
         committed?;

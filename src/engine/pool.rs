@@ -11,7 +11,7 @@ use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::storage::{self, Access, BlobName, FusedStore, MemoryStore, Owned, Store};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
 
 /// The file that makes a directory a pool.
@@ -42,6 +42,9 @@ pub(super) struct Pool {
     pub(super) locks: Locks,
     pub(super) open_layers: OpenLayers,
     pub(super) open_volumes: OpenVolumes,
+    /// The message of the commit of which nobody knows whether it took place. Whatever is written after it might
+    /// be written below a snapshot.
+    unknown: OnceLock<String>,
     recovered: Recovered,
     /// Given back last: whoever opens the pool next finds it finished.
     _owned: Box<dyn Owned>,
@@ -99,6 +102,7 @@ impl Engine {
             locks: Locks::default(),
             open_layers: OpenLayers::default(),
             open_volumes: OpenVolumes::default(),
+            unknown: OnceLock::new(),
             recovered,
             _owned: owned,
         };
@@ -116,7 +120,7 @@ impl Engine {
     pub fn close(self) -> Result<()> {
         self.pool.open_volumes.flush_all()?;
         // A handle that was dropped could not tell of a flush that failed; this is the last one who can.
-        self.pool.refuse_poisoned()?;
+        self.pool.admit_change()?;
         match Arc::try_unwrap(self.pool) {
             Ok(pool) => Ok(pool.catalog.close()?),
             Err(pool) => Err(Refusal::StillOpen { holders: Arc::strong_count(&pool) - 1 }.into()),
@@ -209,12 +213,18 @@ impl Pool {
         &self.store
     }
 
-    /// Refuses when a sync has failed since the pool was opened.
-    pub(super) fn refuse_poisoned(&self) -> Result<()> {
-        match self.store.poisoned() {
+    /// Refuses every change after a sync that failed, and after a commit whose end is unknown.
+    pub(super) fn admit_change(&self) -> Result<()> {
+        match self.unknown.get().cloned().or_else(|| self.store.poisoned()) {
             Some(cause) => Err(storage::Error::Poisoned { cause }.into()),
             None => Ok(()),
         }
+    }
+
+    /// Ends all changes: nobody knows whether a commit took place.
+    pub(super) fn note_unknown(&self, error: &Error) {
+        // The first one is the cause; the others only follow from it.
+        let _ = self.unknown.set(error.to_string());
     }
 
     /// The catalogue as it is now.
