@@ -285,11 +285,11 @@ impl<'a> Walk<'a> {
             }
             self.compare_mark(at, copied);
             for raw in self.entries(at, self.geometry.cluster_size())? {
-                match L2Entry::decode(raw, 0, self.geometry, self.header.version) {
-                    Ok(L2Entry::Data { at, copied } | L2Entry::Zero { allocation: Some(at), copied }) => {
-                        self.compare_mark(at, copied)
-                    }
-                    _ => {}
+                let entry = L2Entry::decode(raw, 0, self.geometry, self.header.version);
+                if let Ok(L2Entry::Data { at, copied } | L2Entry::Zero { allocation: Some(at), copied }) =
+                    entry
+                {
+                    self.compare_mark(at, copied);
                 }
             }
         }
