@@ -78,8 +78,7 @@ impl<'a> Stack<'a> {
                     cluster_bits: shape.cluster_bits,
                     refcount_order: shape.refcount_order,
                     size: ByteCount::of(size),
-                    backing: backing
-                        .map(|(name, format)| BackingLabel { name, format: format.to_owned() }),
+                    backing: backing.map(|(name, format)| BackingLabel { name, format: format.to_owned() }),
                     identity: None,
                 };
                 new.layout(&name)?.write(&*self.store.create(&BlobName::parse(&name)?)?)?;
