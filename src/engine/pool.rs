@@ -115,8 +115,9 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Error::Image`] when a flush fails; [`Error::Storage`] when a sync has failed since the pool was opened; [`Refusal::StillOpen`] when other clones of the engine or handles are
-    /// alive: the pool then stays open with them.
+    /// [`Error::Image`] when a flush fails; [`Error::Storage`] when a sync has failed since the pool was opened;
+    /// [`Refusal::StillOpen`] when other clones of the engine or handles are alive: the pool then stays open with
+    /// them.
     pub fn close(self) -> Result<()> {
         self.pool.open_volumes.flush_all()?;
         // A handle that was dropped could not tell of a flush that failed; this is the last one who can.
@@ -196,6 +197,13 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
         store.sync_names()?;
     }
     if present.contains(&name) {
+        let made = Catalog::open_with(store.open(&name, Access::Write)?, catalog_options);
+        if let Some(catalog) = made.ok().filter(|catalog| catalog.generation() > 0) {
+            // It was changed since: whoever put the mark there, the catalogue was acknowledged.
+            store.remove(&mark)?;
+            store.sync_names()?;
+            return Ok(catalog);
+        }
         store.remove(&name)?;
     }
     let blob = store.create(&name)?;

@@ -35,6 +35,7 @@ on_every_store! {
     a_disk_that_is_open_here_is_not_handed_to_a_process_elsewhere
     a_pool_that_is_open_is_not_opened_again
     garbage_in_the_place_of_the_catalogue_is_refused
+    a_mark_beside_a_catalogue_that_was_used_does_no_harm
 }
 
 const MISSING: Uuid = Uuid::from_u128(0xdead);
@@ -661,6 +662,19 @@ fn garbage_in_the_place_of_the_catalogue_is_refused(home: &Home) -> Outcome {
     assert_eq!(error.kind(), Kind::Corrupt, "{error:?}");
     home.remove("snapgroup.redb")?;
     home.open()?;
+    Ok(())
+}
+
+fn a_mark_beside_a_catalogue_that_was_used_does_no_harm(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    engine.close()?;
+    // The mark of a catalogue that is being made; whoever put it there, this one was acknowledged.
+    home.put("snapgroup.redb.new", &[])?;
+    let engine = home.open()?;
+    assert_eq!(engine.machine(vm.uuid)?.uuid, vm.uuid);
+    engine.close()?;
+    let Err(_) = home.bytes("snapgroup.redb.new") else { panic!("the mark is still there") };
     Ok(())
 }
 
