@@ -7,7 +7,7 @@
 
 use snapgroup::inventory::GroupInventory;
 use snapgroup::{
-    ByteCount, Clock, CreateGroup, CreateMachine, CreateVolume, Engine, GroupOf, Ids, Options, Result, Volume,
+    ByteCount, Clock, CreateGroup, CreateMachine, CreateVolume, Engine, Ids, Options, Result, Volume,
 };
 
 const DISKS: usize = 3;
@@ -29,12 +29,10 @@ fn main() -> Result<()> {
 fn run(seed: u64) -> Result<Vec<GroupInventory>> {
     let options = Options { ids: Ids::Seeded(seed), clock: Clock::Stepping(0), ..Options::default() };
     let engine = Engine::in_memory(options)?;
-    let machine =
-        engine.create_machine(&CreateMachine { name: "fuzzed".to_owned(), ..Default::default() })?;
+    let machine = engine.create_machine(&CreateMachine::new("fuzzed"))?;
     let mut disks: Vec<(Volume, Vec<u8>)> = Vec::new();
     for index in 0..DISKS {
-        let request = CreateVolume { name: format!("disk-{index}"), size: Some(SIZE), ..Default::default() };
-        let volume = engine.create_volume(&request)?;
+        let volume = engine.create_volume(&CreateVolume::new(format!("disk-{index}"), SIZE))?;
         engine.attach_volume(volume.uuid, machine.uuid, None)?;
         disks.push((engine.open_volume(volume.uuid)?, vec![0; SIZE.as_usize()]));
     }
@@ -50,7 +48,7 @@ fn run(seed: u64) -> Result<Vec<GroupInventory>> {
             disk.write_at(at as u64, &expected[at..end])?;
         }
         let name = format!("round-{round}");
-        let group = engine.create_group(&CreateGroup::new(GroupOf::Machine(machine.uuid.into()), name))?;
+        let group = engine.create_group(&CreateGroup::of_machine(machine.uuid, name))?;
         let contents: Vec<_> = disks.iter().map(|(_, expected)| expected.clone()).collect();
         taken.push((group.inventory, contents));
     }

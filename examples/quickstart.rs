@@ -7,10 +7,8 @@
 
 use snapgroup::inventory::{Forest, GroupInventory, GroupTreeInventory, InventoryAnswer};
 use snapgroup::{
-    ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, GroupOf, LayerState, Options, Volume,
-    VolumeKind,
+    ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, LayerState, Options, Volume, VolumeKind,
 };
-use std::collections::HashMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
@@ -26,14 +24,14 @@ fn main() -> Outcome {
     let engine = open(directory)?;
 
     title("A machine with a root disk and two data disks");
-    let machine = engine.create_machine(&CreateMachine { name: "web-1".to_owned(), ..Default::default() })?;
+    let machine = engine.create_machine(&CreateMachine::new("web-1"))?;
     let mut disks = Vec::new();
     for (name, kind, size) in [
         ("system", VolumeKind::Root, ByteCount::gib(20)),
         ("database", VolumeKind::Data, ByteCount::gib(100)),
         ("uploads", VolumeKind::Data, ByteCount::gib(500)),
     ] {
-        let request = CreateVolume { name: name.to_owned(), kind, size: Some(size), ..Default::default() };
+        let request = CreateVolume { kind, ..CreateVolume::new(name, size) };
         let volume = engine.create_volume(&request)?;
         engine.attach_volume(volume.uuid, machine.uuid, None)?;
         disks.push((volume.name, engine.open_volume(volume.uuid)?));
@@ -44,8 +42,7 @@ fn main() -> Outcome {
     }
 
     title("Two groups, with writes before, between and after");
-    let take =
-        |name: &str| engine.create_group(&CreateGroup::new(GroupOf::Machine(machine.uuid.into()), name));
+    let take = |name: &str| engine.create_group(&CreateGroup::of_machine(machine.uuid, name));
     write(&disks, "version 1")?;
     let before = take("before-upgrade")?.inventory;
     write(&disks, "version 2")?;
@@ -69,20 +66,17 @@ fn main() -> Outcome {
     }
 
     title("The files of each disk: its head, and below it what it reads through to");
-    println!("  {:<43}  {:>7}  {:>7}", "file", "disk", "length");
-    let names = snapshot_of_file(&engine, &[&before, &after])?;
+    println!("  {:<43}  {:>7}  {:>7}", "file", "disk", "takes up");
     for volume in engine.machine(machine.uuid)?.all_volumes {
         println!("{}", volume.name);
         for layer in engine.chain(volume.uuid)? {
-            let role = match layer.state {
-                LayerState::Head => "head: written by the guest".to_owned(),
-                _ => format!(
-                    "frozen: holds {}",
-                    names.get(&layer.location).map_or("no snapshot", String::as_str)
-                ),
+            let role = match (layer.state, &layer.snapshot) {
+                (LayerState::Head, _) => "head: written by the guest".to_owned(),
+                (_, Some(snapshot)) => format!("frozen: holds {}", snapshot.name),
+                (_, None) => "frozen".to_owned(),
             };
-            let length = std::fs::metadata(&layer.location)?.len() >> 10;
-            println!("  {}  {:>7}  {length:>3} KiB  {role}", layer.file, gib(layer.size));
+            let allocated = layer.allocated.map_or(0, |bytes| bytes.as_u64() >> 10);
+            println!("  {}  {:>7}  {allocated:>4} KiB  {role}", layer.file, gib(layer.size));
         }
     }
 
@@ -100,9 +94,7 @@ fn main() -> Outcome {
     let groups = [&before, &after];
     show_availability(&engine, &groups)?;
     println!("... and with another disk attached since:");
-    let scratch =
-        CreateVolume { name: "scratch".to_owned(), size: Some(ByteCount::gib(1)), ..Default::default() };
-    let scratch = engine.create_volume(&scratch)?;
+    let scratch = engine.create_volume(&CreateVolume::new("scratch", ByteCount::gib(1)))?;
     engine.attach_volume(scratch.uuid, machine.uuid, None)?;
     show_availability(&engine, &groups)?;
 
@@ -156,16 +148,6 @@ fn text(read: impl FnOnce(&mut [u8]) -> snapgroup::Result<()>) -> Outcome<String
     let mut buffer = [0; TEXT];
     read(&mut buffer)?;
     Ok(std::str::from_utf8(&buffer)?.trim_end().to_owned())
-}
-
-/// Which snapshot lies in which file. The names of the files do not tell; the catalogue does.
-fn snapshot_of_file(engine: &Engine, groups: &[&GroupInventory]) -> Outcome<HashMap<String, String>> {
-    let mut names = HashMap::new();
-    for member in groups.iter().flat_map(|group| &group.volume_snapshot_refs) {
-        let snapshot = engine.snapshot(member.volume_snapshot_uuid)?;
-        names.insert(snapshot.primary_storage_install_path, snapshot.name);
-    }
-    Ok(names)
 }
 
 fn show_availability(engine: &Engine, groups: &[&GroupInventory]) -> Outcome {

@@ -10,22 +10,20 @@
 //! # A whole program
 //!
 //! ```
-//! use snapgroup::{ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, GroupOf, Options};
+//! use snapgroup::{ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, Options};
 //!
 //! fn main() -> snapgroup::Result<()> {
 //!     let engine = Engine::in_memory(Options::default())?; // on disk: Engine::open("pool", Options::default())
-//!     let machine = engine.create_machine(&CreateMachine { name: "web-1".into(), ..Default::default() })?;
+//!     let machine = engine.create_machine(&CreateMachine::new("web-1"))?;
 //!     let mut disks = Vec::new();
 //!     for name in ["system", "database"] {
-//!         let request = CreateVolume { name: name.into(), size: Some(ByteCount::gib(100)), ..Default::default() };
-//!         let volume = engine.create_volume(&request)?;
+//!         let volume = engine.create_volume(&CreateVolume::new(name, ByteCount::gib(100)))?;
 //!         engine.attach_volume(volume.uuid, machine.uuid, None)?;
 //!         disks.push(engine.open_volume(volume.uuid)?);
 //!     }
 //!
 //!     disks[1].write_at(4096, b"version 1")?;
-//!     let all_disks = GroupOf::Machine(machine.uuid.into());
-//!     let group = engine.create_group(&CreateGroup::new(all_disks, "before-upgrade"))?.inventory;
+//!     let group = engine.create_group(&CreateGroup::of_machine(machine.uuid, "before-upgrade"))?.inventory;
 //!     disks[1].write_at(4096, b"version 2")?;
 //!
 //!     let (mut then, mut now) = ([0; 9], [0; 9]);
@@ -60,22 +58,20 @@
 //! # Groups
 //!
 //! A group is asked for by the machine or by its root volume. Shareable volumes are left out, and the answer says so.
-//! The handles may stay open: writes wait for the moment to pass, reads do not. A caller that gives its own
+//! The handles may stay open: writes wait for the moment to pass, reads at most for a flush. A caller that gives its own
 //! `resource_uuid` may repeat a call whose answer it never saw.
 //!
 //! ```
-//! # use snapgroup::{ByteCount, CreateMachine, CreateVolume, Engine, Options, VolumeKind};
+//! # use snapgroup::{ByteCount, CreateMachine, CreateVolume, Engine, Options};
 //! use snapgroup::query::{GroupField, Query, Test};
-//! use snapgroup::{CreateGroup, GroupOf, Kind, UpdateGroup};
+//! use snapgroup::{CreateGroup, Kind, UpdateGroup};
 //!
 //! # fn main() -> snapgroup::Result<()> {
 //! # let engine = Engine::in_memory(Options::default())?;
-//! # let machine = engine.create_machine(&CreateMachine { name: "web-1".into(), ..Default::default() })?;
-//! # let size = Some(ByteCount::mib(64));
-//! # let root = CreateVolume { name: "system".into(), kind: VolumeKind::Root, size, ..Default::default() };
-//! # let root = engine.create_volume(&root)?;
+//! # let machine = engine.create_machine(&CreateMachine::new("web-1"))?;
+//! # let root = engine.create_volume(&CreateVolume::new("system", ByteCount::mib(64)).as_root())?;
 //! # engine.attach_volume(root.uuid, machine.uuid, None)?;
-//! let mut request = CreateGroup::new(GroupOf::RootVolume(root.uuid.into()), "nightly-1");
+//! let mut request = CreateGroup::of_root_volume(root.uuid, "nightly-1");
 //! request.resource_uuid = Some("4b13e23059033e2dbfac63b5b16eba11".into());
 //! let first = engine.create_group(&request)?;
 //! assert!(engine.create_group(&request)?.repeated);
@@ -109,13 +105,10 @@
 //!
 //! # fn main() -> snapgroup::Result<()> {
 //! # let engine = Engine::in_memory(Options::default())?;
-//! # let request = CreateVolume { name: "data".into(), size: Some(ByteCount::mib(64)), ..Default::default() };
-//! # let volume = engine.create_volume(&request)?;
+//! # let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?;
 //! let disk = engine.open_volume(volume.uuid)?;
 //! disk.write_at(0, b"old")?;
-//! let request =
-//!     CreateSnapshot { volume_uuid: Some(volume.uuid.into()), name: "monday".into(), ..Default::default() };
-//! let monday = engine.create_snapshot(&request)?;
+//! let monday = engine.create_snapshot(&CreateSnapshot::new(volume.uuid, "monday"))?;
 //!
 //! disk.discard(0, 65_536)?;
 //! engine.resize_volume(volume.uuid, ByteCount::mib(128))?;
@@ -138,7 +131,7 @@
 //! ```
 //! use snapgroup::storage::{Blob, BlobName, MemoryStore, Store};
 //! use snapgroup::units::HostOffset;
-//! use snapgroup::{AdoptVolume, ByteCount, CreatePool, Engine, ImageFormat, Options};
+//! use snapgroup::{AdoptVolume, ByteCount, CreatePool, Engine, LayerFormat, Options};
 //! use std::sync::Arc;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -150,12 +143,7 @@
 //! // `Here` makes a pool beside the files; on disk it is `Engine::open` on their directory.
 //! let options = Options { create: CreatePool::Here, ..Options::default() };
 //! let engine = Engine::open_on(Arc::new(store), options)?;
-//! let volume = engine.adopt_volume(&AdoptVolume {
-//!     file: "golden.raw".into(),
-//!     format: ImageFormat::Raw,
-//!     name: "system".into(),
-//!     ..Default::default()
-//! })?;
+//! let volume = engine.adopt_volume(&AdoptVolume::new("golden.raw", LayerFormat::Raw, "system"))?;
 //! let disk = engine.open_volume(volume.uuid)?;
 //! disk.write_at(0, b"in use...")?;
 //!
@@ -220,7 +208,7 @@
 //! let memory = MemoryStore::new();
 //! let disk = SimulatedStore::new(Arc::new(memory.clone()));
 //! let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
-//! let machine = engine.create_machine(&CreateMachine { name: "web-1".into(), ..Default::default() })?;
+//! let machine = engine.create_machine(&CreateMachine::new("web-1"))?;
 //! let request = CreateVolume { name: "data".into(), size: Some(ByteCount::mib(64)), ..Default::default() };
 //! let volume = engine.create_volume(&request)?;
 //! engine.attach_volume(volume.uuid, machine.uuid, None)?;
@@ -271,6 +259,8 @@
 //! | [`units`] | offsets, clusters and sizes as types of their own |
 //!
 //! Two more are private: the catalogue, kept in `redb`, and the plans, which decide what a call will do.
+
+#![warn(clippy::cast_possible_truncation, clippy::print_stdout, clippy::print_stderr)]
 
 mod catalog;
 pub mod chain;

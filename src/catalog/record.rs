@@ -254,7 +254,7 @@ impl VolumeRecord {
 }
 
 impl VolumeKind {
-    /// The kind as the seed platform writes it.
+    /// The kind as it is shown.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Root => "Root",

@@ -19,6 +19,12 @@ pub enum Layer {
     Raw(RawLayer),
 }
 
+impl From<Image> for Layer {
+    fn from(image: Image) -> Self {
+        Self::Qcow2(Box::new(image))
+    }
+}
+
 /// A raw file as the bottom of a chain. It is only read.
 #[derive(Debug)]
 pub struct RawLayer {

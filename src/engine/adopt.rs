@@ -23,23 +23,13 @@ use crate::units::ByteCount;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The format of a file, as its owner says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ImageFormat {
-    /// A qcow2 image, alone or above a backing file.
-    Qcow2,
-    /// A raw disk: every byte of the file is a byte of the guest.
-    Raw,
-}
-
 /// A chain of files to be taken over as a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdoptVolume {
     /// The name of the uppermost file in the pool's directory.
     pub file: String,
     /// Its format: said, never guessed.
-    pub format: ImageFormat,
+    pub format: LayerFormat,
     /// The name of the volume: 1 to 255 characters.
     pub name: String,
     /// Its description: at most 2048 characters.
@@ -56,13 +46,21 @@ impl Default for AdoptVolume {
     fn default() -> Self {
         Self {
             file: String::new(),
-            format: ImageFormat::Qcow2,
+            format: LayerFormat::Qcow2,
             name: String::new(),
             description: None,
             kind: VolumeKind::Data,
             lower: LowerLayers::default(),
             resource_uuid: None,
         }
+    }
+}
+
+impl AdoptVolume {
+    /// A file of the pool's directory, to be taken over as a data disk of this name.
+    #[must_use]
+    pub fn new(file: impl Into<String>, format: LayerFormat, name: impl Into<String>) -> Self {
+        Self { file: file.into(), format, name: name.into(), ..Self::default() }
     }
 }
 
@@ -91,8 +89,8 @@ impl Engine {
             return Ok(there);
         }
         // A raw file gets an overlay, which is a layer, too.
-        let overlays = u32::from(request.format == ImageFormat::Raw);
-        let found = pool.walk(&request.file, layer_format(request.format), overlays)?;
+        let overlays = u32::from(request.format == LayerFormat::Raw);
+        let found = pool.walk(&request.file, request.format, overlays)?;
         let top = &found[0];
         if let Some(known) = &top.known {
             let rule = if known.state == LayerState::Head {
@@ -104,11 +102,12 @@ impl Engine {
         }
         // Were the process to die before the commit, opening the pool would take such a file, with our note in its
         // header and no record, for the remainder of a call of its own, and remove it.
-        if request.format == ImageFormat::Qcow2 && text::is_layer_blob(&top.blob) {
-            let rule = "it has a name such as this pool gives to its own files: rename it, nothing refers to it";
+        if request.format == LayerFormat::Qcow2 && text::is_layer_blob(&top.blob) {
+            let rule =
+                "it has a name such as this pool gives to its own files: rename it, nothing refers to it";
             return Err(not_adoptable(&top.blob, rule));
         }
-        let overlay = (request.format == ImageFormat::Raw).then(|| {
+        let overlay = (request.format == LayerFormat::Raw).then(|| {
             (pool.source.mint(), ImageShape { size: top.size, cluster_bits: pool.options.cluster_bits })
         });
         let plan = plan::adopt::adopt(
@@ -135,7 +134,7 @@ impl Engine {
         cluster_bits: u8,
     ) -> Result<(Plan, VolumeRecord)> {
         let pool = &self.pool;
-        let found = pool.walk(&base.file, layer_format(base.format), 1)?;
+        let found = pool.walk(&base.file, base.format, 1)?;
         let top = &found[0];
         if top.known.as_ref().is_some_and(|known| known.state == LayerState::Head) {
             return Err(not_adoptable(&top.blob, "it is the head of a volume: its content still changes"));
@@ -154,13 +153,6 @@ impl Engine {
 
 /// A file and its format, as an owner or a header names it.
 type Named = (BlobName, LayerFormat);
-
-fn layer_format(format: ImageFormat) -> LayerFormat {
-    match format {
-        ImageFormat::Qcow2 => LayerFormat::Qcow2,
-        ImageFormat::Raw => LayerFormat::Raw,
-    }
-}
 
 fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
     Error::NotAdoptable { blob: blob.to_string(), rule: rule.into() }

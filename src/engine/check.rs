@@ -6,7 +6,9 @@ use super::uuid_arg::UuidArg;
 use crate::catalog::{LayerId, LayerRecord, Reader, Severity};
 use crate::chain::Layer;
 use crate::image::{CheckReport, Image};
+use crate::inventory::Named;
 use crate::storage::{Access, Store};
+use crate::units::ByteCount;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -39,6 +41,13 @@ pub struct LayerCheck {
 }
 
 impl PoolCheck {
+    /// Whether everything can be relied on: clusters may be lost in an image, which is all that a crash can do.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let is_sound = |layer: &LayerCheck| layer.report.as_ref().is_some_and(CheckReport::is_sound);
+        self.violations.is_empty() && self.missing.is_empty() && self.layers.iter().all(is_sound)
+    }
+
     /// Whether nothing at all is wrong.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -49,7 +58,7 @@ impl PoolCheck {
     }
 }
 
-/// A layer of a chain with its file and what came of its check.
+/// A layer of a chain and the file that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChainLayer {
@@ -61,10 +70,14 @@ pub struct ChainLayer {
     pub format: crate::catalog::LayerFormat,
     /// What it is now.
     pub state: crate::catalog::LayerState,
-    /// What its header says about its backing file.
+    /// What its header must say about its backing file.
     pub backing_label: Option<String>,
     /// Its virtual size.
-    pub size: crate::units::ByteCount,
+    pub size: ByteCount,
+    /// The bytes that the file takes up; absent when it cannot be asked.
+    pub allocated: Option<ByteCount>,
+    /// The snapshot that it holds.
+    pub snapshot: Option<Named>,
 }
 
 impl Engine {
@@ -127,18 +140,7 @@ impl Engine {
         let pool = &self.pool;
         let reader = pool.read()?;
         let volume = pool.volume(&reader, volume.into().parse()?)?;
-        let layers = reader.chain(volume.head)?;
-        Ok(layers
-            .into_iter()
-            .map(|layer| ChainLayer {
-                location: pool.locate(layer.blob.as_str()),
-                file: layer.blob.to_string(),
-                format: layer.format,
-                state: layer.state,
-                backing_label: layer.backing_label,
-                size: layer.size,
-            })
-            .collect())
+        reader.chain(volume.head)?.into_iter().map(|layer| pool.show_layer(&reader, layer)).collect()
     }
 }
 
@@ -157,5 +159,20 @@ impl Pool {
             Some(open) => Ok(Arc::clone(open.head())),
             None => self.open_layer(volume, &chain[0], chain.get(1), Access::Read),
         }
+    }
+
+    fn show_layer(&self, reader: &Reader, layer: LayerRecord) -> Result<ChainLayer> {
+        let snapshot = reader.snapshots_on(layer.id)?.next().transpose()?;
+        let blob = self.store().open(&layer.blob, Access::Read);
+        Ok(ChainLayer {
+            location: self.locate(layer.blob.as_str()),
+            file: layer.blob.to_string(),
+            format: layer.format,
+            state: layer.state,
+            backing_label: layer.backing_label,
+            size: layer.size,
+            allocated: blob.and_then(|blob| blob.allocated()).ok(),
+            snapshot: snapshot.map(|snapshot| Named { uuid: snapshot.uuid, name: snapshot.name }),
+        })
     }
 }

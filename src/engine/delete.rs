@@ -17,7 +17,7 @@ pub enum DeleteMode {
 }
 
 impl DeleteMode {
-    /// The mode as the seed platform writes it.
+    /// The mode as it is written in a request.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -95,10 +95,10 @@ impl DeleteGroup {
         }
     }
 
-    /// A deletion with the seed platform's defaults: each member on its own, with everything that descends from
-    /// it.
+    /// A deletion with the defaults of the API that this crate carries over: each member on its own, with
+    /// everything that descends from it.
     #[must_use]
-    pub fn as_the_platform_does(uuid: impl Into<UuidArg>) -> Self {
+    pub fn as_the_api_does(uuid: impl Into<UuidArg>) -> Self {
         Self { scope: DeleteScope::Chain, members: Members::EachOnItsOwn, ..Self::new(uuid) }
     }
 }

@@ -87,7 +87,7 @@ pub enum Error {
         /// Who, when the system tells.
         holder: storage::Holder,
     },
-    /// A backing file cannot be adopted.
+    /// A file cannot be taken over.
     #[error("{blob} cannot be taken over: {rule}")]
     NotAdoptable {
         /// The file.
@@ -119,7 +119,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The code of the seed platform: `SYS.1007`.
+    /// The area of the error, which has a code such as `SYS.1007`.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -161,7 +161,7 @@ impl Error {
         }
     }
 
-    /// The error in the seed platform's shape, with everything that caused it.
+    /// The error in the shape that it has in JSON, with everything that caused it.
     #[must_use]
     pub fn to_error_code(&self) -> ErrorCode {
         let code = self.code();
@@ -173,7 +173,7 @@ impl Error {
     }
 }
 
-/// What caused an error, in the seed platform's shape.
+/// What caused an error, in the shape that it has in JSON.
 fn cause_code(code: Code, cause: &(dyn std::error::Error + 'static)) -> ErrorCode {
     let inner = if code == Code::Operation { Code::Io } else { code };
     let shown = ErrorCode::new(inner.as_str(), inner.description()).with_details(cause.to_string());

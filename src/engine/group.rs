@@ -48,6 +48,18 @@ pub struct CreateGroup {
 }
 
 impl CreateGroup {
+    /// A group of all disks of a machine.
+    #[must_use]
+    pub fn of_machine(machine: impl Into<UuidArg>, name: impl Into<String>) -> Self {
+        Self::new(GroupOf::Machine(machine.into()), name)
+    }
+
+    /// A group of all disks of the machine that this root volume is attached to.
+    #[must_use]
+    pub fn of_root_volume(volume: impl Into<UuidArg>, name: impl Into<String>) -> Self {
+        Self::new(GroupOf::RootVolume(volume.into()), name)
+    }
+
     /// A group of all disks of `of`, with nothing but a name.
     #[must_use]
     pub fn new(of: GroupOf, name: impl Into<String>) -> Self {
@@ -141,11 +153,7 @@ impl Engine {
         let group = pool.take_group(&machine, &handles, selection.members, &wish)?;
         let reader = pool.read()?;
         let mut inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
-        inventory.volumes_left_out = left_out
-            .iter()
-            .filter(|left| left.reason == LeftOut::Shareable)
-            .map(|left| Named { uuid: left.volume_uuid, name: left.name.clone() })
-            .collect();
+        inventory.volumes_left_out = named(&left_out);
         Ok(CreatedGroup { inventory, left_out, repeated: false })
     }
 
@@ -259,6 +267,11 @@ fn show_left_out(selection: &Selection) -> Vec<LeftOutVolume> {
             reason: *reason,
         })
         .collect()
+}
+
+/// The volumes that are not in a group, as its inventory names them.
+fn named(left_out: &[LeftOutVolume]) -> Vec<Named> {
+    left_out.iter().map(|volume| Named { uuid: volume.volume_uuid, name: volume.name.clone() }).collect()
 }
 
 impl Pool {

@@ -92,7 +92,7 @@ impl Pool {
         self.check_facts(volume, record, below, &*blob)?;
         let image =
             Image::open(blob, record.blob.as_str(), access, self.options.image_limits).map_err(unusable)?;
-        Ok(Layer::Qcow2(Box::new(image)))
+        Ok(Layer::from(image))
     }
 
     /// Refuses a file whose header does not say what the catalogue says.

@@ -25,6 +25,14 @@ pub struct CreateMachine {
     pub resource_uuid: Option<UuidArg>,
 }
 
+impl CreateMachine {
+    /// A machine with nothing but a name.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+}
+
 impl Engine {
     /// Notes a machine. It has no volumes yet. Durable when it returns.
     ///

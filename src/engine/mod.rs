@@ -23,7 +23,7 @@ mod tree;
 mod uuid_arg;
 mod volume;
 
-pub use adopt::{AdoptVolume, ImageFormat};
+pub use adopt::AdoptVolume;
 pub use check::{ChainLayer, LayerCheck, PoolCheck};
 pub use delete::{DeleteGroup, DeleteMode, DeleteScope, Members};
 pub use error::{Error, Kind, Result};

@@ -11,7 +11,7 @@ use uuid::Uuid;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CreatePool {
-    /// In a directory that is empty or not there yet; one that holds other files is refused.
+    /// In a directory that holds no file, or is not there yet; one that holds files is refused.
     #[default]
     IfEmpty,
     /// Beside whatever the directory holds: for adopting the images in it.

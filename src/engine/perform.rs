@@ -82,12 +82,14 @@ impl Prepared<'_> {
         layout.write(&*blob)?;
         blob.sync()?;
         let image = Image::open(blob, name, Access::Write, self.pool.options.image_limits)?;
-        self.layers.push(Arc::new(Layer::Qcow2(Box::new(image))));
+        self.layers.push(Arc::new(Layer::from(image)));
         Ok(())
     }
 
     /// Publishes the records; answers the new layers, in the order of the plan's files.
     pub(super) fn publish(mut self) -> Result<Vec<Arc<Layer>>> {
+        // A sync that failed anywhere forbids the commit: that nothing was published is then known.
+        self.pool.admit_change()?;
         let committed = self.pool.catalog.commit(None, &self.plan.edits).map_err(Error::from);
         match &committed {
             Ok(_) => self.made.clear(),

@@ -109,16 +109,18 @@ impl Engine {
         Ok(Self { pool: Arc::new(pool) })
     }
 
-    /// Flushes every open volume and gives the pool back.
+    /// Flushes every open volume and gives the pool back. Drop the handles and the other clones first.
     ///
     /// Dropping the last clone and the last handle does the same, but cannot tell of an error.
     ///
     /// # Errors
     ///
-    /// [`Error::Image`] when a flush fails; [`Refusal::StillOpen`] when other clones of the engine or handles are
+    /// [`Error::Image`] when a flush fails; [`Error::Storage`] when a sync has failed since the pool was opened; [`Refusal::StillOpen`] when other clones of the engine or handles are
     /// alive: the pool then stays open with them.
     pub fn close(self) -> Result<()> {
         self.pool.open_volumes.flush_all()?;
+        // A handle that was dropped could not tell of a flush that failed; this is the last one who can.
+        self.pool.admit_change()?;
         match Arc::try_unwrap(self.pool) {
             Ok(pool) => Ok(pool.catalog.close()?),
             Err(pool) => Err(Refusal::StillOpen { holders: Arc::strong_count(&pool) - 1 }.into()),
@@ -129,6 +131,12 @@ impl Engine {
     #[must_use]
     pub fn recovered(&self) -> &Recovered {
         &self.pool.recovered
+    }
+
+    /// Where the pool is: its directory, or a made-up place in memory.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.pool.locate(CATALOGUE).trim_end_matches(CATALOGUE).to_owned()
     }
 
     /// The uuid of the pool.

@@ -77,10 +77,7 @@ impl Pool {
     pub(super) fn show_machine(&self, reader: &Reader, machine: &MachineRecord) -> Result<MachineInventory> {
         let mut volumes = reader.volumes_of(machine.id)?.into_vec()?;
         volumes.sort_by_key(|volume| volume.attachment(machine.id).map(|place| place.device_id));
-        let volumes = volumes
-            .iter()
-            .map(|volume| self.show_volume(reader, volume))
-            .collect::<Result<_>>()?;
+        let volumes = volumes.iter().map(|volume| self.show_volume(reader, volume)).collect::<Result<_>>()?;
         let current = match machine.group_current {
             Some(group) => reader.group(group)?.map(|group| group.uuid),
             None => None,

@@ -36,6 +36,14 @@ pub struct CreateSnapshot {
     pub system_tags: Vec<String>,
 }
 
+impl CreateSnapshot {
+    /// A snapshot of a volume with nothing but a name.
+    #[must_use]
+    pub fn new(volume: impl Into<UuidArg>, name: impl Into<String>) -> Self {
+        Self { volume_uuid: Some(volume.into()), name: name.into(), ..Self::default() }
+    }
+}
+
 /// The content of a volume at the moment of a snapshot. Read only; `Send` and `Sync`, cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Snapshot {

@@ -5,8 +5,9 @@ use super::handles::Volume;
 use super::locks::Key;
 use super::pool::{Engine, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
-use crate::catalog::{Entity, MachineRecord, Reader, Running, Sharing, VolumeKind, VolumeRecord};
-use crate::engine::adopt::ImageFormat;
+use crate::catalog::{
+    Entity, LayerFormat, MachineRecord, Reader, Running, Sharing, VolumeKind, VolumeRecord,
+};
 use crate::inventory::VolumeInventory;
 use crate::plan::refusal::Refusal;
 use crate::plan::volume::{ImageShape, VolumeWish, check_size};
@@ -49,13 +50,34 @@ impl Default for CreateVolume {
     }
 }
 
+impl CreateVolume {
+    /// An empty data disk of this size.
+    #[must_use]
+    pub fn new(name: impl Into<String>, size: ByteCount) -> Self {
+        Self { name: name.into(), size: Some(size), ..Self::default() }
+    }
+
+    /// A data disk above a file of the pool, of its size.
+    #[must_use]
+    pub fn above(name: impl Into<String>, file: impl Into<String>, format: LayerFormat) -> Self {
+        let base = Some(BaseImage { file: file.into(), format });
+        Self { name: name.into(), base, ..Self::default() }
+    }
+
+    /// The same volume as the root disk of its machine.
+    #[must_use]
+    pub fn as_root(self) -> Self {
+        Self { kind: VolumeKind::Root, ..self }
+    }
+}
+
 /// A file of the pool that is there already, and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseImage {
     /// Its name in the pool's directory.
     pub file: String,
     /// Its format: said, never guessed.
-    pub format: ImageFormat,
+    pub format: LayerFormat,
 }
 
 impl Engine {
@@ -84,7 +106,7 @@ impl Engine {
         let cluster_bits = request.cluster_bits.unwrap_or(pool.options.cluster_bits);
         let plan = match &request.base {
             None => {
-                let size = request.size.ok_or(Refusal::Empty { field: "size" })?;
+                let size = request.size.ok_or(Refusal::SizeNeeded)?;
                 let shape = ImageShape { size, cluster_bits };
                 plan::volume::create(&wish, shape, pool.source.mint(), at, &pool.catalog.ids())?
             }

@@ -23,7 +23,7 @@ pub enum Error {
         source: format::Error,
     },
     /// The image uses a part of the format that this crate does not do this with.
-    #[error("{image} {feature}: {refused} is not done with such an image")]
+    #[error("{image} {feature}: {refused} such an image is not done here")]
     Unsupported {
         /// The name of the image.
         image: String,

@@ -11,21 +11,19 @@
 //! so D may run, and its clusters may be used again (M3). Whatever phase a crash falls into, refcounts are too
 //! high at most (M1). A flush without new clusters is one sync; with them it is two, and rarely three.
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::open::{Image, State};
 use crate::units::{ByteCount, HostOffset};
 use std::sync::atomic::Ordering;
-
-/// Refcount blocks that are kept when they can be read again.
-const BLOCKS_HELD_MAX: usize = 64;
 
 impl Image {
     /// Makes every write that returned before this call durable.
     ///
     /// # Errors
     ///
-    /// [`Error::Storage`](super::Error::Storage). When a sync failed, what is durable is unknown until the image
-    /// is opened again; the bytes on disk are still a lawful image.
+    /// [`Error::Storage`]. When a sync failed, what is durable is unknown until the image is opened again; the
+    /// bytes on disk are still a lawful image. [`Error::Failed`] when an earlier step left the tables in memory
+    /// and those on disk apart.
     pub fn flush(&self) -> Result<()> {
         let clean = self.state.read().is_clean();
         if clean {
@@ -35,11 +33,13 @@ impl Image {
     }
 
     pub(super) fn flush_state(&self, state: &mut State) -> Result<()> {
+        // The tables in memory may refer to clusters that the tables on disk can not count (M1).
+        self.refuse_when_failed()?;
         self.write_new_metadata(state)?;
         self.link_refcount_blocks(state)?;
         self.write_references(state)?;
         self.release_freed(state)?;
-        state.refcounts.drop_clean(BLOCKS_HELD_MAX);
+        state.refcounts.drop_clean();
         Ok(())
     }
 
@@ -117,8 +117,10 @@ impl Image {
     /// Makes a larger refcount table. Rare: each one at least doubles what the last one covered.
     pub(super) fn grow_refcount_table(&self, state: &mut State) -> Result<()> {
         let grown = self.switch_refcount_table(state);
-        if grown.is_err() {
-            self.failed.store(true, Ordering::Release);
+        match &grown {
+            // Nothing was begun: what was written before can still be flushed.
+            Ok(()) | Err(Error::Full { .. }) => {}
+            Err(_) => self.failed.store(true, Ordering::Release),
         }
         grown
     }

@@ -189,10 +189,16 @@ impl Image {
         if !self.writable.load(Ordering::Acquire) {
             return Err(Error::ReadOnly { image: self.name.clone() });
         }
+        self.refuse_when_failed()?;
+        self.admit(at, length)
+    }
+
+    /// Refuses when an earlier step has failed half way.
+    pub(super) fn refuse_when_failed(&self) -> Result<()> {
         if self.failed.load(Ordering::Acquire) {
             return Err(Error::Failed { image: self.name.clone() });
         }
-        self.admit(at, length)
+        Ok(())
     }
 
     /// Refuses when a request reaches past the end of the disk.

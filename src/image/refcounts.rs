@@ -16,6 +16,12 @@ use std::collections::{BTreeSet, HashMap};
 /// The refcount table may take 8 MiB (QEMU enforces).
 const TABLE_BYTES_MAX: u64 = 8 << 20;
 
+/// Blocks that are kept when they can be read again.
+const BLOCKS_HELD_MAX: usize = 64;
+
+/// Clusters end here: the offset in an L1 or L2 entry has 56 bits (qcow2 specification, cluster mapping).
+const OFFSET_END: HostOffset = HostOffset::new(1 << 56);
+
 /// One block of refcounts.
 #[derive(Debug)]
 struct Block {
@@ -57,7 +63,8 @@ impl Refcounts {
             table,
             table_unwritten: BTreeSet::new(),
             blocks: HashMap::new(),
-            cursor: HostCluster::ZERO,
+            // Cluster 0 is the header's, whatever its refcount says.
+            cursor: HostCluster::new(1),
         }
     }
 
@@ -80,27 +87,35 @@ impl Refcounts {
     }
 
     /// Takes exactly `wanted` clusters side by side, or none (`None`: the table must grow first).
+    ///
+    /// Where the blocks that are there leave no such run, it lies behind all that they count, and behind the new
+    /// blocks that count it: no block lies in its way, however long it is.
     pub(super) fn allocate_exactly(
         &mut self,
         blob: &dyn Blob,
         end: HostOffset,
         wanted: ClusterCount,
     ) -> Result<Option<HostCluster>> {
-        let mut from = self.cursor;
-        loop {
-            let Some(start) = self.first_free(blob, end, from)? else { return Ok(None) };
-            let mut count = ClusterCount::ZERO;
-            while count < wanted && self.is_free_and_covered(blob, end, start + count)? {
-                count += ClusterCount::new(1);
+        let per_block = self.geometry.refcount_block_entries();
+        let uncounted = self.table.iter().rposition(|raw| *raw != 0).map_or(0, |last| last + 1);
+        let behind = HostCluster::new(uncounted as u64 * per_block);
+        if let Some(start) = self.free_run(blob, end, behind, wanted)? {
+            self.refuse_past_end_of_format(start + wanted)?;
+            for index in 0..wanted.as_u64() {
+                let cluster = start + ClusterCount::new(index);
+                self.load(blob, end, self.geometry.refcount_table_index(cluster))?;
+                self.raise(cluster);
             }
-            if count == wanted {
-                for index in 0..wanted.as_u64() {
-                    self.raise(start + ClusterCount::new(index));
-                }
-                return Ok(Some(start));
-            }
-            from = start + count;
+            return Ok(Some(start));
         }
+        let blocks = blocks_covering(wanted.as_u64(), per_block);
+        if uncounted as u64 + blocks > self.table.len() as u64 {
+            return Ok(None);
+        }
+        let start = behind + ClusterCount::new(blocks);
+        self.refuse_past_end_of_format(start + wanted)?;
+        self.take_behind_new_blocks(uncounted, blocks, wanted);
+        Ok(Some(start))
     }
 
     /// Lowers the refcounts of clusters that nothing on disk refers to any more.
@@ -166,9 +181,9 @@ impl Refcounts {
         self.table_unwritten.is_empty() && self.blocks.values().all(|block| !block.dirty)
     }
 
-    /// Drops blocks that can be read again, when more than `held_max` are held.
-    pub(super) fn drop_clean(&mut self, held_max: usize) {
-        if self.blocks.len() > held_max {
+    /// Drops blocks that can be read again, when many are held.
+    pub(super) fn drop_clean(&mut self) {
+        if self.blocks.len() > BLOCKS_HELD_MAX {
             self.blocks.retain(|_, block| block.dirty || block.fresh);
         }
     }
@@ -212,6 +227,27 @@ impl Refcounts {
         })
     }
 
+    /// Makes `blocks` blocks from `table_index` on, at the begin of what they count, and takes the `wanted` clusters
+    /// behind them.
+    fn take_behind_new_blocks(&mut self, table_index: usize, blocks: u64, wanted: ClusterCount) {
+        let start = HostCluster::new(table_index as u64 * self.geometry.refcount_block_entries());
+        for index in 0..blocks {
+            let place = start + ClusterCount::new(index);
+            self.insert_fresh_block(table_index + ByteCount::new(index).as_usize(), place);
+        }
+        for index in 0..blocks + wanted.as_u64() {
+            self.raise(start + ClusterCount::new(index));
+        }
+    }
+
+    /// Refuses clusters that no table entry can name: offsets end at 2^56.
+    fn refuse_past_end_of_format(&self, end: HostCluster) -> Result<()> {
+        if self.geometry.host_offset(end) <= OFFSET_END {
+            return Ok(());
+        }
+        Err(Error::Full { image: self.image.clone() })
+    }
+
     /// The first free cluster from `from` on, its block made when there is none. `None` when the table ends.
     fn first_free(
         &mut self,
@@ -228,6 +264,9 @@ impl Refcounts {
                 return Ok(None);
             }
             let first = HostCluster::new(table_index as u64 * per_block);
+            self.refuse_past_end_of_format(cluster + ClusterCount::new(1))?;
+            // A long way through full blocks takes up no more memory than a short one.
+            self.drop_clean();
             let Some(block) = self.load(blob, end, table_index)? else {
                 self.insert_fresh_block(table_index, first);
                 self.raise(first);
@@ -242,6 +281,38 @@ impl Refcounts {
                 return Ok(Some(cluster));
             }
         }
+    }
+
+    /// The first `wanted` free clusters side by side from the cursor on and before `behind`, all in blocks that
+    /// are there.
+    fn free_run(
+        &mut self,
+        blob: &dyn Blob,
+        end: HostOffset,
+        behind: HostCluster,
+        wanted: ClusterCount,
+    ) -> Result<Option<HostCluster>> {
+        let per_block = self.geometry.refcount_block_entries();
+        let (mut start, mut cluster) = (self.cursor, self.cursor);
+        while cluster < behind {
+            let table_index = self.geometry.refcount_table_index(cluster);
+            if cluster.as_u64().is_multiple_of(per_block) {
+                self.drop_clean();
+            }
+            if self.is_free_and_covered(blob, end, cluster)? {
+                cluster += ClusterCount::new(1);
+                if cluster - start == wanted {
+                    return Ok(Some(start));
+                }
+                continue;
+            }
+            cluster = match self.blocks.contains_key(&table_index) {
+                true => cluster + ClusterCount::new(1),
+                false => HostCluster::new((table_index as u64 + 1) * per_block),
+            };
+            start = cluster;
+        }
+        Ok(None)
     }
 
     /// Whether a cluster is free and has a block that can count it.

@@ -8,6 +8,7 @@ use super::map::Mapping;
 use super::open::{Image, State};
 use crate::format::{Copied, L1Entry, L2Entry};
 use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset, HostCluster, HostOffset};
+use std::sync::atomic::Ordering;
 
 /// New clusters of one go are bounded by this, so that no other request waits for long.
 const BATCH_MAX: ByteCount = ByteCount::mib(4);
@@ -202,9 +203,23 @@ impl Image {
     pub(super) fn put(&self, state: &mut State, host: HostOffset, bytes: &[u8]) -> Result<()> {
         let written = self.blob.write_at(host, bytes);
         self.synced.count_write();
-        // Even a write that failed may have lengthened the file: what lies there is not zeros for sure.
-        state.end = state.end.max(host + ByteCount::of(bytes.len()));
-        Ok(written?)
+        match written {
+            Ok(()) => state.end = state.end.max(host + ByteCount::of(bytes.len())),
+            Err(error) => {
+                self.find_end(state);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks where the file ends: a write that failed may have lengthened it, by any part of what it wanted. What
+    /// lies there is not zeros for sure, and nothing that lies further on can be read.
+    fn find_end(&self, state: &mut State) {
+        match self.blob.length() {
+            Ok(length) => state.end = HostOffset::end_of(length),
+            Err(_) => self.failed.store(true, Ordering::Release),
+        }
     }
 
     /// The part of `data` that lies in the cluster of `at`.

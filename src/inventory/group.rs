@@ -46,7 +46,7 @@ pub struct GroupInventory {
     /// The system's tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub system_tags: Vec<String>,
-    /// The shareable volumes that were left out. Only in the answer to the call that made the group: the
+    /// The volumes of the machine that are not in the group. Only in the answer to the call that made it: the
     /// catalogue does not keep it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes_left_out: Vec<Named>,
@@ -89,6 +89,12 @@ pub struct RefInventory {
 }
 
 impl GroupInventory {
+    /// The member that is of a volume, if there is one.
+    #[must_use]
+    pub fn member(&self, volume: Uuid) -> Option<&RefInventory> {
+        self.volume_snapshot_refs.iter().find(|member| member.volume_uuid == volume)
+    }
+
     /// The shape of a group, its members in the order of `refs`. `locate` tells where a blob of that name is.
     pub(crate) fn new(
         record: &GroupRecord,

@@ -3,7 +3,7 @@
 use crate::units::ByteCount;
 use uuid::Uuid;
 
-/// The area of an error, as the seed platform numbers them.
+/// The area of an error, with the number that the API of volume snapshot groups gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Code {
@@ -114,6 +114,8 @@ pub enum Refusal {
     BadValue { what: String, rule: &'static str },
     #[error("no image has {size} in clusters of 2^{cluster_bits} bytes: {why}")]
     ImpossibleImage { size: ByteCount, cluster_bits: u8, why: String },
+    #[error("a volume that is above no other file needs a size")]
+    SizeNeeded,
     #[error("{condition}")]
     WrongType { condition: String },
     #[error("the catalogue has moved on since the plan was made (generation {planned}, now {now})")]
@@ -141,6 +143,7 @@ impl Refusal {
             | Self::Shrink { .. }
             | Self::ImpossibleImage { .. }
             | Self::WrongType { .. }
+            | Self::SizeNeeded
             | Self::BadValue { .. } => Code::InvalidArgument,
             Self::NotFound { .. } => Code::NotFound,
             Self::UuidTaken { .. } | Self::OtherWish { .. } => Code::CreateResource,

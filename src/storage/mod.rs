@@ -178,8 +178,8 @@ pub trait Blob: Debug + Send + Sync {
     /// Which blob this is.
     fn identity(&self) -> Identity;
 
-    /// Who else writes to this blob, by the image locks of QEMU (byte 101 of the file, see
-    /// `docs/devel/qcow2` locking in QEMU's `block/file-posix.c`); `None` when nobody is seen.
+    /// Who else writes to this blob, by the lock that QEMU holds on byte 101 of an image that it writes (image
+    /// locking in QEMU's `block/file-posix.c`); `None` when nobody is seen.
     ///
     /// # Errors
     ///

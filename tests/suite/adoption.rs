@@ -9,7 +9,7 @@ use snapgroup::query::{Query, SnapshotField};
 use snapgroup::storage::{Access, BlobName, MemoryStore, Store};
 use snapgroup::units::{GuestOffset, HostOffset};
 use snapgroup::{
-    AdoptVolume, BaseImage, ByteCount, CreateVolume, Engine, Error, ImageFormat, Kind, LayerState,
+    AdoptVolume, BaseImage, ByteCount, CreateVolume, Engine, Error, Kind, LayerFormat, LayerState,
     LowerLayers, Uuid, VolumeKind,
 };
 
@@ -71,12 +71,12 @@ fn above(name: &str, format: &str) -> NewImage {
     NewImage { backing: Some(backing), ..alone() }
 }
 
-fn adopt(file: &str, format: ImageFormat) -> AdoptVolume {
+fn adopt(file: &str, format: LayerFormat) -> AdoptVolume {
     AdoptVolume { file: file.into(), format, name: "adopted".into(), ..AdoptVolume::default() }
 }
 
 fn qcow2(file: &str) -> AdoptVolume {
-    adopt(file, ImageFormat::Qcow2)
+    adopt(file, LayerFormat::Qcow2)
 }
 
 /// `top.qcow2` above `middle.qcow2` above `base.raw`.
@@ -143,7 +143,7 @@ fn a_raw_file_gets_an_overlay_and_never_changes(home: &Home) -> Outcome {
     let raw = vec![4; 100_000];
     home.put("disk.img", &raw)?;
     let engine = home.open()?;
-    let disk = engine.adopt_volume(&adopt("disk.img", ImageFormat::Raw))?;
+    let disk = engine.adopt_volume(&adopt("disk.img", LayerFormat::Raw))?;
     assert_eq!(disk.size, ByteCount::new(100_352), "rounded up to a sector");
     let content = read_volume(&engine, disk.uuid)?;
     assert_eq!((&content[..100_000], &content[100_000..]), (&raw[..], &[0; 352][..]));
@@ -206,7 +206,7 @@ fn each_layer_below_becomes_a_snapshot_when_asked(home: &Home) -> Outcome {
     }
     // A raw file alone: it is the one snapshot.
     home.put("alone.raw", &[7; 512])?;
-    let wish = AdoptVolume { lower: LowerLayers::Snapshots, ..adopt("alone.raw", ImageFormat::Raw) };
+    let wish = AdoptVolume { lower: LowerLayers::Snapshots, ..adopt("alone.raw", LayerFormat::Raw) };
     let raw = engine.adopt_volume(&wish)?;
     let of_raw = Query::all().with(SnapshotField::VolumeUuid, snapgroup::query::Test::Equal(raw.uuid.into()));
     let of_raw = engine.query_snapshots(&of_raw)?.items;
@@ -236,7 +236,7 @@ fn a_base_carries_two_volumes_and_never_changes(home: &Home) -> Outcome {
     put_chain(home)?;
     let before = home.picture()?;
     let engine = home.open()?;
-    let base = BaseImage { file: "top.qcow2".into(), format: ImageFormat::Qcow2 };
+    let base = BaseImage { file: "top.qcow2".into(), format: LayerFormat::Qcow2 };
     let on_base =
         |name: &str| CreateVolume { size: None, base: Some(base.clone()), ..volume(name, VolumeKind::Data) };
     let one = engine.create_volume(&on_base("one"))?;
@@ -260,7 +260,7 @@ fn a_base_carries_two_volumes_and_never_changes(home: &Home) -> Outcome {
 fn a_base_can_be_larger_or_smaller_than_the_volume(home: &Home) -> Outcome {
     home.put("base.raw", &[6; 300_032])?;
     let engine = home.open()?;
-    let base = || Some(BaseImage { file: "base.raw".into(), format: ImageFormat::Raw });
+    let base = || Some(BaseImage { file: "base.raw".into(), format: LayerFormat::Raw });
     for size in [512, 100_352, 300_032, 700_416] {
         let wish =
             CreateVolume { size: Some(ByteCount::new(size)), base: base(), ..volume("v", VolumeKind::Data) };
@@ -298,11 +298,11 @@ fn an_adopted_volume_is_found_again_and_a_repeat_is_known(home: &Home) -> Outcom
 
 fn a_file_that_is_not_there_is_refused(home: &Home) -> Outcome {
     let engine = home.open()?;
-    for format in [ImageFormat::Qcow2, ImageFormat::Raw] {
+    for format in [LayerFormat::Qcow2, LayerFormat::Raw] {
         let expected = "absent: it is not in the pool's directory";
         assert_eq!(rule(home, &engine, &adopt("absent", format))?, expected);
     }
-    let base = Some(BaseImage { file: "absent".into(), format: ImageFormat::Raw });
+    let base = Some(BaseImage { file: "absent".into(), format: LayerFormat::Raw });
     let wish = CreateVolume { base, ..volume("v", VolumeKind::Data) };
     let error = home.refusal(&engine, || engine.create_volume(&wish))?;
     assert_eq!(rule_of(&error)?, "absent: it is not in the pool's directory");
@@ -312,10 +312,10 @@ fn a_file_that_is_not_there_is_refused(home: &Home) -> Outcome {
 fn a_name_that_leads_out_of_the_directory_is_refused(home: &Home) -> Outcome {
     let engine = home.open()?;
     for file in ["", ".", "..", "/etc/passwd", "../disk.raw", "a/b", "a\0b", &"x".repeat(256)] {
-        for format in [ImageFormat::Qcow2, ImageFormat::Raw] {
+        for format in [LayerFormat::Qcow2, LayerFormat::Raw] {
             rule(home, &engine, &adopt(file, format))?;
         }
-        let base = Some(BaseImage { file: file.into(), format: ImageFormat::Raw });
+        let base = Some(BaseImage { file: file.into(), format: LayerFormat::Raw });
         let wish = CreateVolume { base, ..volume("v", VolumeKind::Data) };
         rule_of(&home.refusal(&engine, || engine.create_volume(&wish))?)?;
     }
@@ -396,7 +396,7 @@ fn a_chain_that_is_too_deep_is_refused(home: &Home) -> Outcome {
     let expected = "base.raw: the chain is longer than 2 layers";
     assert_eq!(rule(home, &engine, &qcow2("top.qcow2"))?, expected);
     // A new overlay counts, too.
-    let base = Some(BaseImage { file: "middle.qcow2".into(), format: ImageFormat::Qcow2 });
+    let base = Some(BaseImage { file: "middle.qcow2".into(), format: LayerFormat::Qcow2 });
     let wish = CreateVolume { base, ..volume("v", VolumeKind::Data) };
     rule_of(&home.refusal(&engine, || engine.create_volume(&wish))?)?;
     engine.adopt_volume(&qcow2("middle.qcow2"))?;
@@ -412,11 +412,11 @@ fn a_head_cannot_be_a_base_or_be_adopted_twice(home: &Home) -> Outcome {
     assert_eq!(rule(home, &engine, &qcow2("top.qcow2"))?, expected);
     let expected = "top.qcow2: it is the head of a volume: its content still changes";
     assert_eq!(rule(home, &engine, &qcow2("upper.qcow2"))?, expected);
-    let base = Some(BaseImage { file: "top.qcow2".into(), format: ImageFormat::Qcow2 });
+    let base = Some(BaseImage { file: "top.qcow2".into(), format: LayerFormat::Qcow2 });
     let wish = CreateVolume { base, ..volume("v", VolumeKind::Data) };
     assert_eq!(rule_of(&home.refusal(&engine, || engine.create_volume(&wish))?)?, expected);
     let expected = "top.qcow2: the pool has it as qcow2";
-    assert_eq!(rule(home, &engine, &adopt("top.qcow2", ImageFormat::Raw))?, expected);
+    assert_eq!(rule(home, &engine, &adopt("top.qcow2", LayerFormat::Raw))?, expected);
     Ok(())
 }
 
@@ -487,7 +487,7 @@ fn what_cannot_be_written_is_not_adopted_as_a_head(home: &Home) -> Outcome {
 fn the_catalogue_is_no_disk(home: &Home) -> Outcome {
     let engine = home.open()?;
     for file in ["snapgroup.redb", "snapgroup.redb.new", "snapgroup.lock"] {
-        let found = rule(home, &engine, &adopt(file, ImageFormat::Raw))?;
+        let found = rule(home, &engine, &adopt(file, LayerFormat::Raw))?;
         assert!(found.starts_with(file), "{found}");
         home.put("spy.qcow2", &bytes_of(&above(file, "raw"))?)?;
         let found = rule(home, &engine, &qcow2("spy.qcow2"))?;
@@ -541,7 +541,7 @@ fn a_copy_of_a_layer_is_another_file(home: &Home) -> Outcome {
 mod on_disk {
     use super::{Outcome, above, adopt, bytes_of, put_chain, qcow2, rule};
     use crate::support::{Home, file_of, make_machine};
-    use snapgroup::ImageFormat;
+    use snapgroup::LayerFormat;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -553,7 +553,7 @@ mod on_disk {
         home.put("upper.qcow2", &bytes_of(&above("link.raw", "raw"))?)?;
         let engine = home.open()?;
         for file in ["link.raw", "passwd.raw"] {
-            let found = rule(&home, &engine, &adopt(file, ImageFormat::Raw))?;
+            let found = rule(&home, &engine, &adopt(file, LayerFormat::Raw))?;
             assert_eq!(found, format!("{file}: it is not a regular file"));
         }
         assert_eq!(rule(&home, &engine, &qcow2("upper.qcow2"))?, "link.raw: it is not a regular file");

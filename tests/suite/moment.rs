@@ -19,11 +19,23 @@ on_memory_and_disk! {
 /// How many groups are taken under way.
 const GROUPS: u32 = 50;
 
+/// A number and its complement, so that half a write is told from a whole one.
+fn sealed(number: u64) -> [u8; 16] {
+    (u128::from(number) << 64 | u128::from(!number)).to_be_bytes()
+}
+
+/// The number in a stamp that is whole; 0 where nothing was written yet.
+fn opened(bytes: [u8; 16]) -> Option<u64> {
+    let stamp = u128::from_be_bytes(bytes);
+    let number = u64::try_from(stamp >> 64).expect("half of it");
+    (stamp == 0 || bytes == sealed(number)).then_some(number)
+}
+
 /// Stamps the disks one after the other until told to stop, the same number on each.
 fn stamp(disks: &[Volume], at: u64, stop: &AtomicBool, rounds: &AtomicU64) -> Result<(), Error> {
     for number in 1u64.. {
         for disk in disks {
-            disk.write_at(at, &number.to_be_bytes())?;
+            disk.write_at(at, &sealed(number))?;
         }
         rounds.fetch_add(1, Ordering::Relaxed);
         if stop.load(Ordering::Relaxed) {
@@ -38,9 +50,10 @@ fn watch(disks: &[Volume], at: u64, stop: &AtomicBool) -> Result<(), Error> {
     let mut seen = vec![0; disks.len()];
     while !stop.load(Ordering::Relaxed) {
         for (disk, seen) in disks.iter().zip(&mut seen) {
-            let mut bytes = [0; 8];
+            let mut bytes = [0; 16];
             disk.read_at(at, &mut bytes)?;
-            let now = u64::from_be_bytes(bytes);
+            // A read at the same time as a write of the same bytes may see some of the new ones.
+            let Some(now) = opened(bytes) else { continue };
             assert!(now >= *seen, "{now} after {seen}: a reader has seen the past");
             *seen = now;
         }
@@ -51,9 +64,9 @@ fn watch(disks: &[Volume], at: u64, stop: &AtomicBool) -> Result<(), Error> {
 /// The stamps in the members of a group, in the order of the disks.
 fn stamps(engine: &Engine, snapshots: &[Uuid], at: u64) -> Made<Vec<u64>> {
     let read = |snapshot: &Uuid| {
-        let mut bytes = [0; 8];
+        let mut bytes = [0; 16];
         engine.open_snapshot(snapshot)?.read_at(at, &mut bytes)?;
-        Ok(u64::from_be_bytes(bytes))
+        Ok(opened(bytes).expect("a snapshot holds whole writes"))
     };
     snapshots.iter().map(read).collect()
 }

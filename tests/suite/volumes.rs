@@ -83,7 +83,10 @@ fn a_size_that_no_disk_has_is_refused_before_a_file_is_there(home: &Home) -> Out
         assert_eq!(error.code().as_str(), "SYS.1007");
     }
     let error = home.refusal(&engine, || engine.create_volume(&sized(None, 16)))?;
-    assert_eq!(told(&error), ("SYS.1007", Kind::Refused, "the size is empty".to_owned()));
+    assert_eq!(
+        told(&error),
+        ("SYS.1007", Kind::Refused, "a volume that is above no other file needs a size".to_owned())
+    );
     let huge = engine.create_volume(&sized(Some(ByteCount::tib(64)), 21))?;
     let handle = engine.open_volume(huge.uuid)?;
     fill(&handle, ByteCount::tib(64).as_u64() - 512, 512, 3)?;
@@ -288,7 +291,7 @@ fn what_was_hidden_by_a_short_layer_stays_hidden_when_the_disk_grows(home: &Home
     // A base full of data, an overlay that shows the first part of it, and growth in steps, with snapshots between.
     home.put("base.raw", &[9; 400_384])?;
     let engine = home.open()?;
-    let base = Some(snapgroup::BaseImage { file: "base.raw".into(), format: snapgroup::ImageFormat::Raw });
+    let base = Some(snapgroup::BaseImage { file: "base.raw".into(), format: snapgroup::LayerFormat::Raw });
     for bits in [9, 12, 16] {
         let start = ByteCount::new(50_176);
         let wish = CreateVolume {

@@ -58,7 +58,7 @@ impl VolumeField {
             Self::Uuid => owned::<VolumeId>(reader, value),
             Self::Name => by_text(reader, Index::VolumeByName, value),
             Self::MachineUuid => Self::Machine(MachineField::Uuid).candidates(reader, value),
-            Self::InstallPath => {
+            Self::File => {
                 let layers = by_text(reader, Index::LayerByBlob, value)?;
                 through::<LayerId>(reader, Index::VolumeByHead, layers)
             }
@@ -80,7 +80,7 @@ impl SnapshotField {
             Self::ParentUuid => {
                 through::<SnapshotId>(reader, Index::SnapshotByParent, owned::<SnapshotId>(reader, value)?)
             }
-            Self::InstallPath => {
+            Self::File => {
                 let layers = by_text(reader, Index::LayerByBlob, value)?;
                 through::<LayerId>(reader, Index::SnapshotByLayer, layers)
             }

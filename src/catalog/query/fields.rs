@@ -104,7 +104,7 @@ pub enum VolumeField {
     /// Its virtual size in bytes.
     Size,
     /// The name of the file that it writes to.
-    InstallPath,
+    File,
     /// `qcow2` or `raw`: the format of that file.
     Format,
     /// The uuid of its current tree.
@@ -136,7 +136,7 @@ pub enum SnapshotField {
     /// The uuid of its parent.
     ParentUuid,
     /// The name of the file that holds it now.
-    InstallPath,
+    File,
     /// `qcow2` or `raw`: the format of that file.
     Format,
     /// Its distance from the root of its tree.
@@ -205,7 +205,7 @@ pub enum GroupField {
     SnapshotCount,
     /// The uuid of its parent.
     ParentUuid,
-    /// `crash` or `application`.
+    /// `Crash` or `Application`.
     Consistency,
     /// Its tag uuids.
     TagUuid,
@@ -236,7 +236,7 @@ pub enum RefField {
     /// Whether the snapshot is gone.
     SnapshotDeleted,
     /// The name of the file that held the snapshot when it was taken.
-    InstallPath,
+    File,
     /// The device id of the volume at that moment.
     DeviceId,
     /// The uuid of the volume.

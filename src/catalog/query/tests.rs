@@ -161,7 +161,7 @@ fn groups_are_found_through_their_members_machine_and_tags() -> Result<()> {
         (GroupField::Ref(RefField::VolumeUuid), equal(uuid_of(VolumeId(2))), vec![1, 2]),
         (GroupField::Ref(RefField::SnapshotDeleted), Test::Equal(true.into()), vec![1]),
         (GroupField::Ref(RefField::VolumeType), Test::Equal("Root".into()), vec![1, 2]),
-        (GroupField::Ref(RefField::InstallPath), Test::Like("layer-11.%".into()), vec![2]),
+        (GroupField::Ref(RefField::File), Test::Like("layer-11.%".into()), vec![2]),
         (GroupField::Ref(RefField::DeviceId), Test::GreaterOrEqual(2.into()), vec![]),
         (GroupField::Machine(MachineField::Name), Test::Equal("machine-1".into()), vec![1, 2]),
         (GroupField::Machine(MachineField::Name), Test::Equal("machine-2".into()), vec![]),
@@ -174,7 +174,7 @@ fn groups_are_found_through_their_members_machine_and_tags() -> Result<()> {
         (GroupField::TagUuid, equal(Uuid::from_u128(0xfeed)), vec![1]),
         (GroupField::Tag, Test::Null, vec![2]),
         (GroupField::SnapshotCount, Test::Equal(2.into()), vec![1, 2]),
-        (GroupField::Consistency, Test::Equal("crash".into()), vec![1, 2]),
+        (GroupField::Consistency, Test::Equal("Crash".into()), vec![1, 2]),
     ] {
         let query = Query::all().with(field, test);
         assert_eq!(groups(&reader, &query)?, expected, "{query:?}");
@@ -194,7 +194,7 @@ fn other_records_are_found_through_what_they_hang_on() -> Result<()> {
         (SnapshotField::GroupUuid, equal(uuid_of(GroupId(2))), vec![11, 21]),
         (SnapshotField::ParentUuid, equal(uuid_of(SnapshotId(20))), vec![21]),
         (SnapshotField::Latest, Test::Equal(true.into()), vec![11, 21]),
-        (SnapshotField::InstallPath, Test::Equal("layer-20.qcow2".into()), vec![20]),
+        (SnapshotField::File, Test::Equal("layer-20.qcow2".into()), vec![20]),
         (SnapshotField::Format, Test::Equal("qcow2".into()), vec![10, 11, 20, 21]),
         (SnapshotField::Group(GroupField::Tag), Test::Equal("nightly".into()), vec![10, 20]),
         (
@@ -215,7 +215,7 @@ fn other_records_are_found_through_what_they_hang_on() -> Result<()> {
     }
     let query = Query::all().with(VolumeField::MachineUuid, equal(uuid_of(MachineId(1))));
     assert_eq!(ids(&reader.query_volumes(&query)?), [1, 2]);
-    let query = Query::all().with(VolumeField::InstallPath, Test::Equal("layer-22.qcow2".into()));
+    let query = Query::all().with(VolumeField::File, Test::Equal("layer-22.qcow2".into()));
     assert_eq!(ids(&reader.query_volumes(&query)?), [2]);
     let query = Query::all().with(TreeField::LatestUuid, equal(uuid_of(SnapshotId(21))));
     assert_eq!(ids(&reader.query_trees(&query)?), [2]);
@@ -313,11 +313,8 @@ fn an_index_never_changes_an_answer() -> Result<()> {
                 VolumeField::TreeUuid,
                 VolumeField::Machine(MachineField::Uuid),
             ]);
-            let volume_name = *random.of(&[
-                VolumeField::Name,
-                VolumeField::InstallPath,
-                VolumeField::Machine(MachineField::Name),
-            ]);
+            let volume_name =
+                *random.of(&[VolumeField::Name, VolumeField::File, VolumeField::Machine(MachineField::Name)]);
             let group_uuid = *random.of(&[
                 GroupField::Uuid,
                 GroupField::MachineUuid,
@@ -347,7 +344,7 @@ fn an_index_never_changes_an_answer() -> Result<()> {
             ]);
             let snapshot_name = *random.of(&[
                 SnapshotField::Name,
-                SnapshotField::InstallPath,
+                SnapshotField::File,
                 SnapshotField::UserTag,
                 SnapshotField::Tag,
                 SnapshotField::Group(group_name),

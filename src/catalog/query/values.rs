@@ -39,7 +39,7 @@ impl VolumeField {
     pub(super) const fn value_type(self) -> FieldType {
         match self {
             Self::Uuid | Self::MachineUuid | Self::TreeUuid => FieldType::Uuid,
-            Self::Name | Self::Description | Self::Type | Self::InstallPath | Self::Format => FieldType::Text,
+            Self::Name | Self::Description | Self::Type | Self::File | Self::Format => FieldType::Text,
             Self::Shareable => FieldType::Flag,
             Self::DeviceId | Self::AttachedSince | Self::Size | Self::Created | Self::Changed => {
                 FieldType::Number
@@ -60,7 +60,7 @@ impl VolumeField {
             Self::DeviceId => attached(|attachment| attachment.device_id.into()),
             Self::AttachedSince => attached(|attachment| attachment.since.into()),
             Self::Size => one(record.size),
-            Self::InstallPath => {
+            Self::File => {
                 reader.layer(record.head)?.map(|head| head.blob.as_str().into()).into_iter().collect()
             }
             Self::Format => optional(reader.layer(record.head)?.map(|head| head.format)),
@@ -90,7 +90,7 @@ impl SnapshotField {
             Self::Name
             | Self::Description
             | Self::VolumeType
-            | Self::InstallPath
+            | Self::File
             | Self::Format
             | Self::UserTag
             | Self::SystemTag
@@ -115,7 +115,7 @@ impl SnapshotField {
             Self::VolumeType => one(record.volume_kind),
             Self::TreeUuid => optional(uuid_of::<TreeRecord>(reader, Some(record.tree))?),
             Self::ParentUuid => optional(uuid_of::<SnapshotRecord>(reader, record.parent)?),
-            Self::InstallPath => layer()?.map(|layer| layer.blob.as_str().into()).into_iter().collect(),
+            Self::File => layer()?.map(|layer| layer.blob.as_str().into()).into_iter().collect(),
             Self::Format => optional(layer()?.map(|layer| layer.format)),
             Self::Distance => one(record.distance),
             Self::Size => one(record.size),
@@ -186,8 +186,8 @@ impl GroupField {
             Self::SnapshotCount => one(record.snapshot_count),
             Self::ParentUuid => optional(uuid_of::<GroupRecord>(reader, record.parent)?),
             Self::Consistency => one(match record.consistency {
-                Consistency::Crash => "crash",
-                Consistency::Application => "application",
+                Consistency::Crash => "Crash",
+                Consistency::Application => "Application",
             }),
             Self::TagUuid => tag_uuids(&record.tags),
             Self::UserTag => texts(&record.tags.user_tags),
@@ -207,7 +207,7 @@ impl RefField {
     pub(super) const fn value_type(self) -> FieldType {
         match self {
             Self::SnapshotUuid | Self::VolumeUuid => FieldType::Uuid,
-            Self::SnapshotName | Self::InstallPath | Self::VolumeName | Self::VolumeType => FieldType::Text,
+            Self::SnapshotName | Self::File | Self::VolumeName | Self::VolumeType => FieldType::Text,
             Self::SnapshotDeleted => FieldType::Flag,
             Self::DeviceId | Self::AttachedSince | Self::Created | Self::Changed => FieldType::Number,
         }
@@ -218,7 +218,7 @@ impl RefField {
             Self::SnapshotUuid => record.snapshot_uuid.into(),
             Self::SnapshotName => record.snapshot_name.as_str().into(),
             Self::SnapshotDeleted => record.snapshot_deleted.into(),
-            Self::InstallPath => record.blob.as_str().into(),
+            Self::File => record.blob.as_str().into(),
             Self::DeviceId => record.device_id.into(),
             Self::VolumeUuid => record.volume_uuid.into(),
             Self::VolumeName => record.volume_name.as_str().into(),

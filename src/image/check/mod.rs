@@ -8,6 +8,7 @@ mod walk;
 use super::error::Result;
 use super::open::Image;
 use crate::units::{HostCluster, HostOffset};
+use parking_lot::RwLockWriteGuard;
 use std::fmt;
 use walk::Walk;
 
@@ -120,8 +121,12 @@ impl Image {
     ///
     /// Only for what keeps the check from being done; what it finds is in the report.
     pub fn check(&self) -> Result<CheckReport> {
-        self.flush()?;
-        let state = self.state.read();
+        let mut state = self.state.write();
+        if !state.is_clean() {
+            self.flush_state(&mut state)?;
+        }
+        // Nobody may write tables between the flush and the walk.
+        let state = RwLockWriteGuard::downgrade(state);
         Walk::new(&*self.blob, &state.header, state.end).report()
     }
 }

@@ -10,8 +10,8 @@ use crate::storage::{Blob, read_zero_extended};
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
 use std::collections::{BTreeMap, HashSet};
 
-/// The clusters that one stretch of counts covers.
-const STRETCH: u64 = 4096;
+/// The clusters that one stretch of counts covers. Small: in a hostile file each of them has one reference.
+const STRETCH: u64 = 64;
 
 /// The references counted so far, in stretches of the file.
 #[derive(Debug, Default)]
@@ -31,6 +31,11 @@ impl References {
         let stretch = self.0.get(&(cluster.as_u64() / STRETCH));
         stretch.map_or(0, |counts| u64::from(counts[ByteCount::new(cluster.as_u64() % STRETCH).as_usize()]))
     }
+
+    /// Whether any of the `count` clusters from `first` on, which begin with a stretch, is referred to.
+    fn any(&self, first: HostCluster, count: u64) -> bool {
+        self.0.range(first.as_u64() / STRETCH..(first.as_u64() + count).div_ceil(STRETCH)).next().is_some()
+    }
 }
 
 /// One check under way.
@@ -40,21 +45,30 @@ pub(super) struct Walk<'a> {
     geometry: Geometry,
     end: HostOffset,
     references: References,
+    /// The refcounts of those clusters that are referred to more or less often than that.
+    disagreeing: BTreeMap<HostCluster, u64>,
     report: CheckReport,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(blob: &'a dyn Blob, header: &'a Header, end: HostOffset) -> Self {
-        let (references, report) = (References::default(), CheckReport::default());
-        Self { blob, header, geometry: header.geometry, end, references, report }
+        Self {
+            blob,
+            header,
+            geometry: header.geometry,
+            end,
+            references: References::default(),
+            disagreeing: BTreeMap::new(),
+            report: CheckReport::default(),
+        }
     }
 
     /// Walks the image and answers what is wrong.
     pub(super) fn report(mut self) -> Result<CheckReport> {
         self.count_own_tables()?;
         self.count_internal_snapshots()?;
+        self.count_guest("header", self.header.l1_table, u64::from(self.header.l1_entries))?;
         self.count_bitmaps()?;
-        self.count_guest(self.header.l1_table, u64::from(self.header.l1_entries))?;
         self.compare_refcounts()?;
         self.compare_copied()?;
         Ok(self.report)
@@ -65,7 +79,7 @@ impl<'a> Walk<'a> {
         self.references.add(HostCluster::ZERO);
         let table = self.header.refcount_table;
         let clusters = ClusterCount::new(u64::from(self.header.refcount_table_clusters));
-        self.count_run(table, self.geometry.bytes_for(clusters));
+        self.count_run("header", table, self.geometry.bytes_for(clusters));
         for raw in self.entries(table, self.geometry.bytes_for(clusters))? {
             match RefcountTableEntry::decode(raw, self.geometry) {
                 Ok(RefcountTableEntry::Block { at }) => self.count_cluster("refcount table", at),
@@ -86,9 +100,9 @@ impl<'a> Walk<'a> {
         let bytes = self.bytes(at, length)?;
         match parse_snapshots(&bytes, self.header.snapshot_count, self.header.version) {
             Ok((snapshots, length)) => {
-                self.count_run(at, length);
+                self.count_run("header", at, length);
                 for snapshot in snapshots {
-                    self.count_guest(snapshot.l1_table, u64::from(snapshot.l1_entries))?;
+                    self.count_guest("snapshot table", snapshot.l1_table, u64::from(snapshot.l1_entries))?;
                 }
             }
             Err(_) => {
@@ -99,34 +113,10 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The directory of persistent bitmaps, their tables and their clusters.
-    fn count_bitmaps(&mut self) -> Result<()> {
-        let Ok(Some(extension)) = self.header.bitmaps() else { return Ok(()) };
-        self.count_run(extension.directory, extension.directory_size);
-        let bytes = self.bytes(extension.directory, extension.directory_size)?;
-        let Ok(bitmaps) = extension.parse_directory(&bytes, self.geometry) else {
-            let raw = extension.directory.as_u64();
-            self.report.corrupt(Finding::BrokenEntry { structure: "bitmap directory", raw });
-            return Ok(());
-        };
-        for bitmap in bitmaps {
-            let length = ByteCount::new(u64::from(bitmap.table_entries) * 8);
-            self.count_run(bitmap.table, length);
-            for raw in self.entries(bitmap.table, length)? {
-                match BitmapTableEntry::decode(raw, self.geometry) {
-                    Ok(BitmapTableEntry::Data { at }) => self.count_cluster("bitmap table", at),
-                    Ok(_) => {}
-                    Err(_) => self.report.corrupt(Finding::BrokenEntry { structure: "bitmap table", raw }),
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// An L1 table, its L2 tables and all that they refer to.
-    fn count_guest(&mut self, l1: HostOffset, entries: u64) -> Result<()> {
+    fn count_guest(&mut self, owner: &'static str, l1: HostOffset, entries: u64) -> Result<()> {
         let bytes = ByteCount::new(entries * 8);
-        self.count_run(l1, bytes);
+        self.count_run(owner, l1, bytes);
         let mut walked = HashSet::new();
         for raw in self.entries(l1, bytes)? {
             match L1Entry::decode(raw, self.geometry) {
@@ -167,6 +157,31 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The directory of persistent bitmaps, their tables and their data. Bitmaps that the header does not vouch
+    /// for are leaks (QEMU takes them for nothing else).
+    fn count_bitmaps(&mut self) -> Result<()> {
+        let Ok(Some(extension)) = self.header.bitmaps() else { return Ok(()) };
+        self.count_run("header", extension.directory, extension.directory_size);
+        let directory = self.bytes(extension.directory, extension.directory_size)?;
+        let Ok(bitmaps) = extension.parse_directory(&directory, self.geometry) else {
+            let raw = extension.directory.as_u64();
+            self.report.corrupt(Finding::BrokenEntry { structure: "bitmap directory", raw });
+            return Ok(());
+        };
+        for bitmap in bitmaps {
+            let bytes = ByteCount::new(u64::from(bitmap.table_entries) * 8);
+            self.count_run("bitmap directory", bitmap.table, bytes);
+            for raw in self.entries(bitmap.table, bytes)? {
+                match BitmapTableEntry::decode(raw, self.geometry) {
+                    Ok(BitmapTableEntry::Data { at }) => self.count_cluster("bitmap table", at),
+                    Ok(_) => {}
+                    Err(_) => self.report.corrupt(Finding::BrokenEntry { structure: "bitmap table", raw }),
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn count_cluster(&mut self, structure: &'static str, at: HostOffset) {
         // The last cluster of a file may be cut short; one that begins past the end may not.
         if at >= self.end {
@@ -176,7 +191,17 @@ impl<'a> Walk<'a> {
         self.references.add(self.geometry.host_cluster(at));
     }
 
-    fn count_run(&mut self, at: HostOffset, bytes: ByteCount) {
+    /// A table of several clusters. As with one cluster, only the end of the last one may be missing.
+    fn count_run(&mut self, structure: &'static str, at: HostOffset, bytes: ByteCount) {
+        if bytes.is_zero() {
+            return;
+        }
+        let last = self.geometry.clusters_for(bytes).as_u64() - 1;
+        let last = at.checked_add(self.geometry.bytes_for(ClusterCount::new(last)));
+        if last.is_none_or(|last| last >= self.end) {
+            self.report.corrupt(Finding::OutsideFile { structure, at });
+            return;
+        }
         let first = self.geometry.host_cluster(at);
         for index in 0..self.geometry.clusters_for(bytes).as_u64() {
             self.references.add(first + ClusterCount::new(index));
@@ -196,10 +221,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let block = self.bytes(at, self.geometry.cluster_size())?;
-            for entry in 0..per_block {
-                let cluster = HostCluster::new(index as u64 * per_block + entry);
-                self.compare(cluster, refcount::get(&block, self.geometry.refcount_order(), entry));
-            }
+            self.compare_block(HostCluster::new(index as u64 * per_block), &block);
         }
         // What no block covers has a refcount of 0.
         let uncovered: Vec<HostCluster> = self
@@ -218,6 +240,21 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The clusters from `first` on, which this block counts. Most of a block is zeros that nothing refers to.
+    fn compare_block(&mut self, first: HostCluster, block: &[u8]) {
+        let order = self.geometry.refcount_order();
+        let bytes = ByteCount::new((STRETCH << order) / 8).as_usize();
+        for (index, counters) in block.chunks(bytes).enumerate() {
+            let here = first + ClusterCount::new(index as u64 * STRETCH);
+            if counters.iter().all(|byte| *byte == 0) && !self.references.any(here, STRETCH) {
+                continue;
+            }
+            for entry in 0..(counters.len() as u64 * 8) >> order {
+                self.compare(here + ClusterCount::new(entry), refcount::get(counters, order, entry));
+            }
+        }
+    }
+
     fn is_covered(&self, table: &[u64], cluster: HostCluster) -> bool {
         let raw = table.get(self.geometry.refcount_table_index(cluster));
         raw.is_some_and(|raw| {
@@ -227,6 +264,9 @@ impl<'a> Walk<'a> {
 
     fn compare(&mut self, cluster: HostCluster, refcount: u64) {
         let references = self.references.of(cluster);
+        if refcount != references && references > 0 {
+            self.disagreeing.insert(cluster, refcount);
+        }
         if refcount < references {
             self.report.corrupt(Finding::RefcountTooLow { cluster, refcount, references });
         } else if refcount > references {
@@ -258,9 +298,10 @@ impl<'a> Walk<'a> {
 
     fn compare_mark(&mut self, at: HostOffset, copied: Copied) {
         let cluster = self.geometry.host_cluster(at);
-        let references = self.references.of(cluster);
-        if (copied == Copied::Yes) != (references == 1) {
-            self.report.corrupt(Finding::CopiedDisagrees { cluster, refcount: references });
+        let refcount = self.disagreeing.get(&cluster).copied();
+        let refcount = refcount.unwrap_or_else(|| self.references.of(cluster));
+        if (copied == Copied::Yes) != (refcount == 1) {
+            self.report.corrupt(Finding::CopiedDisagrees { cluster, refcount });
         }
     }
 

@@ -1,0 +1,141 @@
+//! New images of every shape: lawful, minimal, sparse, and read back as they were wanted.
+
+#![expect(clippy::print_stdout, reason = "a failure is told by what was being made")]
+
+use snapgroup::format::{Geometry, L1_ENTRIES_MAX, L2Width, Rule};
+use snapgroup::image::{BackingLabel, Error, Facts, Image, Limits, NewImage, Version};
+use snapgroup::storage::{Access, Blob, BlobName, MemoryStore, Store};
+use snapgroup::units::{ByteCount, GuestOffset};
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+type Outcome = Result<(), Box<dyn StdError>>;
+
+fn put(new: &NewImage) -> Result<Arc<dyn Blob>, Box<dyn StdError>> {
+    let blob = MemoryStore::new().create(&BlobName::parse("new")?)?;
+    new.layout("new")?.write(&*blob)?;
+    Ok(blob)
+}
+
+fn sizes(geometry: Geometry) -> Vec<u64> {
+    let cluster = geometry.cluster_size().as_u64();
+    let table = geometry.l2_coverage().as_u64();
+    vec![0, 512, cluster - 512, cluster, table, table + 512, 1 << 30, 1 << 40, 64 << 40]
+}
+
+/// What a new image must be: clean, of its size, empty, and no larger than its tables.
+fn assert_new(new: &NewImage, geometry: Geometry) -> Outcome {
+    let blob = put(new)?;
+    let header = Image::header_of(&*blob, "new")?;
+    assert_eq!(header.version, new.version);
+    assert_eq!(header.geometry, geometry);
+    assert_eq!(header.size, new.size);
+    assert_eq!(u64::from(header.l1_entries), geometry.l1_entries_for(new.size).max(1));
+    assert_eq!(Facts::of(&*blob, "new")?.backing_label, new.backing.as_ref().map(|b| b.name.clone()));
+
+    let l1 = u64::from(header.l1_entries) * 8;
+    let cluster = geometry.cluster_size().as_u64();
+    let clusters = blob.length()?.as_u64().div_ceil(cluster);
+    let blocks = clusters.div_ceil(geometry.refcount_block_entries());
+    let table = (blocks * 8).div_ceil(cluster);
+    assert_eq!(clusters, 1 + table + blocks + l1.div_ceil(cluster), "no cluster too many");
+    assert_eq!(blob.length()?.as_u64() % cluster, l1 % cluster, "the file ends with the L1 table");
+    let counted = clusters * u64::from(geometry.refcount_bits()) / 8;
+    let bound = 4096 * 4 + 2 * counted + 2 * blocks * 8;
+    assert!(blob.allocated()?.as_u64() <= bound, "{} are allocated, not {bound}", blob.allocated()?);
+
+    let image = Image::open(blob, "new", Access::Write, Limits::default())?;
+    let report = image.check()?;
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.data_clusters, 0);
+    let length = new.size.min(ByteCount::kib(4)).as_usize();
+    let mut holes = Vec::new();
+    image.read(GuestOffset::ZERO, &mut vec![0; length], &mut holes)?;
+    assert_eq!(holes.iter().map(|hole| hole.len()).sum::<usize>(), length, "a new image defines nothing");
+    Ok(())
+}
+
+#[test]
+fn every_new_image_is_clean_minimal_and_read_back_as_it_was_wanted() -> Outcome {
+    for cluster_bits in 9..=21 {
+        for refcount_order in 0..=6 {
+            let geometry = Geometry::new(cluster_bits, refcount_order, L2Width::Standard)?;
+            for size in sizes(geometry).into_iter().map(ByteCount::new) {
+                let new = NewImage { cluster_bits, refcount_order, ..NewImage::of_size(size) };
+                println!("cluster bits {cluster_bits}, refcount order {refcount_order}, {size}");
+                let is_slow = geometry.l1_entries_for(size) > L1_ENTRIES_MAX / 32;
+                if is_slow && geometry.l1_entries_for(size) <= L1_ENTRIES_MAX && refcount_order % 3 != 0 {
+                    continue;
+                }
+                if geometry.l1_entries_for(size) <= L1_ENTRIES_MAX {
+                    assert_new(&new, geometry)?;
+                    continue;
+                }
+                let Err(Error::Format { source, .. }) = new.layout("new") else {
+                    panic!("the L1 table passes 32 MiB")
+                };
+                let snapgroup::format::Error::Malformed(wrong) = source else { panic!("{source}") };
+                assert_eq!(wrong.field, "size");
+                let largest = L1_ENTRIES_MAX * geometry.l2_coverage().as_u64();
+                assert_eq!(wrong.rule, Rule::AtMost(largest));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_new_image_of_version_2_is_clean_and_has_refcounts_of_16_bits() -> Outcome {
+    for cluster_bits in 9..=21 {
+        let geometry = Geometry::new(cluster_bits, 4, L2Width::Standard)?;
+        for size in [0, 512, 1 << 20, 1 << 30].map(ByteCount::new) {
+            let new = NewImage { version: Version::V2, cluster_bits, ..NewImage::of_size(size) };
+            assert_new(&new, geometry)?;
+        }
+        for refcount_order in [0, 1, 2, 3, 5, 6] {
+            let new = NewImage {
+                version: Version::V2,
+                cluster_bits,
+                refcount_order,
+                ..NewImage::of_size(ByteCount::mib(1))
+            };
+            let Err(Error::Format { .. }) = new.layout("new") else {
+                panic!("version 2 has no refcounts of {} bits", 1 << refcount_order)
+            };
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_geometry_that_the_format_lacks_is_refused() {
+    for (cluster_bits, refcount_order) in [(0, 4), (8, 4), (22, 4), (63, 4), (u32::MAX, 4), (16, 7), (16, 64)]
+    {
+        let new = NewImage { cluster_bits, refcount_order, ..NewImage::of_size(ByteCount::mib(1)) };
+        let Err(Error::Format { .. }) = new.layout("new") else {
+            panic!("cluster bits {cluster_bits}, refcount order {refcount_order} are lawful")
+        };
+    }
+}
+
+#[test]
+fn the_backing_label_is_read_back_and_refused_when_the_first_cluster_has_no_room() -> Outcome {
+    let label = |length| Some(BackingLabel { name: "b".repeat(length), format: "qcow2".to_owned() });
+    for (cluster_bits, fits) in [(9, 300), (12, 1023), (16, 1023), (21, 1023)] {
+        let geometry = Geometry::new(cluster_bits, 4, L2Width::Standard)?;
+        for version in [Version::V2, Version::V3] {
+            let new = NewImage {
+                version,
+                cluster_bits,
+                backing: label(fits),
+                ..NewImage::of_size(ByteCount::mib(1))
+            };
+            assert_new(&new, geometry)?;
+            for too_long in [if cluster_bits == 9 { 512 } else { 1024 }, 5000] {
+                let new = NewImage { backing: label(too_long), ..new.clone() };
+                let Err(Error::Format { .. }) = new.layout("new") else { panic!("{too_long} bytes fit") };
+            }
+        }
+    }
+    Ok(())
+}
