@@ -441,3 +441,46 @@ fn a_full_disk_is_no_end_of_the_pool() -> Outcome {
     take(&engine, &pool.vm, "g")?;
     pool.assert_whole(&engine, false)
 }
+
+#[test]
+fn a_group_that_fails_after_the_heads_were_frozen_lets_guests_write_on() -> Outcome {
+    let pool = Pool::new()?;
+    let engine = pool.home.open()?;
+    let disks = pool.vm.disks.iter().map(|disk| engine.open_volume(*disk)).collect::<Result<Vec<_>, _>>()?;
+    for nth in 1..=3 {
+        pool.home.faulty().fail(Fault::once(At::CallOf(Operation::Create, nth), FaultKind::ENOSPC));
+        let error = pool.home.refusal(&engine, || engine.create_group(&group_wish(&pool)))?;
+        assert_eq!((error.code().as_str(), error.kind()), ("SYS.1016", Kind::Failed));
+        pool.home.faulty().heal();
+        for (disk, byte) in disks.iter().zip(1..) {
+            fill(disk, 0, FLUSHED, byte)?;
+            disk.flush()?;
+        }
+    }
+    assert!(!engine.create_group(&group_wish(&pool))?.repeated);
+    drop(disks);
+    pool.assert_whole(&engine, false)
+}
+
+#[test]
+fn a_disk_that_finds_no_room_to_grow_keeps_its_size() -> Outcome {
+    let resize =
+        |engine: &Engine, pool: &Pool| engine.resize_volume(pool.vm.root(), ByteCount::gib(4)).map(drop);
+    let pool = Pool::new()?;
+    let calls = calls_of(&pool, resize)?;
+    // The books are written before the head is.
+    let of_head = |call: &Call| {
+        let name = call.name.as_ref().map_or("", |name| name.as_str());
+        call.operation == Operation::Write && name.starts_with("layer-")
+    };
+    let nth = calls.iter().position(of_head).ok_or("the head is never written")? as u64 + 1;
+    let engine = pool.home.open()?;
+    pool.home.faulty().fail(Fault::once(At::Call(nth), FaultKind::ENOSPC));
+    let Err(error) = resize(&engine, &pool) else { panic!("the failure was kept quiet") };
+    assert_eq!((error.code().as_str(), error.kind()), ("SYS.1016", Kind::Failed));
+    assert_eq!(engine.volume(pool.vm.root())?.size, SIZE);
+    pool.assert_whole(&engine, false)?;
+    resize(&engine, &pool)?;
+    assert_eq!(engine.open_volume(pool.vm.root())?.size(), ByteCount::gib(4));
+    pool.assert_whole(&engine, false)
+}
