@@ -115,7 +115,7 @@ impl<'a> Stack<'a> {
             let blob = self.store.open(&BlobName::parse(name)?, access)?;
             layers.push(Arc::new(match *format {
                 "raw" => Layer::Raw(RawLayer::open(blob, name)?),
-                _ => Layer::Qcow2(Image::open(blob, name, access, Limits::default())?),
+                _ => Layer::from(Image::open(blob, name, access, Limits::default())?),
             }));
         }
         Ok(Chain::new(layers))

@@ -229,7 +229,7 @@ fn a_machine_is_found_by_every_field(home: &Home) -> Outcome {
     ];
     for (field, test) in cases {
         let page = engine.query_machines(&Query::all().with(field, test.clone()))?;
-        assert_eq!(page.items, [other.clone()], "{field:?} {test:?}");
+        assert_eq!(page.items, std::slice::from_ref(&other), "{field:?} {test:?}");
     }
     Ok(())
 }
