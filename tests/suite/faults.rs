@@ -7,7 +7,7 @@ use crate::support::{
     Home, Machine, Made, Outcome, SIZE, fill, make_machine, read, read_snapshot, read_volume, take, volume,
 };
 use snapgroup::query::Query;
-use snapgroup::storage::{At, Fault, FaultKind, Operation, Times};
+use snapgroup::storage::{At, Call, Fault, FaultKind, Operation, Times};
 use snapgroup::{
     AdoptVolume, ByteCount, CreateGroup, CreateSnapshot, CreateVolume, Engine, Error, Kind, Refusal, Uuid,
     VolumeKind,
@@ -87,30 +87,38 @@ impl Pool {
     }
 }
 
+/// The calls to the store that a run without a fault makes. Uuids and the clock being what they are, a run with a
+/// fault makes the same ones up to it.
+fn calls_of(pool: &Pool, run: fn(&Engine, &Pool) -> Result<(), Error>) -> Made<Vec<Call>> {
+    let pool = pool.fork();
+    let engine = pool.home.open()?;
+    pool.home.faulty().record();
+    run(&engine, &pool)?;
+    let calls = pool.home.faulty().take_calls();
+    assert!(calls.len() > 5, "{calls:?}: the program hardly touches the store");
+    Ok(calls)
+}
+
+/// How a call can fail: a write may have done a part of its work, or all of it.
+fn ways(call: &Call) -> Vec<FaultKind> {
+    let mut ways = vec![FaultKind::ENOSPC];
+    if call.operation == Operation::Write {
+        ways.extend([ByteCount::new(100), ByteCount::mib(64)].map(FaultKind::ShortWrite));
+    }
+    ways
+}
+
 /// Lets each call to the store fail in turn while a program runs.
 fn every_call_fails_once(program: &Program) -> Outcome {
     let pool = Pool::new()?;
-    let calls = {
-        let pool = pool.fork();
-        let engine = pool.home.open()?;
-        let before = pool.home.faulty().counts().total();
-        (program.run)(&engine, &pool)?;
-        pool.home.faulty().counts().total() - before
-    };
-    assert!(calls > 5, "{calls}: the program hardly touches the store");
-    let half = FaultKind::ShortWrite(ByteCount::new(100));
-    let all = FaultKind::ShortWrite(ByteCount::mib(64));
     let (mut failed, mut done_in_spite) = (0, 0);
-    for nth in 1..=calls {
+    for (nth, call) in (1..).zip(calls_of(&pool, program.run)?) {
         let at = At::Call(nth);
-        for fault in [
-            Fault::once(at, FaultKind::ENOSPC),
-            Fault::once(at, half),
-            Fault::once(at, all),
-            Fault::for_ever(at, half),
-        ] {
+        let once = ways(&call).into_iter().map(|kind| Fault::once(at, kind));
+        let for_ever = Fault::for_ever(at, FaultKind::ShortWrite(ByteCount::new(100)));
+        for fault in once.chain([for_ever]) {
             let (said, is_there) = one_fault(program, &pool.fork(), fault)
-                .map_err(|error| format!("{fault:?} of {calls}: {error}"))?;
+                .map_err(|error| format!("{fault:?} at {call:?}: {error}"))?;
             assert!(is_there || said.is_err(), "{fault:?}: it was said to be done, and is not there");
             failed += u32::from(said.is_err());
             done_in_spite += u32::from(said.is_err() && is_there);
@@ -307,15 +315,9 @@ fn a_pool_is_made_as_a_whole_or_made_anew() -> Outcome {
 #[test]
 fn a_guest_that_goes_on_after_a_fault_is_not_in_the_snapshot() -> Outcome {
     let pool = Pool::new()?;
-    let calls = {
-        let pool = pool.fork();
-        let engine = pool.home.open()?;
-        let before = pool.home.faulty().counts().total();
-        engine.create_group(&group_wish(&pool))?;
-        pool.home.faulty().counts().total() - before
-    };
-    for nth in 1..=calls {
-        for kind in [FaultKind::ENOSPC, FaultKind::ShortWrite(ByteCount::mib(64))] {
+    let calls = calls_of(&pool, |engine, pool| engine.create_group(&group_wish(pool)).map(drop))?;
+    for (nth, call) in (1..).zip(calls) {
+        for kind in ways(&call) {
             for with_handle in [false, true] {
                 let pool = pool.fork();
                 let engine = pool.home.open()?;
@@ -336,7 +338,7 @@ fn a_guest_that_goes_on_after_a_fault_is_not_in_the_snapshot() -> Outcome {
                 drop(engine);
 
                 let engine = pool.home.open()?;
-                let context = format!("call {nth} of {calls}, {kind:?}, handle {with_handle}, {said:?}");
+                let context = format!("{call:?}, {kind:?}, handle {with_handle}, {said:?}");
                 if engine.group(WANTED).is_ok() {
                     let group = engine.group(WANTED)?;
                     let snapshot = group.volume_snapshot_refs[0].volume_snapshot_uuid;
@@ -437,5 +439,48 @@ fn a_full_disk_is_no_end_of_the_pool() -> Outcome {
     drop(disk);
     engine.create_volume(&volume("v", VolumeKind::Data))?;
     take(&engine, &pool.vm, "g")?;
+    pool.assert_whole(&engine, false)
+}
+
+#[test]
+fn a_group_that_fails_after_the_heads_were_frozen_lets_guests_write_on() -> Outcome {
+    let pool = Pool::new()?;
+    let engine = pool.home.open()?;
+    let disks = pool.vm.disks.iter().map(|disk| engine.open_volume(*disk)).collect::<Result<Vec<_>, _>>()?;
+    for nth in 1..=3 {
+        pool.home.faulty().fail(Fault::once(At::CallOf(Operation::Create, nth), FaultKind::ENOSPC));
+        let error = pool.home.refusal(&engine, || engine.create_group(&group_wish(&pool)))?;
+        assert_eq!((error.code().as_str(), error.kind()), ("SYS.1016", Kind::Failed));
+        pool.home.faulty().heal();
+        for (disk, byte) in disks.iter().zip(1..) {
+            fill(disk, 0, FLUSHED, byte)?;
+            disk.flush()?;
+        }
+    }
+    assert!(!engine.create_group(&group_wish(&pool))?.repeated);
+    drop(disks);
+    pool.assert_whole(&engine, false)
+}
+
+#[test]
+fn a_disk_that_finds_no_room_to_grow_keeps_its_size() -> Outcome {
+    let resize =
+        |engine: &Engine, pool: &Pool| engine.resize_volume(pool.vm.root(), ByteCount::gib(4)).map(drop);
+    let pool = Pool::new()?;
+    let calls = calls_of(&pool, resize)?;
+    // The books are written before the head is.
+    let of_head = |call: &Call| {
+        let name = call.name.as_ref().map_or("", |name| name.as_str());
+        call.operation == Operation::Write && name.starts_with("layer-")
+    };
+    let nth = calls.iter().position(of_head).ok_or("the head is never written")? as u64 + 1;
+    let engine = pool.home.open()?;
+    pool.home.faulty().fail(Fault::once(At::Call(nth), FaultKind::ENOSPC));
+    let Err(error) = resize(&engine, &pool) else { panic!("the failure was kept quiet") };
+    assert_eq!((error.code().as_str(), error.kind()), ("SYS.1016", Kind::Failed));
+    assert_eq!(engine.volume(pool.vm.root())?.size, SIZE);
+    pool.assert_whole(&engine, false)?;
+    resize(&engine, &pool)?;
+    assert_eq!(engine.open_volume(pool.vm.root())?.size(), ByteCount::gib(4));
     pool.assert_whole(&engine, false)
 }

@@ -36,7 +36,13 @@ on_every_store! {
     a_group_by_machine_is_that_of_its_root_volume
     a_group_needs_no_root_volume_when_the_machine_is_named
     clusters_of_every_size_meet_in_one_group
-    thirty_two_disks_and_twenty_groups_keep_every_invariant
+}
+
+mod long {
+    use super::thirty_two_disks_and_twenty_groups_keep_every_invariant;
+    use crate::support::on_memory_and_disk;
+
+    on_memory_and_disk! { thirty_two_disks_and_twenty_groups_keep_every_invariant }
 }
 
 fn a_group_freezes_every_volume_once(home: &Home) -> Outcome {

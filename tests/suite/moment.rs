@@ -4,13 +4,13 @@
 //! every moment A has at least what B has, B at least what C has, and C lacks one at most. A group that breaks this
 //! holds a write without the one before it.
 
-use crate::support::{Home, Machine, Made, Outcome, assert_sound, make_machine, on_every_store, take};
+use crate::support::{Home, Machine, Made, Outcome, assert_sound, make_machine, on_memory_and_disk, take};
 use snapgroup::{ByteCount, CreateGroup, CreateSnapshot, Engine, Error, Refusal, Uuid, Volume};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-on_every_store! {
+on_memory_and_disk! {
     no_group_holds_a_write_without_the_one_before_it
     groups_snapshots_and_handles_at_once_come_to_an_end_and_keep_every_invariant
     one_wish_from_many_threads_is_done_once

@@ -28,18 +28,26 @@ pub(crate) const START: i64 = 1_500_000_000_000;
 /// Makes each test a test on each kind of store.
 macro_rules! on_every_store {
     ($($test:ident)*) => {
-        mod memory {
-            $(#[test] fn $test() -> crate::support::Outcome { super::$test(&crate::support::Home::memory()) })*
-        }
-        mod disk {
-            $(#[test] fn $test() -> crate::support::Outcome { super::$test(&crate::support::Home::disk()?) })*
-        }
+        crate::support::on_memory_and_disk! { $($test)* }
         mod simulated {
             $(#[test] fn $test() -> crate::support::Outcome { super::$test(&crate::support::Home::simulated()) })*
         }
     };
 }
 pub(crate) use on_every_store;
+
+/// The same for what takes long: the simulated store is the one in memory with a counter before it.
+macro_rules! on_memory_and_disk {
+    ($($test:ident)*) => {
+        mod memory {
+            $(#[test] fn $test() -> crate::support::Outcome { super::$test(&crate::support::Home::memory()) })*
+        }
+        mod disk {
+            $(#[test] fn $test() -> crate::support::Outcome { super::$test(&crate::support::Home::disk()?) })*
+        }
+    };
+}
+pub(crate) use on_memory_and_disk;
 
 /// Where a pool lives, across openings.
 #[derive(Debug)]
