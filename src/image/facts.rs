@@ -57,6 +57,7 @@ impl Image {
     pub fn stamp(&self, identity: LayerIdentity) -> Result<()> {
         self.admit_write(crate::units::GuestOffset::ZERO, ByteCount::ZERO)?;
         let mut state = self.state.write();
+        self.refuse_when_frozen()?;
         let old = state.header.extensions.clone();
         state.header.extensions.retain(|extension| extension.kind != Extension::OURS);
         state.header.extensions.push(Extension { kind: Extension::OURS, data: identity.encode() });

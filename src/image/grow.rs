@@ -17,8 +17,9 @@ impl Image {
     /// [`Error::Shrink`]; [`Error::Format`] when the L1 table would pass 32 MiB; as [`Image::write`] otherwise.
     /// The size is then the old one.
     pub fn grow(&self, size: ByteCount, below: Option<(&dyn Below, ByteCount)>) -> Result<()> {
-        let old = self.size();
+        let _alone = self.growing.lock();
         self.admit_write(GuestOffset::ZERO, ByteCount::ZERO)?;
+        let old = self.size();
         if size < old {
             return Err(Error::Shrink { image: self.name.clone(), size: old, wanted: size });
         }

@@ -6,7 +6,7 @@ use super::tables::Tables;
 use crate::format::{Encryption, Geometry, HEADER_PROBE, Header, L2Width, RawHeader};
 use crate::storage::{Access, Blob, read_zero_extended};
 use crate::units::{ByteCount, ClusterCount, GuestOffset, HostCluster, HostOffset};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,6 +35,8 @@ pub struct Image {
     /// Set when a step that switches tables failed half way: what is in memory may not agree with the disk.
     pub(super) failed: AtomicBool,
     pub(super) synced: Synced,
+    /// Held while the disk grows, before the state is locked: growing takes several steps.
+    pub(super) growing: Mutex<()>,
     pub(super) state: RwLock<State>,
 }
 
@@ -111,6 +113,7 @@ impl Image {
             writable: AtomicBool::new(access == Access::Write),
             failed: AtomicBool::new(false),
             synced: Synced::default(),
+            growing: Mutex::new(()),
             state: RwLock::new(State {
                 l1,
                 l1_unwritten: BTreeSet::new(),
@@ -174,7 +177,10 @@ impl Image {
     ///
     /// As [`Image::flush`]; the image then stays writable.
     pub fn freeze(&self) -> Result<()> {
-        self.flush()?;
+        let _alone = self.growing.lock();
+        // A write that was admitted before now either has the lock first, and is flushed, or finds it closed.
+        let mut state = self.state.write();
+        self.flush_state(&mut state)?;
         self.writable.store(false, Ordering::Release);
         Ok(())
     }
@@ -186,11 +192,18 @@ impl Image {
 
     /// Refuses when the image may not be written, or when a request reaches past the end of the disk.
     pub(super) fn admit_write(&self, at: GuestOffset, length: ByteCount) -> Result<()> {
-        if !self.writable.load(Ordering::Acquire) {
-            return Err(Error::ReadOnly { image: self.name.clone() });
-        }
+        self.refuse_when_frozen()?;
         self.refuse_when_failed()?;
         self.admit(at, length)
+    }
+
+    /// Refuses when the image may not be written. Asked again by whoever has just locked the state to change
+    /// something: [`Image::freeze`] may have come in between.
+    pub(super) fn refuse_when_frozen(&self) -> Result<()> {
+        if self.writable.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::ReadOnly { image: self.name.clone() })
     }
 
     /// Refuses when an earlier step has failed half way.

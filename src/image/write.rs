@@ -57,6 +57,7 @@ impl Image {
     /// Writes as much as lies in clusters that the image has to itself; 0 when the first one is not.
     fn write_in_place(&self, at: GuestOffset, data: &[u8]) -> Result<usize> {
         let state = self.state_for(at)?;
+        self.refuse_when_frozen()?;
         let run = self.run(&state, at, ByteCount::of(data.len()))?;
         let Mapping::Data { at: host } = run.mapping else { return Ok(0) };
         let length = run.length.as_usize();
@@ -86,6 +87,7 @@ impl Image {
     /// Writes from `at` on into new clusters, as far as one batch goes; answers how many bytes.
     fn write_new(&self, at: GuestOffset, data: &[u8], below: Option<&dyn Below>) -> Result<usize> {
         let mut state = self.state.write();
+        self.refuse_when_frozen()?;
         let state = &mut *state;
         let first = self.geometry.guest_cluster(at);
         self.own_table(state, first)?;

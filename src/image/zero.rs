@@ -99,6 +99,7 @@ impl Image {
         below: Option<&dyn Below>,
     ) -> Result<ByteCount> {
         let mut state = self.state.write();
+        self.refuse_when_frozen()?;
         let state = &mut *state;
         let first = self.geometry.guest_cluster(at);
         let covered = self.geometry.bytes_for(clusters);

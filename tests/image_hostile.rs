@@ -1,0 +1,174 @@
+//! Images made to do harm: whatever the bytes are, an image answers or refuses. It does not panic, does not take
+//! memory without bound, and does not overwrite its own header.
+
+#[path = "support/dice.rs"]
+mod dice;
+
+use dice::Dice;
+use snapgroup::image::{Error, Image, Limits, NewImage, Space};
+use snapgroup::storage::{Access, Blob, BlobName, MemoryStore, Store};
+use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+type Outcome<T = ()> = Result<T, Box<dyn StdError>>;
+
+const CLUSTER: u64 = 4096;
+
+fn put(new: &NewImage) -> Outcome<Arc<dyn Blob>> {
+    let blob = MemoryStore::new().create(&BlobName::parse("x")?)?;
+    new.layout("x")?.write(&*blob)?;
+    Ok(blob)
+}
+
+fn open(blob: &Arc<dyn Blob>) -> snapgroup::image::Result<Image> {
+    Image::open(Arc::clone(blob), "x", Access::Write, Limits::default())
+}
+
+/// Header, refcount table, block, L1 table, L2 table, data: clusters 0 to 6, nothing else in the file.
+fn small() -> Outcome<Vec<u8>> {
+    let blob = put(&NewImage { cluster_bits: 12, ..NewImage::of_size(ByteCount::mib(4)) })?;
+    let image = open(&blob)?;
+    image.write(GuestOffset::ZERO, &[1; 8192], None)?;
+    image.flush()?;
+    let mut bytes = vec![0; blob.length()?.as_usize()];
+    blob.read_at(HostOffset::ZERO, &mut bytes)?;
+    assert_eq!(bytes.len() as u64, 7 * CLUSTER);
+    Ok(bytes)
+}
+
+fn blob_of(bytes: &[u8]) -> Outcome<Arc<dyn Blob>> {
+    let blob = MemoryStore::new().create(&BlobName::parse("x")?)?;
+    blob.write_at(HostOffset::ZERO, bytes)?;
+    Ok(blob)
+}
+
+/// Asks everything there is to ask of an image; it may refuse all of it.
+fn exercise(image: &Image) {
+    let size = image.size().as_u64();
+    for at in [0, 4096, 2 << 20, size.saturating_sub(5000)] {
+        let mut buffer = vec![0; 20_000];
+        let _ = image.read(GuestOffset::new(at), &mut buffer, &mut Vec::new());
+        let _ = image.run_at(GuestOffset::new(at), ByteCount::mib(1));
+        let _ = image.write(GuestOffset::new(at), &buffer[..5000], None);
+    }
+    let _ = image.zero(GuestOffset::new(100), ByteCount::kib(600), Space::Keep, None);
+    let _ = image.zero(GuestOffset::ZERO, ByteCount::mib(1), Space::Free, None);
+    let _ = image.flush();
+    let _ = image.write(GuestOffset::new(2 << 20), &[3; 9000], None);
+    let _ = image.grow(image.size() + ByteCount::mib(32), None);
+    let _ = image.check();
+    let _ = image.freeze();
+}
+
+#[test]
+fn every_broken_table_entry_is_found_by_the_check_and_survived_by_everything_else() -> Outcome {
+    let values: [u64; 13] = [
+        1,
+        0x200,
+        0x1000,
+        0x8000_0000_0000_0000,
+        0x8000_0000_0000_0200,
+        0x00ff_ffff_ffff_f000,
+        0x80ff_ffff_ffff_f000,
+        0x7fff_ffff_ffff_ffff,
+        0x4000_0000_0000_0000,
+        0x7fff_ffff_ffff_f000,
+        0x8000_7fff_ffff_f000,
+        0x8000_0000_0000_1000,
+        u64::MAX,
+    ];
+    let good = small()?;
+    for (what, place) in [("refcount table", CLUSTER), ("L1", 3 * CLUSTER), ("L2", 4 * CLUSTER)] {
+        for value in values {
+            let blob = blob_of(&good)?;
+            blob.write_at(HostOffset::new(place), &value.to_be_bytes())?;
+            let image = open(&blob)?;
+            let report = image.check();
+            assert!(!report.is_ok_and(|report| report.is_clean()), "{value:#x} in the {what} is clean");
+            exercise(&image);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_flipped_byte_of_header_or_tables_makes_an_image_panic() -> Outcome {
+    let good = small()?;
+    let mut dice = Dice::of(1);
+    for round in 0..800 {
+        let mut bytes = good.clone();
+        for _ in 0..1 + dice.roll(3) {
+            let place = match dice.roll(6) {
+                0..=2 => dice.roll(112),
+                3 => 4096 + dice.roll(16),
+                4 => 2 * 4096 + dice.roll(32),
+                _ => (3 + dice.roll(2)) * 4096 + dice.roll(24),
+            };
+            bytes[place] = match dice.roll(3) {
+                0 => bytes[place] ^ (1 << dice.roll(8)),
+                1 => 0xff,
+                _ => u8::try_from(dice.roll(256))?,
+            };
+        }
+        if round % 10 == 0 {
+            bytes.truncate(dice.roll(bytes.len()));
+        }
+        if let Ok(image) = open(&blob_of(&bytes)?) {
+            exercise(&image);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_header_that_nobody_counts_is_not_given_away() -> Outcome {
+    let mut bytes = small()?;
+    // All refcounts are zero.
+    bytes[2 * 4096..3 * 4096].fill(0);
+    let blob = blob_of(&bytes)?;
+    let image = open(&blob)?;
+    let _ = image.write(GuestOffset::new(3 << 20), &[9; 40_960], None);
+    let _ = image.flush();
+    let mut header = vec![0; 4096];
+    blob.read_at(HostOffset::ZERO, &mut header)?;
+    assert!(header == bytes[..4096], "the header was overwritten");
+    Ok(())
+}
+
+#[test]
+fn a_table_whose_blocks_are_all_full_costs_no_memory_and_ends_in_a_refusal() -> Outcome {
+    // Refcounts of 64 bits in 4 KiB: a block counts 2 MiB. Every entry names the one full block.
+    let new = NewImage { cluster_bits: 12, refcount_order: 6, ..NewImage::of_size(ByteCount::mib(4)) };
+    let blob = put(&new)?;
+    let full: Vec<u8> = 1u64.to_be_bytes().repeat(512);
+    blob.write_at(HostOffset::new(2 * CLUSTER), &full)?;
+    let table: Vec<u8> = (2 * CLUSTER).to_be_bytes().repeat(1 << 20);
+    let far = HostOffset::new(1 << 30);
+    blob.write_at(far, &table)?;
+    blob.write_at(HostOffset::new(48), &far.as_u64().to_be_bytes())?;
+    blob.write_at(HostOffset::new(56), &2048u32.to_be_bytes())?;
+    let image = open(&blob)?;
+    let Err(Error::Full { .. }) = image.write(GuestOffset::ZERO, &[1; 100], None) else {
+        panic!("there is no room")
+    };
+    Ok(())
+}
+
+#[test]
+fn a_check_of_a_sparse_file_of_many_exbibytes_takes_what_its_tables_take() -> Outcome {
+    // Every entry of an L2 table leads to another far corner of the file.
+    let blob = put(&NewImage { cluster_bits: 21, ..NewImage::of_size(ByteCount::gib(1)) })?;
+    let image = open(&blob)?;
+    image.write(GuestOffset::ZERO, &[1; 512], None)?;
+    image.flush()?;
+    drop(image);
+    let table = 4u64 << 21;
+    let entries: Vec<u8> = (1..=262_144u64).flat_map(|far| (1 << 63 | far << 37).to_be_bytes()).collect();
+    blob.write_at(HostOffset::new(table), &entries)?;
+    blob.set_length(ByteCount::new(1 << 56))?;
+    let report = open(&blob)?.check()?;
+    assert!(report.corruptions >= 262_144, "{report}");
+    assert_eq!(report.findings.len(), 1000, "no more is kept than can be read");
+    Ok(())
+}
