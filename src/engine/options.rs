@@ -111,7 +111,7 @@ impl Source {
             Clock::Stepping(start) => {
                 let mut taken = self.taken.lock();
                 taken.0 += 1;
-                Timestamp(start + (taken.0 - 1) * 1000)
+                Timestamp(start.saturating_add((taken.0 - 1).saturating_mul(1000)))
             }
         }
     }
@@ -143,6 +143,14 @@ fn scramble(input: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_at_the_end_of_time_stays_there() {
+        let options = Options { clock: Clock::Stepping(i64::MAX - 1000), ..Options::default() };
+        let source = Source::new(&options);
+        let moments = [(); 3].map(|()| source.now().0);
+        assert_eq!(moments, [i64::MAX - 1000, i64::MAX, i64::MAX]);
+    }
 
     #[test]
     fn a_seeded_sequence_repeats_and_never_gives_a_uuid_twice() {
