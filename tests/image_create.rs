@@ -1,5 +1,7 @@
 //! New images of every shape: lawful, minimal, sparse, and read back as they were wanted.
 
+#![expect(clippy::print_stdout, reason = "a failing test shows which seed and which shape it was")]
+
 use snapgroup::format::{Geometry, L1_ENTRIES_MAX, L2Width, Rule};
 use snapgroup::image::{BackingLabel, Error, Facts, Image, Limits, NewImage, Version};
 use snapgroup::storage::{Access, Blob, BlobName, MemoryStore, Store};
