@@ -12,6 +12,7 @@ const SECTOR: u64 = 512;
 /// One layer of a chain.
 #[derive(Debug)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "nearly every layer is an image")]
 pub enum Layer {
     /// A qcow2 image.
     Qcow2(Image),

@@ -387,11 +387,10 @@ impl Walk<'_> {
             }
             self.compare_mark(at, copied);
             for raw in self.entries(at, self.geometry.cluster_size())? {
-                match L2Entry::decode(raw, 0, self.geometry, self.header.version) {
-                    Ok(L2Entry::Data { at, copied } | L2Entry::Zero { allocation: Some(at), copied }) => {
-                        self.compare_mark(at, copied)
-                    }
-                    _ => {}
+                if let Ok(L2Entry::Data { at, copied } | L2Entry::Zero { allocation: Some(at), copied }) =
+                    L2Entry::decode(raw, 0, self.geometry, self.header.version)
+                {
+                    self.compare_mark(at, copied);
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::format::{Copied, L2Entry, Version};
 use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset, HostOffset};
 
 /// Zeros written at a time where they must be written out.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What happens to the room that the old bytes take up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
