@@ -563,13 +563,13 @@ const SMALL: Workload =
 
 #[test]
 fn an_image_is_lawful_whichever_call_of_the_disk_fails() -> Outcome {
-    survive_every_fault(&SMALL, 0, &SMALL.requests(&mut Dice::of(11)), 11)
+    survive_every_fault(&SMALL, 0, &SMALL.requests(&mut Dice::of(11)), 37)
 }
 
 #[test]
 fn an_overlay_is_lawful_whichever_call_of_the_disk_fails() -> Outcome {
     let workload = Workload { overlay: true, ..SMALL };
-    survive_every_fault(&workload, 0, &workload.requests(&mut Dice::of(12)), 11)
+    survive_every_fault(&workload, 0, &workload.requests(&mut Dice::of(12)), 37)
 }
 
 #[test]
@@ -596,5 +596,5 @@ fn an_image_is_lawful_whichever_call_fails_while_its_refcount_table_grows() -> O
     assert_eq!(image.header().refcount_table_clusters, 1, "full only after the first request");
     image.write(GuestOffset::new(filled as u64 + 17_000), &[3; 15_500], None)?;
     assert!(image.header().refcount_table_clusters > 1, "full after the second request");
-    survive_every_fault(&workload, filled, &requests, 40)
+    survive_every_fault(&workload, filled, &requests, 150)
 }
