@@ -3,6 +3,8 @@
 //! New heads of other sizes and cluster sizes come at random; so does reopening. Every view of a frozen layer
 //! through its own chain must stay what it was when the layer was frozen.
 
+#![expect(clippy::print_stdout, reason = "a failing test shows which seed and which shape it was")]
+
 #[path = "support/dice.rs"]
 mod dice;
 
@@ -69,7 +71,8 @@ impl Disk {
         let blob = store.create(&file.name)?;
         let (file, view) = if file.raw {
             let length = dice.roll(150_000);
-            let mut bytes: Vec<u8> = (0..length).map(|at| (at / 300 % 255) as u8 + 1).collect();
+            let mut bytes: Vec<u8> =
+                (0..length).map(|at| u8::try_from(1 + at / 300 % 255).expect("at most 255")).collect();
             blob.write_at(snapgroup::units::HostOffset::ZERO, &bytes)?;
             bytes.resize(length.next_multiple_of(512), 0);
             (file, bytes)

@@ -2,6 +2,8 @@
 //!
 //! Needs `qemu-img` and `qemu-io` in the path: `cargo test --release --test interop_image -- --ignored`.
 
+#![expect(clippy::print_stdout, reason = "a failing test shows which seed and which shape it was")]
+
 #[path = "support/qemu.rs"]
 mod qemu;
 

@@ -78,6 +78,8 @@ pub struct VolumeRecord {
     pub head: LayerId,
     /// The tree that the head hangs from; absent before the first snapshot.
     pub tree_current: Option<TreeId>,
+    /// The wish that made it, to recognise a repeat.
+    pub wish: WishMark,
     pub created: Timestamp,
     pub changed: Timestamp,
 }
@@ -209,6 +211,8 @@ pub struct GroupRecord {
     /// The group that the disks descended from at that moment.
     pub parent: Option<GroupId>,
     pub consistency: Consistency,
+    /// The volumes that the machine had and that were left out: they do not count as attached since.
+    pub left_out: Vec<Uuid>,
     pub tags: Tags,
     /// The wish that made it, to recognise a repeat.
     pub wish: WishMark,

@@ -192,6 +192,7 @@ pub fn volume(id: u64, machine: u64, device_id: u32, head: u64) -> VolumeRecord 
         size: ByteCount::gib(1),
         head: LayerId(head),
         tree_current: None,
+        wish: WishMark::default(),
         created: Timestamp(1_000),
         changed: Timestamp(2_000),
     }
@@ -266,6 +267,7 @@ pub fn group(id: u64, machine: u64, members: u32, parent: Option<u64>) -> GroupR
         snapshot_count: members,
         parent: parent.map(GroupId),
         consistency: Consistency::Crash,
+        left_out: Vec::new(),
         tags: Tags::default(),
         wish: WishMark(9),
         created: Timestamp(3_000),

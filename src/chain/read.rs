@@ -48,8 +48,8 @@ fn read_through(layers: &[Arc<Layer>], at: GuestOffset, buffer: &mut [u8]) -> Re
     if buffer.is_empty() {
         return Ok(());
     }
-    let (mut open, mut left, mut found) = (Vec::<Range<usize>>::new(), Vec::new(), Vec::new());
-    open.push(0..buffer.len());
+    let mut open: Vec<Range<usize>> = std::iter::once(0..buffer.len()).collect();
+    let (mut left, mut found) = (Vec::new(), Vec::new());
     for layer in layers {
         for hole in open.drain(..) {
             found.clear();

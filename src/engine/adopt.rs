@@ -83,9 +83,17 @@ impl Engine {
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
         let _held = pool.locks.acquire(vec![Key::New]);
         let (uuid, taken) = pool.claim(wanted)?;
-        let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: Sharing::Exclusive };
+        let mark = text::wish_mark(&[
+            "adopted volume",
+            &name,
+            description.as_deref().unwrap_or("\0"),
+            &request.file,
+            &format!("{:?}", (request.format, request.kind, request.lower)),
+        ]);
+        let sharing = Sharing::Exclusive;
+        let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing, mark };
         wish.check()?;
-        if let Some(there) = self.volume_of_repeat(&wish, None, taken)? {
+        if let Some(there) = self.volume_of_repeat(&wish, taken)? {
             return Ok(there);
         }
         // A raw file gets an overlay, which is a layer, too.

@@ -3,7 +3,7 @@
 use super::error::Result;
 use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
-use crate::catalog::{LayerId, LayerRecord, Reader, Severity};
+use crate::catalog::{LayerFormat, LayerId, LayerRecord, Reader, Severity};
 use crate::chain::Layer;
 use crate::image::{CheckReport, Image};
 use crate::inventory::Named;
@@ -90,9 +90,12 @@ impl Engine {
     pub fn check(&self) -> Result<PoolCheck> {
         let pool = &self.pool;
         pool.open_volumes.flush_all()?;
+        // Files that are made and not published yet would look like nobody's.
+        let quiet = pool.under_way.write();
         let reader = pool.read()?;
-        let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
         let present = pool.store().list()?;
+        drop(quiet);
+        let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
         for record in reader.layers(LayerId(0))? {
             let record = record?;
             found.layers_checked += 1;
@@ -154,6 +157,11 @@ fn broken(reader: &Reader) -> Result<Vec<String>> {
 impl Pool {
     /// The uppermost of `chain`: the one that is open when it is a head with a handle, else opened for this.
     fn layer_to_check(&self, volume: Uuid, chain: &[LayerRecord]) -> Result<Arc<Layer>> {
+        if chain[0].format == LayerFormat::Qcow2 {
+            // The file as it is under its name now, and not the one that may be open.
+            let blob = self.store().open(&chain[0].blob, Access::Read)?;
+            self.check_facts(volume, &chain[0], chain.get(1), &*blob)?;
+        }
         let open = self.open_volumes.chain(chain[0].volume);
         match open.filter(|open| open.head().name() == chain[0].blob.as_str()) {
             Some(open) => Ok(Arc::clone(open.head())),

@@ -95,6 +95,14 @@ pub enum Error {
         /// The rule that it breaks.
         rule: String,
     },
+    /// Guest data that was never flushed is lost: the flush of the last handle failed when it was dropped.
+    #[error("what was written to volume {} and not flushed is lost: the flush failed when its last handle was dropped ({cause})", .volume.simple())]
+    Lost {
+        /// The volume.
+        volume: Uuid,
+        /// Why the flush failed.
+        cause: String,
+    },
     /// Reading or writing guest data failed.
     #[error(transparent)]
     Image(#[from] image::Error),
@@ -137,7 +145,7 @@ impl Error {
             Self::Image(image::Error::PastEndOfDisk { .. } | image::Error::Shrink { .. }) => {
                 Code::InvalidArgument
             }
-            Self::Image(_) | Self::Storage(_) => Code::Io,
+            Self::Image(_) | Self::Storage(_) | Self::Lost { .. } => Code::Io,
             Self::Catalog(_) | Self::OutcomeUnknown(_) => Code::Internal,
         }
     }
@@ -157,7 +165,7 @@ impl Error {
             Self::Layer { source, .. } => image_kind(source),
             Self::Image(source) => image_kind(source),
             Self::Catalog(error) => catalog_kind(error),
-            Self::OutcomeUnknown(_) | Self::Storage(_) => Kind::Failed,
+            Self::OutcomeUnknown(_) | Self::Storage(_) | Self::Lost { .. } => Kind::Failed,
         }
     }
 

@@ -139,7 +139,8 @@ impl Engine {
         }
         let selection = select(&view, &wish)?;
         let left_out = show_left_out(&selection);
-        let wish = GroupWish { uuid, ..wish };
+        let left_out_uuids = left_out.iter().map(|volume| volume.volume_uuid).collect();
+        let wish = GroupWish { uuid, left_out: left_out_uuids, ..wish };
         if machine.running == Running::Elsewhere {
             let refused = "its disks must be switched by the process that runs it";
             return Err(Refusal::RunsElsewhere { uuid: machine.uuid, refused }.into());
@@ -254,7 +255,7 @@ fn parse_wish(request: &CreateGroup, machine: &MachineRecord) -> Result<GroupWis
         &format!("{except:?}"),
         &format!("{tags:?}"),
     ]);
-    Ok(GroupWish { uuid: Uuid::nil(), name, description, except, tags, mark })
+    Ok(GroupWish { uuid: Uuid::nil(), name, description, except, tags, mark, left_out: Vec::new() })
 }
 
 fn show_left_out(selection: &Selection) -> Vec<LeftOutVolume> {
@@ -306,7 +307,7 @@ impl Pool {
         let mut handles = Vec::with_capacity(members.len());
         for disk in members {
             let handle = Volume::open(self, &disk.volume)?;
-            handle.check_head(&disk.chain[0].blob)?;
+            handle.check_head(&disk.chain)?;
             handles.push(handle);
         }
         Ok(handles)

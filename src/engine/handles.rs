@@ -7,8 +7,9 @@
 //! * The last handle flushes.
 
 use super::error::{Error, Result};
+use super::layers::unopened;
 use super::pool::Pool;
-use crate::catalog::{VolumeId, VolumeRecord};
+use crate::catalog::{LayerRecord, VolumeId, VolumeRecord};
 use crate::chain::{Chain, Layer};
 use crate::image::{Facts, Space};
 use crate::plan::refusal::Refusal;
@@ -16,7 +17,7 @@ use crate::storage::{Access, BlobName, Holder, Store};
 use crate::units::{ByteCount, GuestOffset};
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use uuid::Uuid;
 
 /// A handle to the guest data of a volume. Cheap to clone, `Send` and `Sync`; any number of threads may use it.
@@ -41,7 +42,7 @@ struct OpenVolume {
 
 /// The volumes that are open, with the number of their handles.
 #[derive(Debug, Default)]
-pub(super) struct OpenVolumes(Mutex<HashMap<VolumeId, (std::sync::Weak<OpenVolume>, usize)>>);
+pub(super) struct OpenVolumes(Mutex<HashMap<VolumeId, (Weak<OpenVolume>, usize)>>, OnceLock<(Uuid, String)>);
 
 impl OpenVolumes {
     /// Makes what was written to any open volume durable.
@@ -58,6 +59,14 @@ impl OpenVolumes {
     pub(super) fn chain(&self, id: VolumeId) -> Option<Chain> {
         let open = self.0.lock().get(&id)?.0.upgrade()?;
         Some(open.chain())
+    }
+
+    /// Tells of a flush that failed when the last handle of a volume was dropped.
+    pub(super) fn tell_of_loss(&self) -> Result<()> {
+        match self.1.get() {
+            Some((volume, cause)) => Err(Error::Lost { volume: *volume, cause: cause.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Whether a volume has a handle.
@@ -186,27 +195,32 @@ impl Volume {
         Ok(self.open.chain().grow(size)?)
     }
 
-    /// Refuses unless the file of the head is still the one that is open, with no writer in another process.
-    pub(super) fn check_head(&self, name: &BlobName) -> Result<()> {
-        let chain = self.open.chain();
-        let held = chain.head().blob();
-        let volume = self.open.uuid;
-        let missing = |error| match error {
-            crate::storage::Error::NotFound { .. } => Error::LayerMissing { volume, blob: name.to_string() },
-            other => other.into(),
+    /// Refuses unless the file of the head is still the one that is open, says what the catalogue says, has its
+    /// backing file below it, and no writer in another process.
+    pub(super) fn check_head(&self, chain: &[LayerRecord]) -> Result<()> {
+        let (pool, volume) = (&self.open.pool, self.open.uuid);
+        let (record, below) = (&chain[0], chain.get(1));
+        let open = |blob: &BlobName| {
+            pool.store().open(blob, Access::Read).map_err(|error| unopened(volume, blob, error))
         };
-        let named = self.open.pool.store().open(name, Access::Read).map_err(missing)?;
+        let named = open(&record.blob)?;
+        let open_chain = self.open.chain();
+        let held = open_chain.head().blob();
         if named.identity() != held.identity() {
             return Err(Error::LayerDisagrees {
                 volume,
-                blob: name.to_string(),
+                blob: record.blob.to_string(),
                 what: "identity",
                 expected: "the file that is open".to_owned(),
                 found: "another file".to_owned(),
             });
         }
+        pool.check_facts(volume, record, below, &*named)?;
+        if let Some(below) = below {
+            open(&below.blob)?;
+        }
         match held.writer_elsewhere()? {
-            Some(holder) => Err(in_use(volume, name.as_str(), holder)),
+            Some(holder) => Err(in_use(volume, record.blob.as_str(), holder)),
             None => Ok(()),
         }
     }
@@ -237,7 +251,10 @@ impl Drop for Volume {
         *handles -= 1;
         if *handles == 0 {
             // Under the table's lock: nobody opens the head anew before what this handle wrote is in the file.
-            drop(self.open.flush());
+            if let Err(error) = self.open.flush() {
+                // The first loss is enough for whoever closes the pool.
+                let _ = self.open.pool.open_volumes.1.set((self.open.uuid, error.to_string()));
+            }
             table.remove(&self.open.id);
         }
     }

@@ -6,7 +6,7 @@ use super::pool::Pool;
 use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Origin};
 use crate::chain::{Chain, Layer, RawLayer};
 use crate::image::{Facts, Image};
-use crate::storage::{self, Access, Blob, Store};
+use crate::storage::{self, Access, Blob, BlobName, Store};
 use crate::units::ByteCount;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -78,10 +78,8 @@ impl Pool {
         let unusable =
             |source| Error::Layer { volume, blob: record.blob.to_string(), source: Box::new(source) };
         let blob = match self.store().open(&record.blob, access) {
-            Err(storage::Error::NotFound { .. }) => {
-                return Err(Error::LayerMissing { volume, blob: record.blob.to_string() });
-            }
-            other => other?,
+            Ok(blob) => blob,
+            Err(error) => return Err(unopened(volume, &record.blob, error)),
         };
         if record.format == LayerFormat::Raw {
             let raw = RawLayer::open(blob, record.blob.as_str()).map_err(unusable)?;
@@ -96,7 +94,7 @@ impl Pool {
     }
 
     /// Refuses a file whose header does not say what the catalogue says.
-    fn check_facts(
+    pub(super) fn check_facts(
         &self,
         volume: Uuid,
         record: &LayerRecord,
@@ -132,6 +130,22 @@ impl Pool {
             agree.on("virtual size", record.size, facts.size)?;
         }
         Ok(())
+    }
+}
+
+/// Why the file of a layer was not opened.
+pub(super) fn unopened(volume: Uuid, blob: &BlobName, error: storage::Error) -> Error {
+    let blob = blob.to_string();
+    match error {
+        storage::Error::NotFound { .. } => Error::LayerMissing { volume, blob },
+        storage::Error::NotRegular { .. } => Error::LayerDisagrees {
+            volume,
+            blob,
+            what: "kind",
+            expected: "a regular file".to_owned(),
+            found: "a link, a directory or a device".to_owned(),
+        },
+        other => other.into(),
     }
 }
 

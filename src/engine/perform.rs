@@ -16,6 +16,7 @@ use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
 use crate::plan::refusal::Refusal;
 use crate::plan::{NewFile, Plan};
 use crate::storage::{Access, BlobName, Store};
+use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
 
 /// log2 of the width of the refcounts of every image that is made here: 16 bits, as QEMU does by default.
@@ -31,13 +32,15 @@ pub(super) struct Prepared<'a> {
     plan: &'a Plan,
     made: Vec<BlobName>,
     layers: Vec<Arc<Layer>>,
+    _under_way: RwLockReadGuard<'a, ()>,
 }
 
 impl Pool {
     /// Makes the files of a plan.
     pub(super) fn prepare<'a>(&'a self, plan: &'a Plan) -> Result<Prepared<'a>> {
         self.admit_change()?;
-        let mut prepared = Prepared { pool: self, plan, made: Vec::new(), layers: Vec::new() };
+        let _under_way = self.under_way.read();
+        let mut prepared = Prepared { pool: self, plan, made: Vec::new(), layers: Vec::new(), _under_way };
         for file in &plan.files {
             prepared.make(file)?;
         }

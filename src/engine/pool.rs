@@ -6,10 +6,11 @@ use super::layers::OpenLayers;
 use super::locks::{Held, Key, Locks};
 use super::options::{CreatePool, Options, Source};
 use super::recover::Recovered;
-use crate::catalog::{Catalog, CatalogOptions, Entity, MachineId, Reader, VolumeRecord};
+use crate::catalog::{self, Catalog, CatalogOptions, Entity, MachineId, Reader, VolumeRecord};
 use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::storage::{self, Access, BlobName, FusedStore, MemoryStore, Owned, Store};
+use parking_lot::RwLock;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
@@ -40,6 +41,9 @@ pub(super) struct Pool {
     pub(super) options: Options,
     pub(super) source: Source,
     pub(super) locks: Locks,
+    /// Held for reading from the first file of a plan to its commit; for writing while files and records are
+    /// compared.
+    pub(super) under_way: RwLock<()>,
     pub(super) open_layers: OpenLayers,
     pub(super) open_volumes: OpenVolumes,
     /// The message of the commit of which nobody knows whether it took place. Whatever is written after it might
@@ -61,7 +65,9 @@ impl Engine {
     /// catalogue is damaged. In all these cases nothing was changed.
     #[cfg(target_os = "linux")]
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
-        let path = path.as_ref();
+        // Absolute, so that what is shown stays right when the process changes its directory.
+        let absolute = std::path::absolute(path.as_ref());
+        let path = absolute.as_deref().unwrap_or(path.as_ref());
         let store = match options.create {
             CreatePool::Never if !path.is_dir() => {
                 return Err(Error::NoPool { location: path.display().to_string() });
@@ -100,6 +106,7 @@ impl Engine {
             options,
             source,
             locks: Locks::default(),
+            under_way: RwLock::new(()),
             open_layers: OpenLayers::default(),
             open_volumes: OpenVolumes::default(),
             unknown: OnceLock::new(),
@@ -115,12 +122,14 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Error::Image`] when a flush fails; [`Error::Storage`] when a sync has failed since the pool was opened;
+    /// [`Error::Image`] when a flush fails; [`Error::Lost`] when one failed that a dropped handle had asked for;
+    /// [`Error::Storage`] when a sync has failed since the pool was opened;
     /// [`Refusal::StillOpen`] when other clones of the engine or handles are alive: the pool then stays open with
     /// them.
     pub fn close(self) -> Result<()> {
         self.pool.open_volumes.flush_all()?;
         // A handle that was dropped could not tell of a flush that failed; this is the last one who can.
+        self.pool.open_volumes.tell_of_loss()?;
         self.pool.admit_change()?;
         match Arc::try_unwrap(self.pool) {
             Ok(pool) => Ok(pool.catalog.close()?),
@@ -164,7 +173,7 @@ fn admit(store: &dyn Store, create: CreatePool) -> Result<()> {
     let name = BlobName::parse(CATALOGUE).expect("a constant name");
     let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
     let present = store.list()?;
-    if present.contains(&name) || present.contains(&mark) {
+    if present.contains(&name) || (present.contains(&mark) && create != CreatePool::Never) {
         return Ok(());
     }
     let location = store.location(&name).trim_end_matches(CATALOGUE).to_owned();
@@ -188,23 +197,31 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
         CatalogOptions { cache: options.catalogue_cache, quick_repair: options.quick_repair };
     admit(store, options.create)?;
     let present = store.list()?;
-    let unfinished = present.contains(&mark);
+    // A mark is empty: what is not is somebody's file.
+    let unfinished = present.contains(&mark) && store.open(&mark, Access::Read)?.length()?.is_zero();
     if present.contains(&name) && !unfinished {
         return Ok(Catalog::open_with(store.open(&name, Access::Write)?, catalog_options)?);
     }
     if !unfinished {
+        // A name that is taken by somebody's file is an error here, and nothing was made.
         store.create(&mark)?;
         store.sync_names()?;
     }
     if present.contains(&name) {
-        let made = Catalog::open_with(store.open(&name, Access::Write)?, catalog_options);
-        if let Some(catalog) = made.ok().filter(|catalog| catalog.generation() > 0) {
+        match Catalog::open_with(store.open(&name, Access::Write)?, catalog_options) {
             // It was changed since: whoever put the mark there, the catalogue was acknowledged.
-            store.remove(&mark)?;
-            store.sync_names()?;
-            return Ok(catalog);
+            Ok(catalog) if catalog.generation() > 0 => {
+                store.remove(&mark)?;
+                store.sync_names()?;
+                return Ok(catalog);
+            }
+            Ok(_) | Err(catalog::Error::NotACatalogue { .. }) if options.create == CreatePool::Never => {
+                return Err(Error::NoPool { location: store.location(&name) });
+            }
+            Ok(_) | Err(catalog::Error::NotACatalogue { .. }) => store.remove(&name)?,
+            // It cannot be read just now, or not by this version: that is no reason to throw it away.
+            Err(error) => return Err(error.into()),
         }
-        store.remove(&name)?;
     }
     let blob = store.create(&name)?;
     let catalog = Catalog::create_with(blob.clone(), source.mint(), source.now(), catalog_options)?;

@@ -9,9 +9,10 @@ use crate::catalog::Catalog;
 use crate::image::Facts;
 use crate::plan::text::is_layer_blob;
 use crate::storage::{Access, Blob, BlobName, Store};
+use crate::units::{ByteCount, HostOffset};
 
-/// The longest prefix that is looked at to see whether a file was ever written.
-const PROBE: usize = 512;
+/// The longest file that is looked through to see whether it was ever written.
+const BLANK_MAX: ByteCount = ByteCount::kib(64);
 
 /// What opening a pool has found half done, and has undone or finished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,8 +20,8 @@ const PROBE: usize = 512;
 pub struct Recovered {
     /// Files of calls that were never acknowledged, removed.
     pub removed: Vec<String>,
-    /// Files that look like ours and that no record names, left alone: another pool made them, or their header
-    /// cannot be read.
+    /// Files that look like ours and that no record names, left alone: another pool made them, a guest has written
+    /// them, or they cannot be read.
     pub left_alone: Vec<String>,
 }
 
@@ -32,7 +33,8 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered>
         if reader.layer_of_blob(&name)?.is_some() {
             continue;
         }
-        if is_remainder(store, catalog, &name)? {
+        // What cannot be looked at is somebody else's business, and no reason not to open the pool.
+        if is_remainder(store, catalog, &name).unwrap_or(false) {
             store.remove(&name)?;
             recovered.removed.push(name.to_string());
         } else {
@@ -46,17 +48,25 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered>
 }
 
 /// Whether a file that no record names is the remainder of a call of this pool: its header says that it is ours,
-/// or nothing of it was ever written.
+/// and it is no longer than an image that nobody has written to; or nothing of it was ever written.
+///
+/// A head that a guest has written is longer. It has no record when the catalogue is older than the files, as after
+/// a restore from a backup, and is then worth more than the room that it takes up.
 fn is_remainder(store: &dyn Store, catalog: &Catalog, name: &BlobName) -> Result<bool> {
     let blob = store.open(name, Access::Read)?;
-    if let Ok(facts) = Facts::of(&*blob, name.as_str()) {
-        return Ok(facts.identity.is_some_and(|identity| identity.pool == *catalog.pool().as_bytes()));
-    }
-    Ok(is_blank(&*blob)?)
+    let length = blob.length()?;
+    let Ok(facts) = Facts::of(&*blob, name.as_str()) else { return Ok(is_blank(&*blob)?) };
+    let is_ours = facts.identity.is_some_and(|identity| identity.pool == *catalog.pool().as_bytes());
+    let pristine = facts.as_new().layout(name.as_str()).map(|layout| layout.length);
+    Ok(is_ours && pristine.is_ok_and(|pristine| length <= pristine))
 }
 
 fn is_blank(blob: &dyn Blob) -> crate::storage::Result<bool> {
-    let mut probe = vec![0; blob.length()?.as_usize().min(PROBE)];
-    blob.read_at(crate::units::HostOffset::ZERO, &mut probe)?;
-    Ok(probe.iter().all(|byte| *byte == 0))
+    let length = blob.length()?;
+    if length > BLANK_MAX {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; length.as_usize()];
+    blob.read_at(HostOffset::ZERO, &mut bytes)?;
+    Ok(bytes.iter().all(|byte| *byte == 0))
 }

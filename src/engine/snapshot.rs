@@ -120,7 +120,7 @@ impl Engine {
         pool.refuse_running(&volume)?;
         let handle = Volume::open(pool, &volume)?;
         let disk = pool.read()?.need_disk(volume.id)?;
-        handle.check_head(&disk.chain[0].blob)?;
+        handle.check_head(&disk.chain)?;
         check_cap(&disk, pool.options.chain_max)?;
         check_quota(pool.read()?.counts()?.snapshots, 1, pool.options.snapshots_max)?;
 

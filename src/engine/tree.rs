@@ -73,6 +73,7 @@ impl Pool {
             .iter()
             .filter(|volume| volume.sharing == Sharing::Exclusive && counts(volume.kind))
             .filter(|volume| !refs.iter().any(|member| member.volume == volume.id))
+            .filter(|volume| !group.left_out.contains(&volume.uuid))
             .map(named_volume)
             .collect();
 

@@ -97,9 +97,16 @@ impl Engine {
         }
         let _held = pool.locks.acquire(vec![Key::New]);
         let (uuid, taken) = pool.claim(wanted)?;
-        let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing };
+        let base = request.base.as_ref().map(|base| (&base.file, base.format));
+        let mark = text::wish_mark(&[
+            "volume",
+            &name,
+            description.as_deref().unwrap_or("\0"),
+            &format!("{:?}", (request.kind, request.sharing, request.size, request.cluster_bits, base)),
+        ]);
+        let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing, mark };
         wish.check()?;
-        if let Some(there) = self.volume_of_repeat(&wish, request.size, taken)? {
+        if let Some(there) = self.volume_of_repeat(&wish, taken)? {
             return Ok(there);
         }
         let at = pool.source.now();
@@ -120,7 +127,6 @@ impl Engine {
     pub(super) fn volume_of_repeat(
         &self,
         wish: &VolumeWish,
-        size: Option<ByteCount>,
         taken: Option<Entity>,
     ) -> Result<Option<VolumeInventory>> {
         let uuid = wish.uuid;
@@ -129,10 +135,7 @@ impl Engine {
             Some(Entity::Volume(id)) => {
                 let reader = self.pool.read()?;
                 let there = reader.need_volume(id)?;
-                let same = (&there.name, &there.description, there.kind, there.sharing)
-                    == (&wish.name, &wish.description, wish.kind, wish.sharing)
-                    && size.is_none_or(|size| size == there.size);
-                if !same {
+                if there.wish != wish.mark {
                     return Err(Refusal::OtherWish { uuid, by: "volume" }.into());
                 }
                 self.pool.show_volume(&reader, &there).map(Some)

@@ -1,6 +1,7 @@
 //! What a header says of its image, in words that need nothing of the format.
 
 use super::error::{Error, Result};
+use super::layout::{BackingLabel, NewImage};
 use super::open::Image;
 use crate::format::{Extension, Header, LayerIdentity};
 use crate::storage::Blob;
@@ -48,23 +49,16 @@ impl Facts {
     }
 }
 
-impl Image {
-    /// Writes into the header which layer of which pool the image is. Durable when it returns.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ReadOnly`]; [`Error::Format`] when the header has no room for it; [`Error::Storage`].
-    pub fn stamp(&self, identity: LayerIdentity) -> Result<()> {
-        self.admit_write(crate::units::GuestOffset::ZERO, ByteCount::ZERO)?;
-        let mut state = self.state.write();
-        self.refuse_when_frozen()?;
-        let old = state.header.extensions.clone();
-        state.header.extensions.retain(|extension| extension.kind != Extension::OURS);
-        state.header.extensions.push(Extension { kind: Extension::OURS, data: identity.encode() });
-        let written = self.rewrite_header(&state).and_then(|()| Ok(self.blob.sync()?));
-        if written.is_err() {
-            state.header.extensions = old;
+impl Facts {
+    /// A new image that would say the same of itself.
+    #[must_use]
+    pub fn as_new(&self) -> NewImage {
+        let backing = self.backing_label.clone().zip(self.backing_format.clone());
+        NewImage {
+            cluster_bits: self.cluster_size.as_u64().trailing_zeros(),
+            backing: backing.map(|(name, format)| BackingLabel { name, format }),
+            identity: self.identity,
+            ..NewImage::of_size(self.size)
         }
-        written
     }
 }

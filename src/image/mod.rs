@@ -22,6 +22,7 @@ mod map;
 mod open;
 mod read;
 mod refcounts;
+mod stamp;
 mod tables;
 mod write;
 mod zero;

@@ -58,6 +58,7 @@ fn volume(attachments: Vec<Attachment>) -> VolumeRecord {
         size: ByteCount::gib(2),
         head: LayerId(9),
         tree_current: Some(TreeId(1)),
+        wish: WishMark::default(),
         created: Timestamp(1_000),
         changed: Timestamp(2_000),
     }
@@ -116,6 +117,7 @@ fn group(id: u64, parent: Option<u64>, deleted: bool) -> GroupInventory {
         snapshot_count: 1,
         parent: parent.map(GroupId),
         consistency: catalog::Consistency::Application,
+        left_out: Vec::new(),
         tags: tags(),
         wish: WishMark(1),
         created: Timestamp(60_000),

@@ -20,6 +20,8 @@ pub(crate) struct GroupWish {
     pub(crate) except: Vec<Uuid>,
     pub(crate) tags: Tags,
     pub(crate) mark: WishMark,
+    /// The volumes that turned out to be left out.
+    pub(crate) left_out: Vec<Uuid>,
 }
 
 /// A volume of the machine that is in no group, and why.
@@ -114,6 +116,7 @@ pub(crate) fn create(
         snapshot_count: u32::try_from(members.len()).expect("a machine has fewer disks than that"),
         parent: machine.group_current,
         consistency: Consistency::Crash,
+        left_out: wish.left_out.clone(),
         tags: wish.tags.clone(),
         wish: wish.mark,
         created: at,

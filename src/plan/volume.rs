@@ -5,7 +5,7 @@ use super::text::{backing_label, layer_blob};
 use super::{NewFile, Plan};
 use crate::catalog::{
     Attachment, Edit, IdSource, LayerFormat, LayerId, LayerRecord, LayerState, MachineRecord, Origin,
-    Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord,
+    Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord, WishMark,
 };
 use crate::units::ByteCount;
 use uuid::Uuid;
@@ -21,6 +21,7 @@ pub(crate) struct VolumeWish {
     pub(crate) description: Option<String>,
     pub(crate) kind: VolumeKind,
     pub(crate) sharing: Sharing,
+    pub(crate) mark: WishMark,
 }
 
 impl VolumeWish {
@@ -46,6 +47,7 @@ impl VolumeWish {
             size,
             head,
             tree_current: None,
+            wish: self.mark,
             created: at,
             changed: at,
         }

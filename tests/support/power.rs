@@ -36,6 +36,15 @@ impl PowerCutBlob {
         self.with(|inner| inner.log.len())
     }
 
+    /// The points of the log right after a write of the header.
+    pub(crate) fn after_header_writes(&self) -> Vec<usize> {
+        self.with(|inner| {
+            let writes = inner.log.iter().enumerate();
+            let headers = writes.filter(|(_, event)| matches!(event, Event::Write { at: 0, .. }));
+            headers.map(|(index, _)| index + 1).collect()
+        })
+    }
+
     /// What cuts at `points`, in rising order, leave: everything up to the last sync before the cut, and of what
     /// came after it each sector of each write at random.
     pub(crate) fn cuts<'a>(
