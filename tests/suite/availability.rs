@@ -2,7 +2,7 @@
 
 use crate::support::{Home, Outcome, machine, make_disk, make_machine, on_every_store, take, told, volume};
 use snapgroup::inventory::{Named, UnavailableReason};
-use snapgroup::{CreateVolume, Kind, Sharing, Uuid, VolumeKind};
+use snapgroup::{CreateGroup, CreateVolume, Kind, Sharing, Uuid, VolumeKind};
 
 on_every_store! {
     a_fresh_group_is_available_and_says_nothing
@@ -11,6 +11,7 @@ on_every_store! {
     a_volume_attached_since_is_named_until_it_is_gone
     two_reasons_come_at_once_one_in_each_line
     a_shareable_volume_is_no_reason
+    a_disk_that_was_left_out_on_request_is_no_reason
     the_answers_come_in_the_order_of_the_questions
     a_list_without_groups_is_refused
 }
@@ -130,5 +131,15 @@ fn a_list_without_groups_is_refused(home: &Home) -> Outcome {
     let engine = home.open()?;
     let error = home.refusal(&engine, || engine.check_availability(Vec::<Uuid>::new()))?;
     assert_eq!(told(&error), ("SYS.1007", Kind::Refused, "the list of groups is empty".to_owned()));
+    Ok(())
+}
+
+fn a_disk_that_was_left_out_on_request_is_no_reason(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 3)?;
+    let wish = CreateGroup { except: vec![vm.disks[2].into()], ..vm.group("g") };
+    let group = engine.create_group(&wish)?.inventory;
+    let answers = engine.check_availability([group.uuid])?;
+    assert!(answers[0].available, "{}", answers[0].reason);
     Ok(())
 }
