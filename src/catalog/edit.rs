@@ -9,10 +9,6 @@ use super::record::{
 ///
 /// Edits take effect one after the other: a uuid that an edit gives up is free for the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "nothing is deleted yet; the commit knows how, and its tests do it")
-)]
 pub enum Edit {
     PutMachine(MachineRecord),
     RemoveMachine(MachineId),

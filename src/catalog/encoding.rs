@@ -1,14 +1,21 @@
 //! How a record is written: one byte that says in which version, then the record.
 //!
-//! Version 1 is postcard: fields in the order of the struct, numbers as varints, an absent value as one zero byte.
-//! So a field added, removed, moved or retyped is a new version; the golden bytes below stand guard. What is not
-//! understood to its last byte is refused, never guessed at.
+//! It is postcard: fields in the order of the struct, numbers as varints, an absent value as one zero byte. So a field
+//! added, removed, moved or retyped is a new version; the golden bytes below stand guard. What is not understood to
+//! its last byte is refused, never guessed at.
+//!
+//! | version | since |
+//! |---|---|
+//! | 1 | the first one |
+//! | 2 | a layer ends with the header that is being written, a snapshot with its holds; in version 1 there are none |
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version that is written.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version before it, which is read.
+const VERSION_BEFORE: u8 = 1;
 
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,13 +78,18 @@ pub fn encode<T: Serialize>(record: &T) -> Vec<u8> {
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     match bytes {
         [] => Err(Malformed::Empty),
-        [VERSION, fields @ ..] => {
-            let (record, rest) =
-                postcard::take_from_bytes(fields).map_err(|source| Malformed::Fields { source })?;
-            if rest.is_empty() { Ok(record) } else { Err(Malformed::Trailing { count: rest.len() }) }
+        [VERSION, fields @ ..] => decode_fields(fields),
+        // What was added since is absent, which is one zero byte, or the record is as it was.
+        [VERSION_BEFORE, fields @ ..] => {
+            decode_fields(fields).or_else(|_| decode_fields(&[fields, &[0]].concat()))
         }
         [found, ..] => Err(Malformed::Version { found: *found }),
     }
+}
+
+fn decode_fields<T: DeserializeOwned>(fields: &[u8]) -> Result<T, Malformed> {
+    let (record, rest) = postcard::take_from_bytes(fields).map_err(|source| Malformed::Fields { source })?;
+    if rest.is_empty() { Ok(record) } else { Err(Malformed::Trailing { count: rest.len() }) }
 }
 
 #[cfg(test)]
@@ -93,7 +105,7 @@ mod tests {
         ($do:ident) => {
             $do(full_machine());
             $do(volume(2, 1, 0, 3));
-            $do(layer(3, 2, Some(1), LayerState::Retired));
+            $do(full_layer());
             $do(full_snapshot());
             $do(tree(5, 2, Some(4)));
             $do(full_group());
@@ -118,6 +130,17 @@ mod tests {
     fn full_snapshot() -> SnapshotRecord {
         let mut record = snapshot(4, &volume(2, 1, 0, 3), 3, Some(2), Some(6));
         (record.description, record.tags) = (Some(String::from("d")), tags());
+        record.holds = vec![String::from("backup")];
+        record
+    }
+
+    fn full_layer() -> LayerRecord {
+        let mut record = layer(3, 2, Some(1), LayerState::Retired);
+        record.rewrite = Some(HeaderRewrite {
+            header: vec![0x51, 0x46, 0x49, 0xfb],
+            parent: Some(LayerId(9)),
+            backing_label: Some(String::from("layer-9.qcow2")),
+        });
         record
     }
 
@@ -134,31 +157,56 @@ mod tests {
         })
     }
 
-    const GOLDEN_MACHINE: &str =
-        "01011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765620001ac02d00fa01f";
-    const GOLDEN_VOLUME: &str = "01021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d32010661206469736b0000010100b8\
-        178080808004030000d00fa01f";
-    const GOLDEN_LAYER: &str = "01031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
+    const GOLDEN_MACHINE: &str = "02011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765\
+        620001ac02d00fa01f";
+    const GOLDEN_VOLUME: &str = "02021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
+        69736b0000010100b8178080808004030000d00fa01f";
+    const GOLDEN_LAYER: &str = "02031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200\
+        020101010d6c617965722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d39\
+        2e71636f7732";
+    const GOLDEN_SNAPSHOT: &str = "02041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
+        64021002a5a5a5a5a5a5a500000000000000020002010203018080c00180808080040106011000000000000000\
+        00000000000000feed01076e696768746c7901017307f02ef02e01066261636b7570";
+    const V1_LAYER: &str = "01031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
         65722d312e71636f77328080808004100200d00f";
-    const GOLDEN_SNAPSHOT: &str = "01041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34010164021002a5a5a5a5a5a5\
+    const V1_SNAPSHOT: &str = "01041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34010164021002a5a5a5a5a5a5\
         a500000000000000020002010203018080c0018080808004010601100000000000000000000000000000\
         feed01076e696768746c7901017307f02ef02e";
-    const GOLDEN_TREE: &str = "01051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
-    const GOLDEN_GROUP: &str = "01061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f726520746865207570\
-        6772616465011001a5a5a5a5a5a5a500000000000000010201050000011000000000000000000000000000\
-        00feed01076e696768746c7901017309f02ef02e";
-    const GOLDEN_REF: &str = "010601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340000021002a5a5a5a5a5\
-        a5a5000000000000000208766f6c756d652d32000d6c617965722d332e71636f7732b817f02ef02e";
+    const GOLDEN_TREE: &str = "02051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
+    const GOLDEN_GROUP: &str = "02061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
+        65207468652075706772616465011001a5a5a5a5a5a5a500000000000000010201050000011000000000000000\
+        00000000000000feed01076e696768746c7901017309f02ef02e";
+    const GOLDEN_REF: &str = "020601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34000002\
+        1002a5a5a5a5a5a5a5000000000000000208766f6c756d652d32000d6c617965722d332e71636f7732b817f02e\
+        f02e";
 
     #[test]
     fn records_are_written_in_these_bytes() {
         assert_eq!(hex(&encode(&full_machine())), GOLDEN_MACHINE);
         assert_eq!(hex(&encode(&volume(2, 1, 0, 3))), GOLDEN_VOLUME);
-        assert_eq!(hex(&encode(&layer(3, 2, Some(1), LayerState::Retired))), GOLDEN_LAYER);
+        assert_eq!(hex(&encode(&full_layer())), GOLDEN_LAYER);
         assert_eq!(hex(&encode(&full_snapshot())), GOLDEN_SNAPSHOT);
         assert_eq!(hex(&encode(&tree(5, 2, Some(4)))), GOLDEN_TREE);
         assert_eq!(hex(&encode(&full_group())), GOLDEN_GROUP);
         assert_eq!(hex(&encode(&member(6, 1, &full_snapshot(), &volume(2, 1, 0, 3)))), GOLDEN_REF);
+    }
+
+    #[test]
+    fn records_of_version_1_are_read() {
+        let bytes = |text: &str| -> Vec<u8> {
+            let digits: Vec<u8> = text
+                .bytes()
+                .filter_map(|byte| char::from(byte).to_digit(16))
+                .map(|digit| digit as u8)
+                .collect();
+            digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        };
+        let before = layer(3, 2, Some(1), LayerState::Retired);
+        assert_eq!(decode::<LayerRecord>(&bytes(V1_LAYER)).unwrap(), before);
+        let before = SnapshotRecord { holds: Vec::new(), ..full_snapshot() };
+        assert_eq!(decode::<SnapshotRecord>(&bytes(V1_SNAPSHOT)).unwrap(), before);
+        let tree_bytes = bytes(&format!("01{}", &GOLDEN_TREE[2..]));
+        assert_eq!(decode::<TreeRecord>(&tree_bytes).unwrap(), tree(5, 2, Some(4)));
     }
 
     #[test]
@@ -195,7 +243,11 @@ mod tests {
                     bytes[at] ^= flip;
                     let decoded = decode::<T>(&bytes);
                     if at == 0 {
-                        assert_eq!(decoded.unwrap_err(), Malformed::Version { found: VERSION ^ flip });
+                        match VERSION ^ flip {
+                            // What version 1 may leave out, no record here leaves out.
+                            VERSION_BEFORE => drop(decoded),
+                            found => assert_eq!(decoded.unwrap_err(), Malformed::Version { found }),
+                        }
                     }
                 }
             }

@@ -73,6 +73,16 @@ impl Reader {
         self.found(Index::LayerRetired, Value::Nothing)
     }
 
+    /// The layers whose files are to be removed.
+    pub fn layers_garbage(&self) -> Result<Found<'_, LayerRecord>> {
+        self.found(Index::LayerGarbage, Value::Nothing)
+    }
+
+    /// The layers whose headers are being written.
+    pub fn layers_rewriting(&self) -> Result<Found<'_, LayerRecord>> {
+        self.found(Index::LayerRewriting, Value::Nothing)
+    }
+
     /// The snapshots of a volume.
     pub fn snapshots_of(&self, volume: VolumeId) -> Result<Found<'_, SnapshotRecord>> {
         self.found(Index::SnapshotByVolume, volume)

@@ -32,6 +32,10 @@ pub enum Index {
     LayerByVolume = 0x32,
     /// The value is nothing: the retired layers.
     LayerRetired = 0x33,
+    /// The value is nothing: the layers whose files are to be removed.
+    LayerGarbage = 0x34,
+    /// The value is nothing: the layers whose headers are being written.
+    LayerRewriting = 0x35,
     SnapshotByVolume = 0x40,
     SnapshotByLayer = 0x41,
     SnapshotByParent = 0x42,
@@ -190,8 +194,13 @@ impl LayerRecord {
         keys.put_if(Index::LayerByParent, self.parent);
         keys.put(Index::LayerByBlob, Value::Text(self.blob.as_str()));
         keys.put(Index::LayerByVolume, self.volume);
-        if self.state == LayerState::Retired {
-            keys.put(Index::LayerRetired, Value::Nothing);
+        match self.state {
+            LayerState::Retired => keys.put(Index::LayerRetired, Value::Nothing),
+            LayerState::Garbage => keys.put(Index::LayerGarbage, Value::Nothing),
+            LayerState::Head | LayerState::Frozen => {}
+        }
+        if self.rewrite.is_some() {
+            keys.put(Index::LayerRewriting, Value::Nothing);
         }
         keys.keys
     }

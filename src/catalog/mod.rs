@@ -57,9 +57,9 @@ pub use number::IdSource;
 pub use open::{Catalog, CatalogOptions, QuickRepair};
 pub use reader::Reader;
 pub use record::{
-    Attachment, Consistency, GroupRecord, LayerFormat, LayerRecord, LayerState, MachineRecord, Origin,
-    RefRecord, Running, Sharing, SnapshotRecord, Tags, Timestamp, TreeRecord, VolumeKind, VolumeRecord,
-    WishMark,
+    Attachment, Consistency, GroupRecord, HeaderRewrite, LayerFormat, LayerRecord, LayerState, MachineRecord,
+    Origin, RefRecord, Running, Sharing, SnapshotRecord, Tags, Timestamp, TreeRecord, VolumeKind,
+    VolumeRecord, WishMark,
 };
 pub use verify::Severity;
 pub use view::{DiskView, MachineView};

@@ -102,6 +102,8 @@ pub enum LayerState {
     Frozen,
     /// No snapshot names it any more; kept only while a living layer reads through it.
     Retired,
+    /// Nothing reads it any more: its file is to be removed, and then this record.
+    Garbage,
 }
 
 /// Where a layer came from.
@@ -134,6 +136,20 @@ pub struct LayerRecord {
     pub state: LayerState,
     pub origin: Origin,
     pub created: Timestamp,
+    /// The header that is being written, while it is.
+    pub rewrite: Option<HeaderRewrite>,
+}
+
+/// A header that is being exchanged. Its bytes are durable here before the first of them is written to the file, so
+/// that a write which was torn is done again; the file's header is the old one or this one, or a mixture of both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderRewrite {
+    /// The bytes that the file shall begin with.
+    pub header: Vec<u8>,
+    /// The layer that it then reads through to.
+    pub parent: Option<LayerId>,
+    /// What the header then says about its backing file.
+    pub backing_label: Option<String>,
 }
 
 /// A snapshot of one volume.
@@ -162,6 +178,8 @@ pub struct SnapshotRecord {
     pub wish: WishMark,
     pub created: Timestamp,
     pub changed: Timestamp,
+    /// The names of those who want it kept, sorted.
+    pub holds: Vec<String>,
 }
 
 /// The snapshots of one volume that share a root.

@@ -212,6 +212,7 @@ pub fn layer(id: u64, volume: u64, parent: Option<u64>, state: LayerState) -> La
         state,
         origin: Origin::Created,
         created: Timestamp(1_000),
+        rewrite: None,
     }
 }
 
@@ -253,6 +254,7 @@ pub fn snapshot(
         wish: WishMark(7),
         created: Timestamp(3_000),
         changed: Timestamp(3_000),
+        holds: Vec::new(),
     }
 }
 

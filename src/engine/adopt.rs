@@ -144,9 +144,6 @@ impl Engine {
         let pool = &self.pool;
         let found = pool.walk(&base.file, base.format, 1)?;
         let top = &found[0];
-        if top.known.as_ref().is_some_and(|known| known.state == LayerState::Head) {
-            return Err(not_adoptable(&top.blob, "it is the head of a volume: its content still changes"));
-        }
         let shape = ImageShape { size: size.unwrap_or(top.size), cluster_bits };
         Ok(plan::adopt::adopt(
             wish,
@@ -166,6 +163,19 @@ fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
     Error::NotAdoptable { blob: blob.to_string(), rule: rule.into() }
 }
 
+/// Refuses a file whose content does not stay as it is.
+fn refuse_unstable(layer: &FoundLayer) -> Result<()> {
+    match layer.known.as_ref().map(|known| known.state) {
+        None | Some(LayerState::Frozen) => Ok(()),
+        Some(LayerState::Head) => {
+            Err(not_adoptable(&layer.blob, "it is the head of a volume: its content still changes"))
+        }
+        Some(LayerState::Retired | LayerState::Garbage) => {
+            Err(not_adoptable(&layer.blob, "its snapshot was deleted: its room is being reclaimed"))
+        }
+    }
+}
+
 impl Pool {
     /// Follows a chain of files down, the uppermost first, and looks at each. Nothing is changed. `overlays` layers
     /// will be put above it.
@@ -183,9 +193,9 @@ impl Pool {
                 return Err(not_adoptable(&blob, rule));
             }
             let (layer, identity, below) = self.look_at(&blob, format)?;
-            let changes = layer.known.as_ref().is_some_and(|known| known.state == LayerState::Head);
-            if changes && !found.is_empty() {
-                return Err(not_adoptable(&blob, "it is the head of a volume: its content still changes"));
+            // Below others, or below a new overlay, only what stays as it is.
+            if overlays > 0 || !found.is_empty() {
+                refuse_unstable(&layer)?;
             }
             if seen.contains(&identity) {
                 return Err(not_adoptable(&blob, "the chain comes back to it: it is a loop"));

@@ -3,7 +3,7 @@
 use super::error::Result;
 use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
-use crate::catalog::{LayerFormat, LayerId, LayerRecord, Reader, Severity};
+use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Reader, Severity};
 use crate::chain::Layer;
 use crate::image::{CheckReport, Image};
 use crate::inventory::Named;
@@ -98,6 +98,10 @@ impl Engine {
         let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
         for record in reader.layers(LayerId(0))? {
             let record = record?;
+            if record.state == LayerState::Garbage {
+                // Nothing reads it any more.
+                continue;
+            }
             found.layers_checked += 1;
             let file = record.blob.to_string();
             if !present.contains(&record.blob) {

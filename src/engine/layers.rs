@@ -124,8 +124,10 @@ impl Pool {
             let found = facts.identity.map(|identity| Uuid::from_bytes(identity.layer));
             agree.on("layer id", shown(Some(record.uuid)), shown(found))?;
         }
-        // A head that was made larger and then cut short by a crash is finished when it is opened.
-        let unfinished = record.state == LayerState::Head && facts.size < record.size;
+        // A head that was made larger and then cut short by a crash is finished when it is opened. A retired layer is
+        // made larger before it takes over the data of the one above it; what it lacks reads as zeros until then.
+        let grows = matches!(record.state, LayerState::Head | LayerState::Retired);
+        let unfinished = grows && facts.size < record.size;
         if !unfinished {
             agree.on("virtual size", record.size, facts.size)?;
         }

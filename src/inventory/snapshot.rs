@@ -69,6 +69,9 @@ pub struct SnapshotInventory {
     /// The system's tags.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub system_tags: Vec<String>,
+    /// The names of those who want it kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<String>,
 }
 
 /// What a snapshot is to the things around it.
@@ -118,6 +121,7 @@ impl SnapshotInventory {
             tag_uuids: record.tags.tag_uuids.clone(),
             user_tags: record.tags.user_tags.clone(),
             system_tags: record.tags.system_tags.clone(),
+            holds: record.holds.clone(),
         }
     }
 }

@@ -41,6 +41,7 @@ fn layer(id: u64, format: LayerFormat) -> LayerRecord {
         size: ByteCount::gib(1),
         cluster_bits: 16,
         state: LayerState::Frozen,
+        rewrite: None,
         origin: Origin::Created,
         created: Timestamp(0),
     }
@@ -95,6 +96,7 @@ fn snapshot(id: u64, parent: Option<u64>) -> SnapshotInventory {
         wish: WishMark(1),
         created: Timestamp(60_000),
         changed: Timestamp(61_000),
+        holds: vec!["backup".into()],
     };
     let layer = layer(id, LayerFormat::Raw);
     let relations = SnapshotRelations {
@@ -200,7 +202,8 @@ fn a_snapshot_shows_its_record_and_what_is_around_it() -> Test {
         "virtualSize": 1 << 30,
         "state": "Enabled",
         "status": "Ready",
-        "groupUuid": "000000000000000000000000000000c8",
+        "holds": ["backup"],
+            "groupUuid": "000000000000000000000000000000c8",
         "createDate": "Jan 1, 1970 12:01:00 AM",
         "lastOpDate": "Jan 1, 1970 12:01:01 AM",
         "tagUuids": ["00000000000000000000000000000007"],

@@ -72,6 +72,7 @@ pub(crate) fn adopt(
                 state: if is_head { LayerState::Head } else { LayerState::Frozen },
                 origin: if is_head { Origin::Adopted } else { Origin::Base },
                 created: at,
+                rewrite: None,
             },
         };
         if layer.known.is_none() {
@@ -134,6 +135,7 @@ fn add_snapshots(
             wish: WishMark::default(),
             created: at,
             changed: at,
+            holds: Vec::new(),
         };
         tree.latest = Some(snapshot.id);
         plan.edits.push(Edit::PutSnapshot(snapshot));

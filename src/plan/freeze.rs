@@ -76,6 +76,7 @@ pub(crate) fn freeze(
         state: LayerState::Head,
         origin: Origin::Created,
         created: moment.at,
+        rewrite: None,
     };
     let tree = match &disk.current {
         Some((tree, _)) => TreeRecord { latest: Some(snapshot_id), changed: moment.at, ..tree.clone() },
@@ -107,6 +108,7 @@ pub(crate) fn freeze(
         wish: moment.wish,
         created: moment.at,
         changed: moment.at,
+        holds: Vec::new(),
     };
     plan.files.push(NewFile {
         layer: overlay.clone(),

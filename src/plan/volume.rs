@@ -99,6 +99,7 @@ pub(crate) fn add_overlay(
         state: LayerState::Head,
         origin: Origin::Created,
         created: at,
+        rewrite: None,
     };
     plan.files.push(NewFile {
         layer: head.clone(),

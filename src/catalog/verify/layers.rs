@@ -25,7 +25,7 @@ impl World {
             let volumes = writers.remove(&layer.id).unwrap_or_default();
             let lawful = match (layer.state, volumes.as_slice()) {
                 (LayerState::Head, [volume]) => *volume == layer.volume,
-                (LayerState::Frozen | LayerState::Retired, []) => true,
+                (LayerState::Frozen | LayerState::Retired | LayerState::Garbage, []) => true,
                 _ => false,
             };
             if !lawful {
@@ -58,11 +58,17 @@ impl World {
                 at = self.layers.get(&id).and_then(|layer| layer.parent);
             }
         }
-        for layer in self.layers.values().filter(|layer| !needed.contains(&layer.id)) {
-            match layer.state {
+        for layer in self.layers.values() {
+            let (layer, state, is_needed) = (layer.id, layer.state, needed.contains(&layer.id));
+            match state {
+                // A head that nobody writes to is C2's business.
                 LayerState::Head => {}
-                LayerState::Frozen => found.push(Violation::FrozenForNothing { layer: layer.id }),
-                LayerState::Retired => found.push(Violation::RetiredForNothing { layer: layer.id }),
+                LayerState::Frozen | LayerState::Retired if is_needed => {}
+                LayerState::Frozen | LayerState::Retired => found.push(Violation::ForNothing { layer }),
+                LayerState::Garbage if is_needed || self.layers[&layer].parent.is_some() => {
+                    found.push(Violation::GarbageInUse { layer });
+                }
+                LayerState::Garbage => found.push(Violation::Garbage { layer }),
             }
         }
         self.violations.extend(found);

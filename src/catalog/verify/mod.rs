@@ -9,8 +9,8 @@
 //!
 //! * **C2** A layer has the state `Head` if and only if exactly one volume writes to it, and it was made for that volume.
 //! * **C3** No layer reads through a head.
-//! * **C4** A frozen or retired layer that no snapshot names and that no head reads through is no longer needed
-//!   ([`Severity::Leftover`]: lawful from a deletion until its reclaim). A frozen one among them was lost track of, which is broken.
+//! * **C4** A layer is needed: a snapshot names it, a volume writes to it, or such a layer reads through it. What is not is
+//!   garbage, and says so ([`Severity::Leftover`]: lawful until its file is removed); garbage reads through nothing.
 //! * **C5** No snapshot names a retired layer.
 //! * **C6** A chain comes to an end, after at most [`CHAIN_LAYERS_MAX`](super::reader::CHAIN_LAYERS_MAX) layers.
 //! * **C7** A blob holds one layer.
@@ -88,12 +88,15 @@ pub enum Violation {
     /// C3
     #[error("C3: layer {} reads through layer {}, which is a head", above.0, head.0)]
     AboveHead { head: LayerId, above: LayerId },
-    /// C4, a frozen layer: broken.
-    #[error("C4: layer {} is frozen, and nothing needs it", layer.0)]
-    FrozenForNothing { layer: LayerId },
-    /// C4, a retired layer: a leftover.
-    #[error("C4: layer {} is retired, and nothing needs it any more", layer.0)]
-    RetiredForNothing { layer: LayerId },
+    /// C4, a layer that nothing needs and that is not garbage: broken.
+    #[error("C4: nothing needs layer {}, and it is no garbage", layer.0)]
+    ForNothing { layer: LayerId },
+    /// C4, garbage that something needs, or that reads through something: broken.
+    #[error("C4: layer {} is garbage, and is not on its own", layer.0)]
+    GarbageInUse { layer: LayerId },
+    /// C4, garbage: a leftover.
+    #[error("C4: the file of layer {} is to be removed", layer.0)]
+    Garbage { layer: LayerId },
     /// C5
     #[error("C5: layer {} is retired, and snapshot {} names it", layer.0, snapshot.0)]
     RetiredInUse { layer: LayerId, snapshot: SnapshotId },
@@ -166,7 +169,7 @@ impl Violation {
     /// Whether something is wrong, or merely waits to be tidied up.
     pub const fn severity(&self) -> Severity {
         match self {
-            Self::RetiredForNothing { .. } => Severity::Leftover,
+            Self::Garbage { .. } => Severity::Leftover,
             _ => Severity::Broken,
         }
     }

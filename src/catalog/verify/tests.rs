@@ -78,13 +78,22 @@ fn c3_nothing_reads_through_a_head() -> Result<()> {
 }
 
 #[test]
-fn c4_a_layer_is_there_for_something() -> Result<()> {
-    let frozen = verify_after(&[layer(30, 1, None, LayerState::Frozen).into()])?;
-    assert_eq!(frozen, [Violation::FrozenForNothing { layer: LayerId(30) }]);
-    assert_eq!(frozen[0].severity(), Severity::Broken);
-    let retired = verify_after(&[layer(30, 1, Some(10), LayerState::Retired).into()])?;
-    assert_eq!(retired, [Violation::RetiredForNothing { layer: LayerId(30) }]);
-    assert_eq!(retired[0].severity(), Severity::Leftover);
+fn c4_a_layer_is_there_for_something_or_garbage() -> Result<()> {
+    for state in [LayerState::Frozen, LayerState::Retired] {
+        let found = verify_after(&[layer(30, 1, None, state).into()])?;
+        assert_eq!(found, [Violation::ForNothing { layer: LayerId(30) }]);
+        assert_eq!(found[0].severity(), Severity::Broken);
+    }
+    let garbage = verify_after(&[layer(30, 1, None, LayerState::Garbage).into()])?;
+    assert_eq!(garbage, [Violation::Garbage { layer: LayerId(30) }]);
+    assert_eq!(garbage[0].severity(), Severity::Leftover);
+    let reads_on = verify_after(&[layer(30, 1, Some(10), LayerState::Garbage).into()])?;
+    assert_eq!(reads_on, [Violation::GarbageInUse { layer: LayerId(30) }]);
+    assert_eq!(reads_on[0].severity(), Severity::Broken);
+    let catalog = world_catalog();
+    let reader = catalog.read()?;
+    let below = changed!(reader, layer(LayerId(10)), layer => layer.state = LayerState::Garbage);
+    assert_eq!(verify_after(&[below])?, [Violation::GarbageInUse { layer: LayerId(10) }]);
     Ok(())
 }
 
