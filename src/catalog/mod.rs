@@ -24,6 +24,7 @@ mod edit;
 mod encoding;
 mod error;
 mod found;
+mod holdings;
 mod id;
 mod index;
 mod kind;
@@ -43,7 +44,6 @@ mod testing;
 #[cfg(test)]
 pub use {
     error::{Place, Result},
-    id::{SnapshotId, TreeId},
     kind::Kind,
     reader::Counts,
     verify::Violation,
@@ -51,7 +51,8 @@ pub use {
 
 pub use edit::Edit;
 pub use error::Error;
-pub use id::{GroupId, LayerId, MachineId, VolumeId};
+pub use holdings::Holdings;
+pub use id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
 pub use kind::Entity;
 pub use number::IdSource;
 pub use open::{Catalog, CatalogOptions, QuickRepair};

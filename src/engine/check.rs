@@ -90,6 +90,7 @@ impl Engine {
     pub fn check(&self) -> Result<PoolCheck> {
         let pool = &self.pool;
         pool.open_volumes.flush_all()?;
+        let _layout = pool.layout.read();
         // Files that are made and not published yet would look like nobody's.
         let quiet = pool.under_way.write();
         let reader = pool.read()?;

@@ -1,73 +1,31 @@
-//! The words in which a deletion is asked for. Deleting itself is not there yet; a group can be ungrouped.
+//! Deleting snapshots and groups: a change of the books in one commit, then the bytes.
 
+use super::error::{Error, Result};
+use super::pool::{Engine, Pool};
+use super::reclaim::{Owed, Reclaimed};
 use super::uuid_arg::UuidArg;
-use crate::plan::refusal::Refusal;
-use std::fmt;
-use std::str::FromStr;
+use crate::catalog::{GroupId, Reader, SnapshotId, SnapshotRecord, VolumeId};
+use crate::inventory::{DeleteResult, ErrorCode};
+use crate::plan::books::{Books, Fresh};
+use crate::plan::delete::{
+    Cause, DeleteMode, DeleteScope, Manner, Members, Outcome, Target, Verdict, delete, goes_with,
+};
+use crate::plan::reclaim::Direction;
+use crate::plan::refusal::{Code, Refusal};
+use crate::plan::Plan;
+use crate::storage::Access;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use uuid::Uuid;
 
-/// What happens when a member refuses to be deleted.
+/// When the bytes are dealt with that a deletion leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DeleteMode {
-    /// Every member is checked first; when one refuses, nothing is deleted.
+pub enum When {
+    /// Before the call returns.
     #[default]
-    Permissive,
-    /// Refusals are overruled: every member leaves the books, and what its bytes still owe is listed.
-    Enforcing,
-}
-
-impl DeleteMode {
-    /// The mode as it is written in a request.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Permissive => "Permissive",
-            Self::Enforcing => "Enforcing",
-        }
-    }
-}
-
-impl fmt::Display for DeleteMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for DeleteMode {
-    type Err = Refusal;
-
-    fn from_str(text: &str) -> Result<Self, Refusal> {
-        match text.trim() {
-            "Permissive" => Ok(Self::Permissive),
-            "Enforcing" => Ok(Self::Enforcing),
-            other => Err(Refusal::BadValue {
-                what: format!("delete mode {other:?}"),
-                rule: "Permissive or Enforcing",
-            }),
-        }
-    }
-}
-
-/// What goes with a snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DeleteScope {
-    /// The snapshot alone; its children live on.
-    #[default]
-    Single,
-    /// The snapshot and everything that descends from it.
-    Chain,
-}
-
-/// Whether a refusing member keeps the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Members {
-    /// All are deleted, or none.
-    #[default]
-    AllOrNone,
-    /// The willing ones are deleted, the others stay.
-    EachOnItsOwn,
+    Now,
+    /// By [`Engine::reclaim`], whenever that is called. The files of layers that nothing reads any more are removed
+    /// then, too, or when the pool is opened the next time.
+    Later,
 }
 
 /// The deletion of a group with its members.
@@ -81,10 +39,14 @@ pub struct DeleteGroup {
     pub scope: DeleteScope,
     /// Whether a refusing member keeps the others.
     pub members: Members,
+    /// Which way bytes go.
+    pub direction: Direction,
+    /// When they go.
+    pub reclaim: When,
 }
 
 impl DeleteGroup {
-    /// A deletion with this crate's defaults: all or none, the members alone.
+    /// A deletion with this crate's defaults: all or none, the members alone, bytes at once.
     #[must_use]
     pub fn new(uuid: impl Into<UuidArg>) -> Self {
         Self {
@@ -92,6 +54,8 @@ impl DeleteGroup {
             mode: DeleteMode::default(),
             scope: DeleteScope::default(),
             members: Members::default(),
+            direction: Direction::default(),
+            reclaim: When::default(),
         }
     }
 
@@ -103,19 +67,352 @@ impl DeleteGroup {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::refusal::Code;
+/// The deletion of snapshots, of one volume or of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteSnapshots {
+    /// The snapshots.
+    pub uuids: Vec<UuidArg>,
+    /// What happens when one refuses.
+    pub mode: DeleteMode,
+    /// What goes with each.
+    pub scope: DeleteScope,
+    /// Whether a refusing one keeps the others.
+    pub members: Members,
+    /// Which way bytes go.
+    pub direction: Direction,
+    /// When they go.
+    pub reclaim: When,
+}
 
-    #[test]
-    fn a_mode_that_is_none_is_an_invalid_argument_that_names_the_modes() {
-        assert_eq!("Enforcing".parse(), Ok(DeleteMode::Enforcing));
-        let Err(refusal) = "enforce".parse::<DeleteMode>() else { panic!("it was taken") };
-        assert_eq!(refusal.code(), Code::InvalidArgument);
-        assert_eq!(
-            refusal.to_string(),
-            r#"delete mode "enforce" is not a valid value: Permissive or Enforcing"#
-        );
+impl DeleteSnapshots {
+    /// The deletion of one snapshot with this crate's defaults: it alone, bytes at once.
+    #[must_use]
+    pub fn one(uuid: impl Into<UuidArg>) -> Self {
+        Self::all([uuid.into()])
     }
+
+    /// The deletion of several with this crate's defaults: all or none, each alone, bytes at once.
+    #[must_use]
+    pub fn all<I>(uuids: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<UuidArg>,
+    {
+        Self {
+            uuids: uuids.into_iter().map(Into::into).collect(),
+            mode: DeleteMode::default(),
+            scope: DeleteScope::default(),
+            members: Members::default(),
+            direction: Direction::default(),
+            reclaim: When::default(),
+        }
+    }
+
+    /// A deletion with the defaults of the API that this crate carries over: each on its own, with everything that
+    /// descends from it.
+    #[must_use]
+    pub fn as_the_api_does<I>(uuids: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<UuidArg>,
+    {
+        Self { scope: DeleteScope::Chain, members: Members::EachOnItsOwn, ..Self::all(uuids) }
+    }
+}
+
+/// What a deletion has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deleted {
+    /// One line for every member, in the order of the group or of the request.
+    pub results: Vec<DeleteResult>,
+    /// The groups of which no member is left; they are gone, too.
+    pub groups_removed: Vec<Uuid>,
+    /// What was done with the bytes before the call returned.
+    pub reclaimed: Reclaimed,
+    /// What is still to be done with the bytes of the snapshots that are gone, and why it is not.
+    pub owed: Vec<Owed>,
+}
+
+impl Deleted {
+    /// Whether every line is a success.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.results.iter().all(|line| line.success)
+    }
+}
+
+/// What shall be deleted: a group, or snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    what: What,
+    mode: DeleteMode,
+    scope: DeleteScope,
+    members: Members,
+    direction: Direction,
+    pub(super) reclaim: When,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Group(UuidArg),
+    Snapshots(Vec<UuidArg>),
+}
+
+impl From<&DeleteGroup> for Deletion {
+    fn from(request: &DeleteGroup) -> Self {
+        Self {
+            what: What::Group(request.uuid.clone()),
+            mode: request.mode,
+            scope: request.scope,
+            members: request.members,
+            direction: request.direction,
+            reclaim: request.reclaim,
+        }
+    }
+}
+
+impl From<&DeleteSnapshots> for Deletion {
+    fn from(request: &DeleteSnapshots) -> Self {
+        Self {
+            what: What::Snapshots(request.uuids.clone()),
+            mode: request.mode,
+            scope: request.scope,
+            members: request.members,
+            direction: request.direction,
+            reclaim: request.reclaim,
+        }
+    }
+}
+
+/// A deletion as it would be: the books afterwards, and what stands against it.
+pub(super) struct Considered {
+    pub(super) books: Books,
+    pub(super) targets: Vec<Target>,
+    pub(super) verdict: Verdict,
+    pub(super) obstacles: HashMap<SnapshotId, ErrorCode>,
+}
+
+impl Engine {
+    /// Deletes a group with its members, in one commit. Durable when it returns.
+    ///
+    /// The answer has one line for every member. When a member refuses (see [`DeleteMode`] and [`Members`]) that is
+    /// in the lines, too, and not an error. A group that is not there is a success without lines. Volumes that are
+    /// detached, or deleted, make no difference.
+    ///
+    /// What refuses: a hold; a volume that was made on the snapshot; a file that is missing, not what the catalogue
+    /// says, or written by another process; for [`Direction::Commit`] a machine that runs in another process.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1007 for a malformed uuid; [`Error::Catalog`], [`Error::Storage`], [`Error::OutcomeUnknown`].
+    pub fn delete_group(&self, request: &DeleteGroup) -> Result<Deleted> {
+        self.delete(&request.into(), None)
+    }
+
+    /// Deletes snapshots, in one commit, as [`Engine::delete_group`] does. A snapshot that is not there is a
+    /// success.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::delete_group`]; SYS.1007 for an empty list.
+    pub fn delete_snapshots(&self, request: &DeleteSnapshots) -> Result<Deleted> {
+        self.delete(&request.into(), None)
+    }
+
+    /// Deletes; refuses when the catalogue is not at the generation `expected`.
+    pub(super) fn delete(&self, request: &Deletion, expected: Option<u64>) -> Result<Deleted> {
+        let pool = &self.pool;
+        let (held, reader, snapshots) = pool.lock_found(|reader| request.find(reader))?;
+        pool.admit_change()?;
+        let considered = pool.consider(&reader, request, &snapshots)?;
+        let edits = considered.books.edits();
+        if !edits.is_empty() {
+            pool.perform_at(&Plan { edits, ..Plan::default() }, expected)?;
+        }
+        drop(held);
+        let mut deleted = Deleted {
+            results: considered.lines(),
+            groups_removed: considered.books.groups_removed().map(|group| group.uuid).collect(),
+            ..Deleted::default()
+        };
+        if request.reclaim == When::Now && !considered.verdict.gone.is_empty() {
+            let (reclaimed, owed) = self.reclaim_after(&considered.verdict.retired, request.direction)?;
+            considered.note_owed(&mut deleted.results, &owed);
+            (deleted.reclaimed, deleted.owed) = (reclaimed, owed);
+        }
+        Ok(deleted)
+    }
+}
+
+impl Deletion {
+    /// The way bytes go.
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// The lines of the request, with what must be locked for them.
+    pub(super) fn find(&self, reader: &Reader) -> Result<(Vec<super::locks::Key>, Vec<Target>)> {
+        let targets = match &self.what {
+            What::Group(uuid) => match reader.group_by_uuid(uuid.parse()?)? {
+                None => Vec::new(),
+                Some(group) => reader
+                    .refs_of(group.id)?
+                    .into_iter()
+                    .map(|member| Target {
+                        snapshot: (!member.snapshot_deleted).then_some(member.snapshot),
+                        snapshot_uuid: member.snapshot_uuid,
+                        volume_uuid: Some(member.volume_uuid),
+                    })
+                    .collect(),
+            },
+            What::Snapshots(uuids) if uuids.is_empty() => {
+                return Err(Refusal::Empty { field: "list of snapshots" }.into());
+            }
+            What::Snapshots(uuids) => {
+                let mut targets: Vec<Target> = Vec::new();
+                for uuid in uuids {
+                    let target = target(reader, uuid.parse()?)?;
+                    if !targets.contains(&target) {
+                        targets.push(target);
+                    }
+                }
+                targets
+            }
+        };
+        let (volumes, groups) = self.concerned(reader, &targets)?;
+        Ok((Pool::keys_around(reader, volumes, groups)?, targets))
+    }
+
+    /// The volumes and the groups of everything that would go.
+    fn concerned(&self, reader: &Reader, targets: &[Target]) -> Result<(Vec<VolumeId>, Vec<GroupId>)> {
+        let (mut volumes, mut groups) = (BTreeSet::new(), BTreeSet::new());
+        let mut met: HashSet<SnapshotId> = HashSet::new();
+        let mut open: Vec<SnapshotId> = targets.iter().filter_map(|target| target.snapshot).collect();
+        while let Some(id) = open.pop() {
+            if !met.insert(id) {
+                continue;
+            }
+            let snapshot = reader.need_snapshot(id)?;
+            volumes.insert(snapshot.volume);
+            groups.extend(snapshot.group);
+            if self.scope == DeleteScope::Chain {
+                for child in reader.children_of_snapshot(id)? {
+                    open.push(child?.id);
+                }
+            }
+        }
+        Ok((volumes.into_iter().collect(), groups.into_iter().collect()))
+    }
+}
+
+/// The line of one snapshot.
+fn target(reader: &Reader, uuid: Uuid) -> Result<Target> {
+    if let Some(snapshot) = reader.snapshot_by_uuid(uuid)? {
+        let volume_uuid = Some(snapshot.volume_uuid);
+        return Ok(Target { snapshot: Some(snapshot.id), snapshot_uuid: uuid, volume_uuid });
+    }
+    // Its group may remember whose it was.
+    let member = reader.refs_of_gone_snapshot(uuid)?.into_iter().next();
+    Ok(Target { snapshot: None, snapshot_uuid: uuid, volume_uuid: member.map(|member| member.volume_uuid) })
+}
+
+impl Pool {
+    /// Works a deletion out, and changes nothing. The caller holds the locks that [`Deletion::find`] names.
+    pub(super) fn consider(
+        &self,
+        reader: &Reader,
+        request: &Deletion,
+        targets: &[Target],
+    ) -> Result<Considered> {
+        let (volumes, groups) = request.concerned(reader, targets)?;
+        let mut books = Books::open(reader.holdings(&volumes, &groups)?);
+        let mut obstacles = HashMap::new();
+        for target in targets {
+            let going = target.snapshot.map(|id| goes_with(&books, id, request.scope));
+            for id in going.unwrap_or_default() {
+                let Some(snapshot) = books.snapshot(id) else { continue };
+                if let Err(error) = self.check_snapshot_file(reader, snapshot) {
+                    obstacles.insert(id, error.to_error_code());
+                }
+            }
+        }
+        let manner = Manner {
+            mode: request.mode,
+            scope: request.scope,
+            members: request.members,
+            direction: request.direction,
+        };
+        let ids = self.catalog.ids();
+        let mint = || self.source.mint();
+        let fresh = Fresh { ids: &ids, mint: &mint, at: self.source.now() };
+        let obstructed: HashSet<SnapshotId> = obstacles.keys().copied().collect();
+        let verdict = delete(&mut books, targets, manner, &obstructed, &fresh);
+        Ok(Considered { books, targets: targets.to_vec(), verdict, obstacles })
+    }
+
+    /// Refuses unless the file of a snapshot is there, is what the catalogue says, and is written by nobody.
+    pub(super) fn check_snapshot_file(&self, reader: &Reader, snapshot: &SnapshotRecord) -> Result<()> {
+        let record = reader.need_layer(snapshot.layer)?;
+        let below = record.parent.map(|parent| reader.need_layer(parent)).transpose()?;
+        let volume = snapshot.volume_uuid;
+        let layer = self.open_layer_anew(volume, &record, below.as_ref(), Access::Read)?;
+        match layer.blob().writer_elsewhere()? {
+            Some(holder) => Err(Error::HeadInUse { volume, blob: record.blob.to_string(), holder }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Considered {
+    /// The lines of the answer.
+    pub(super) fn lines(&self) -> Vec<DeleteResult> {
+        let lines = self.targets.iter().zip(&self.verdict.outcomes);
+        lines.map(|(target, outcome)| self.line(target, outcome)).collect()
+    }
+
+    fn line(&self, target: &Target, outcome: &Outcome) -> DeleteResult {
+        let (snapshot, volume) = (target.snapshot_uuid, target.volume_uuid);
+        match outcome {
+            Outcome::AlreadyDeleted => DeleteResult::already_deleted(snapshot, volume),
+            Outcome::Deleted => {
+                // It has left the books. What its file is like is said all the same.
+                let id = target.snapshot.filter(|id| self.obstacles.contains_key(id));
+                let outcome = id.map_or(Ok(()), |id| Err(not_deleted(self.obstacles[&id].clone())));
+                DeleteResult::new(snapshot, volume, outcome)
+            }
+            Outcome::Refused(cause) => {
+                let cause = match cause {
+                    Cause::Books(refusal) => Error::from(refusal.clone()).to_error_code(),
+                    Cause::Disk(id) => self.obstacles[id].clone(),
+                };
+                DeleteResult::new(snapshot, volume, Err(not_deleted(cause)))
+            }
+            Outcome::Spared { because_of } => {
+                let cause = Refusal::Spared { snapshot, because_of: *because_of };
+                DeleteResult::new(snapshot, volume, Err(not_deleted(Error::from(cause).to_error_code())))
+            }
+        }
+    }
+
+    /// Says in the lines of snapshots that are gone what could not be done with their bytes.
+    fn note_owed(&self, lines: &mut [DeleteResult], owed: &[Owed]) {
+        for line in lines.iter_mut().filter(|line| line.success) {
+            let gone = self.verdict.gone.iter().find(|snapshot| Some(snapshot.uuid) == line.snapshot_uuid);
+            let layer = gone.and_then(|snapshot| self.books.layer(snapshot.layer));
+            let failed = layer.and_then(|layer| {
+                owed.iter().find(|owed| owed.file == layer.blob.as_str()).and_then(|owed| owed.error.clone())
+            });
+            if let Some(error) = failed {
+                (line.success, line.error) = (false, Some(not_deleted(error)));
+            }
+        }
+    }
+}
+
+/// SYS.1004 with what led to it inside.
+fn not_deleted(cause: ErrorCode) -> ErrorCode {
+    let code = Code::DeleteResource;
+    let details = cause.details.clone().unwrap_or_else(|| cause.description.clone());
+    ErrorCode::new(code.as_str(), code.description()).with_details(details).with_cause(cause)
 }

@@ -6,9 +6,11 @@ use super::locks::{Held, Key};
 use super::perform::Prepared;
 use super::pool::{Engine, Pool, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
-use crate::catalog::{DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running};
+use crate::catalog::{DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running, VolumeId};
 use crate::chain::Layer;
 use crate::inventory::{GroupInventory, Named};
+use crate::plan::Plan;
+use crate::plan::books::Books;
 use crate::plan::freeze::{check_cap, check_quota};
 use crate::plan::group::{GroupWish, LeftOut, Member, Selection, check_root, select};
 use crate::plan::refusal::Refusal;
@@ -198,14 +200,13 @@ impl Engine {
         let _held = pool.locks.acquire(vec![Key::Machine(found.machine)]);
         let reader = pool.read()?;
         let Some(group) = reader.group(found.id)? else { return Ok(()) };
-        let plan = plan::group::ungroup(
-            reader.machine(group.machine)?.as_ref(),
-            &group,
-            &reader.refs_of(group.id)?,
-            reader.snapshots_of_group(group.id)?.into_vec()?,
-            reader.children_of_group(group.id)?.into_vec()?,
-            pool.source.now(),
-        );
+        let members = reader.snapshots_of_group(group.id)?.into_vec()?;
+        let mut volumes: Vec<VolumeId> = members.iter().map(|snapshot| snapshot.volume).collect();
+        volumes.sort_unstable();
+        volumes.dedup();
+        let mut books = Books::open(reader.holdings(&volumes, &[group.id])?);
+        plan::group::ungroup(&mut books, group.id, pool.source.now());
+        let plan = Plan { edits: books.edits(), ..Plan::default() };
         pool.perform(&plan)
     }
 

@@ -55,6 +55,22 @@ impl OpenVolumes {
         Ok(())
     }
 
+    /// Makes what was written to one volume durable, when it is open.
+    pub(super) fn flush(&self, id: VolumeId) -> Result<()> {
+        let open = self.0.lock().get(&id).and_then(|(open, _)| open.upgrade());
+        open.map_or(Ok(()), |open| open.flush())
+    }
+
+    /// Puts other layers below the head of a volume, when it is open and its head is the file `head`.
+    pub(super) fn restack(&self, id: VolumeId, head: &str, lower: Vec<Arc<Layer>>) {
+        let Some(open) = self.0.lock().get(&id).and_then(|(open, _)| open.upgrade()) else { return };
+        let mut chain = open.chain.write();
+        if chain.head().name() == head {
+            let layers = std::iter::once(Arc::clone(chain.head())).chain(lower).collect();
+            *chain = Chain::new(layers);
+        }
+    }
+
     /// The chain of a volume that has a handle.
     pub(super) fn chain(&self, id: VolumeId) -> Option<Chain> {
         let open = self.0.lock().get(&id)?.0.upgrade()?;
@@ -87,7 +103,13 @@ impl Volume {
             *handles += 1;
             return Ok(Self { open });
         }
-        let records = pool.read()?.chain(volume.head)?;
+        let mut records = pool.read()?.chain(volume.head)?;
+        if records.iter().any(|record| record.rewrite.is_some()) {
+            for record in &records {
+                pool.finish_rewrite_of(record)?;
+            }
+            records = pool.read()?.chain(volume.head)?;
+        }
         let chain = pool.open_chain(volume.uuid, &records, Access::Write)?;
         if let Some(holder) = chain.head().blob().writer_elsewhere()? {
             return Err(in_use(volume.uuid, records[0].blob.as_str(), holder));
@@ -187,6 +209,16 @@ impl Volume {
     pub(super) fn size_in_header(&self) -> Result<ByteCount> {
         let chain = self.open.chain();
         Ok(Facts::of(&**chain.head().blob(), chain.head().name())?.size)
+    }
+
+    /// The layer that is written.
+    pub(super) fn head(&self) -> Arc<Layer> {
+        Arc::clone(self.open.chain().head())
+    }
+
+    /// Makes everything durable, for a caller who holds the writes.
+    pub(super) fn flush_held(&self) -> Result<()> {
+        Ok(self.open.chain().flush()?)
     }
 
     /// Makes the disk larger; the caller holds the volume's lock.
@@ -297,6 +329,11 @@ impl WritesHeld<'_> {
         if let Some(image) = self.open.chain().head().as_qcow2() {
             image.thaw();
         }
+    }
+
+    /// Puts other layers in the place of all there are. They show the same.
+    pub(super) fn replace(&self, chain: Chain) {
+        *self.open.chain.write() = chain;
     }
 
     /// Puts a new head above the frozen one.

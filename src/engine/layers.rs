@@ -22,6 +22,11 @@ impl OpenLayers {
         self.0.lock().get(&id).and_then(Weak::upgrade)
     }
 
+    /// Forgets a layer whose file was written to: the next chain opens it anew.
+    pub(super) fn forget(&self, id: LayerId) {
+        self.0.lock().remove(&id);
+    }
+
     /// Notes a layer that is frozen, for the next chain that has it.
     pub(super) fn note(&self, id: LayerId, layer: &Arc<Layer>) {
         let mut open = self.0.lock();
@@ -61,11 +66,22 @@ impl Pool {
         if let (true, Some(layer)) = (is_frozen, self.open_layers.find(record.id)) {
             return Ok(layer);
         }
-        let layer = Arc::new(self.open_file(volume, record, below, access)?);
+        let layer = self.open_layer_anew(volume, record, below, access)?;
         if is_frozen {
             self.open_layers.note(record.id, &layer);
         }
         Ok(layer)
+    }
+
+    /// Opens one layer, whether it is open or not.
+    pub(super) fn open_layer_anew(
+        &self,
+        volume: Uuid,
+        record: &LayerRecord,
+        below: Option<&LayerRecord>,
+        access: Access,
+    ) -> Result<Arc<Layer>> {
+        Ok(Arc::new(self.open_file(volume, record, below, access)?))
     }
 
     fn open_file(

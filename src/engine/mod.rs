@@ -9,6 +9,7 @@ mod delete;
 mod error;
 mod group;
 mod handles;
+mod hold;
 mod layers;
 mod locks;
 mod machine;
@@ -16,6 +17,8 @@ mod options;
 mod perform;
 mod pool;
 mod query;
+mod readers;
+mod reclaim;
 mod recover;
 mod show;
 mod snapshot;
@@ -25,13 +28,17 @@ mod volume;
 
 pub use adopt::AdoptVolume;
 pub use check::{ChainLayer, LayerCheck, PoolCheck};
-pub use delete::{DeleteGroup, DeleteMode, DeleteScope, Members};
+pub use delete::{DeleteGroup, DeleteSnapshots, Deleted, Deletion, When};
 pub use error::{Error, Kind, Result};
 pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume, UpdateGroup};
 pub use handles::Volume;
+pub use hold::UpdateSnapshot;
 pub use machine::CreateMachine;
 pub use options::{Clock, CreatePool, Ids, Options};
 pub use pool::Engine;
+pub use reclaim::{
+    ChainChange, Figures, Owed, OwedReason, Progress, Reclaim, ReclaimOptions, Reclaimed, Step,
+};
 pub use recover::Recovered;
 pub use snapshot::{CreateSnapshot, Snapshot};
 pub use uuid_arg::UuidArg;
@@ -39,5 +46,7 @@ pub use volume::{BaseImage, CreateVolume};
 
 pub use crate::catalog::{LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
 pub use crate::plan::adopt::LowerLayers;
+pub use crate::plan::delete::{DeleteMode, DeleteScope, Members};
 pub use crate::plan::group::LeftOut;
+pub use crate::plan::reclaim::Direction;
 pub use crate::plan::refusal::{Code, Refusal};

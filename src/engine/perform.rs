@@ -54,6 +54,11 @@ impl Pool {
     pub(super) fn perform(&self, plan: &Plan) -> Result<()> {
         self.prepare(plan)?.publish().map(drop)
     }
+
+    /// As [`Pool::perform`], and refuses when the catalogue is not at the generation `expected`.
+    pub(super) fn perform_at(&self, plan: &Plan, expected: Option<u64>) -> Result<()> {
+        self.prepare(plan)?.publish_at(expected).map(drop)
+    }
 }
 
 impl Prepared<'_> {
@@ -90,10 +95,15 @@ impl Prepared<'_> {
     }
 
     /// Publishes the records; answers the new layers, in the order of the plan's files.
-    pub(super) fn publish(mut self) -> Result<Vec<Arc<Layer>>> {
+    pub(super) fn publish(self) -> Result<Vec<Arc<Layer>>> {
+        self.publish_at(None)
+    }
+
+    /// As [`Prepared::publish`], and refuses when the catalogue is not at the generation `expected`.
+    pub(super) fn publish_at(mut self, expected: Option<u64>) -> Result<Vec<Arc<Layer>>> {
         // A sync that failed anywhere forbids the commit: that nothing was published is then known.
         self.pool.admit_change()?;
-        let committed = self.pool.catalog.commit(None, &self.plan.edits).map_err(Error::from);
+        let committed = self.pool.catalog.commit(expected, &self.plan.edits).map_err(Error::from);
         match &committed {
             Ok(_) => self.made.clear(),
             Err(error @ Error::OutcomeUnknown(_)) => {

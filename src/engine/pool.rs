@@ -5,8 +5,11 @@ use super::handles::OpenVolumes;
 use super::layers::OpenLayers;
 use super::locks::{Held, Key, Locks};
 use super::options::{CreatePool, Options, Source};
+use super::readers::Readers;
 use super::recover::Recovered;
-use crate::catalog::{self, Catalog, CatalogOptions, Entity, MachineId, Reader, VolumeRecord};
+use crate::catalog::{
+    self, Catalog, CatalogOptions, Entity, GroupId, MachineId, Reader, VolumeId, VolumeRecord,
+};
 use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::storage::{self, Access, BlobName, FusedStore, MemoryStore, Owned, Store};
@@ -44,8 +47,12 @@ pub(super) struct Pool {
     /// Held for reading from the first file of a plan to its commit; for writing while files and records are
     /// compared.
     pub(super) under_way: RwLock<()>,
+    /// Held for reading by whoever opens layers that it has just read about without holding their volumes; for
+    /// writing while other layers are put below others, and while files are removed.
+    pub(super) layout: RwLock<()>,
     pub(super) open_layers: OpenLayers,
     pub(super) open_volumes: OpenVolumes,
+    pub(super) readers: Readers,
     /// The message of the commit of which nobody knows whether it took place. Whatever is written after it might
     /// be written below a snapshot.
     unknown: OnceLock<String>,
@@ -107,6 +114,8 @@ impl Engine {
             source,
             locks: Locks::default(),
             under_way: RwLock::new(()),
+            layout: RwLock::new(()),
+            readers: Readers::default(),
             open_layers: OpenLayers::default(),
             open_volumes: OpenVolumes::default(),
             unknown: OnceLock::new(),
@@ -269,6 +278,46 @@ impl Pool {
     pub(super) fn volume(&self, reader: &Reader, uuid: Uuid) -> Result<VolumeRecord> {
         let found = reader.volume_by_uuid(uuid)?;
         Ok(found.ok_or(Refusal::NotFound { what: "volume", uuid })?)
+    }
+
+    /// Locks what `look` finds to be concerned, and looks again under the locks.
+    pub(super) fn lock_found<T>(
+        &self,
+        look: impl Fn(&Reader) -> Result<(Vec<Key>, T)>,
+    ) -> Result<(Held, Reader, T)> {
+        let sorted = |mut keys: Vec<Key>| {
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        };
+        loop {
+            let before = sorted(look(&self.read()?)?.0);
+            let held = self.locks.acquire(before.clone());
+            let reader = self.read()?;
+            let (keys, found) = look(&reader)?;
+            if sorted(keys) == before {
+                return Ok((held, reader, found));
+            }
+        }
+    }
+
+    /// What must be locked by whoever changes the snapshots of these volumes, or these groups: the volumes, the
+    /// machines that have them, the machines of the groups.
+    pub(super) fn keys_around(
+        reader: &Reader,
+        volumes: impl IntoIterator<Item = VolumeId>,
+        groups: impl IntoIterator<Item = GroupId>,
+    ) -> Result<Vec<Key>> {
+        let mut keys = Vec::new();
+        for id in volumes {
+            keys.push(Key::Volume(id));
+            let attachments = reader.volume(id)?.map(|volume| volume.attachments).unwrap_or_default();
+            keys.extend(attachments.iter().map(|attachment| Key::Machine(attachment.machine)));
+        }
+        for id in groups {
+            keys.extend(reader.group(id)?.map(|group| Key::Machine(group.machine)));
+        }
+        Ok(keys)
     }
 
     /// Locks a machine with the volumes that it has: another machine may have a shareable one, too, and whoever

@@ -5,6 +5,7 @@
 //! anybody else is left alone.
 
 use super::error::Result;
+use super::reclaim::{finish::finish_rewrite, sweep::sweep};
 use crate::catalog::Catalog;
 use crate::image::Facts;
 use crate::plan::text::is_layer_blob;
@@ -23,12 +24,27 @@ pub struct Recovered {
     /// Files that look like ours and that no record names, left alone: another pool made them, a guest has written
     /// them, or they cannot be read.
     pub left_alone: Vec<String>,
+    /// Files whose headers were being written, finished.
+    pub finished: Vec<String>,
+    /// Files that nothing reads any more, removed: a deletion or a reclaim had been cut short.
+    pub reclaimed: Vec<String>,
+    /// What could not be finished or removed, with the reason; the next opening tries again.
+    pub unfinished: Vec<String>,
 }
 
 /// Brings a pool back to what its catalogue says. Doing it twice is doing it once.
 pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered> {
-    let reader = catalog.read()?;
     let mut recovered = Recovered::default();
+    for layer in catalog.read()?.layers_rewriting()?.into_vec()? {
+        match finish_rewrite(store, catalog, &layer) {
+            Ok(()) => recovered.finished.push(layer.blob.to_string()),
+            Err(error) => recovered.unfinished.push(format!("{}: {error}", layer.blob)),
+        }
+    }
+    let (removed, failed) = sweep(store, catalog)?;
+    recovered.reclaimed.extend(removed.into_iter().map(|(layer, _)| layer.blob.to_string()));
+    recovered.unfinished.extend(failed.into_iter().map(|(layer, error)| format!("{}: {error}", layer.blob)));
+    let reader = catalog.read()?;
     for name in store.list()?.into_iter().filter(is_layer_blob) {
         if reader.layer_of_blob(&name)?.is_some() {
             continue;

@@ -3,6 +3,7 @@
 use super::error::Result;
 use super::handles::Volume;
 use super::pool::{Engine, Pool, kind_of};
+use super::readers::Claim;
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::holders;
 use crate::catalog::{Entity, Running, VolumeRecord};
@@ -49,8 +50,8 @@ impl CreateSnapshot {
 pub struct Snapshot {
     uuid: Uuid,
     chain: Chain,
-    /// Keeps the pool owned while the content is read.
-    _pool: Arc<Pool>,
+    /// Keeps the pool owned, and the layers as they are, while the content is read.
+    _claim: Arc<Claim>,
 }
 
 impl Snapshot {
@@ -157,11 +158,13 @@ impl Engine {
     pub fn open_snapshot(&self, snapshot: impl Into<UuidArg>) -> Result<Snapshot> {
         let pool = &self.pool;
         let uuid = snapshot.into().parse()?;
+        let _layout = pool.layout.read();
         let reader = pool.read()?;
         let record = reader.snapshot_by_uuid(uuid)?.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;
         let records = reader.chain(record.layer)?;
+        let claim = Claim::to(pool, &records);
         let chain = pool.open_chain(record.volume_uuid, &records, Access::Read)?;
-        Ok(Snapshot { uuid, chain, _pool: Arc::clone(pool) })
+        Ok(Snapshot { uuid, chain, _claim: claim })
     }
 }
 

@@ -14,12 +14,12 @@ pub struct DeleteResult {
     /// The snapshot. Always present in what this crate answers.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "uuid_optional")]
     pub snapshot_uuid: Option<Uuid>,
-    /// Its volume. Always present in what this crate answers.
+    /// Its volume. Absent when the snapshot was gone before and nothing remembers whose it was.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "uuid_optional")]
     pub volume_uuid: Option<Uuid>,
-    /// Whether nothing is left to do. True exactly when there is no error.
+    /// Whether it is gone and nothing went wrong. True exactly when there is no error.
     pub success: bool,
-    /// Why it was not deleted, or what is still to be done.
+    /// Why it was not deleted, or what could not be done with its bytes although it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorCode>,
     /// Whether it had been deleted before the call.
@@ -30,10 +30,14 @@ pub struct DeleteResult {
 impl DeleteResult {
     /// The line of a snapshot: a success, unless there is an error.
     #[must_use]
-    pub fn new(snapshot_uuid: Uuid, volume_uuid: Uuid, outcome: Result<(), ErrorCode>) -> Self {
+    pub fn new(
+        snapshot_uuid: Uuid,
+        volume_uuid: impl Into<Option<Uuid>>,
+        outcome: Result<(), ErrorCode>,
+    ) -> Self {
         Self {
             snapshot_uuid: Some(snapshot_uuid),
-            volume_uuid: Some(volume_uuid),
+            volume_uuid: volume_uuid.into(),
             success: outcome.is_ok(),
             error: outcome.err(),
             already_deleted: false,
@@ -42,7 +46,7 @@ impl DeleteResult {
 
     /// The line of a snapshot that was gone before the call: a success.
     #[must_use]
-    pub fn already_deleted(snapshot_uuid: Uuid, volume_uuid: Uuid) -> Self {
+    pub fn already_deleted(snapshot_uuid: Uuid, volume_uuid: impl Into<Option<Uuid>>) -> Self {
         Self { already_deleted: true, ..Self::new(snapshot_uuid, volume_uuid, Ok(())) }
     }
 }

@@ -1,12 +1,14 @@
 //! A group: which disks of a machine are in it, what each member is called, what is published.
 
+use super::books::Books;
 use super::freeze::{Minted, Moment, freeze};
 use super::refusal::Refusal;
 use super::{Plan, text};
 use crate::catalog::{
-    Consistency, DiskView, Edit, GroupId, GroupRecord, IdSource, MachineRecord, MachineView, RefRecord,
+    Consistency, DiskView, Edit, GroupId, GroupRecord, IdSource, MachineId, MachineRecord, MachineView, RefRecord,
     Sharing, SnapshotRecord, Tags, Timestamp, VolumeKind, VolumeRecord, WishMark,
 };
+use crate::storage::BlobName;
 use crate::units::ByteCount;
 use uuid::Uuid;
 
@@ -134,7 +136,8 @@ pub(crate) fn create(
         let disk = &member.disk;
         let name = text::joined_name(&wish.name, &disk.volume.name)?;
         let snapshot = freeze(disk, name, member.minted, member.head_allocated, &moment, ids, &mut plan);
-        plan.edits.push(Edit::PutRef(ref_of(group.id, ordinal, machine, disk, &snapshot)));
+        let blob = &disk.chain[0].blob;
+        plan.edits.push(Edit::PutRef(ref_of(group.id, ordinal, machine.id, &disk.volume, &snapshot, blob)));
     }
     plan.edits.push(Edit::PutGroup(group.clone()));
     plan.edits.push(Edit::PutMachine(MachineRecord {
@@ -145,15 +148,16 @@ pub(crate) fn create(
     Ok((plan, group))
 }
 
-/// The group's own record of one member.
-fn ref_of(
+/// The group's own record of one member, whose snapshot is in the file `blob`.
+pub(crate) fn ref_of(
     group: GroupId,
     ordinal: u32,
-    machine: &MachineRecord,
-    disk: &DiskView,
+    machine: MachineId,
+    volume: &VolumeRecord,
     snapshot: &SnapshotRecord,
+    blob: &BlobName,
 ) -> RefRecord {
-    let attachment = disk.volume.attachment(machine.id);
+    let attachment = volume.attachment(machine);
     RefRecord {
         group,
         ordinal,
@@ -162,11 +166,11 @@ fn ref_of(
         snapshot_name: snapshot.name.clone(),
         snapshot_deleted: false,
         device_id: attachment.map_or(0, |attachment| attachment.device_id),
-        volume: disk.volume.id,
-        volume_uuid: disk.volume.uuid,
-        volume_name: disk.volume.name.clone(),
-        volume_kind: disk.volume.kind,
-        blob: disk.chain[0].blob.clone(),
+        volume: volume.id,
+        volume_uuid: volume.uuid,
+        volume_name: volume.name.clone(),
+        volume_kind: volume.kind,
+        blob: blob.clone(),
         attached_since: attachment.map_or(snapshot.created, |attachment| attachment.since),
         created: snapshot.created,
         changed: snapshot.created,
@@ -195,32 +199,10 @@ pub(crate) fn update(
     Ok(Some((Plan { edits, ..Plan::default() }, group)))
 }
 
-/// Plans the removal of a group whose snapshots stay. Its children become those of its parent.
-pub(crate) fn ungroup(
-    machine: Option<&MachineRecord>,
-    group: &GroupRecord,
-    refs: &[RefRecord],
-    snapshots: Vec<SnapshotRecord>,
-    children: Vec<GroupRecord>,
-    at: Timestamp,
-) -> Plan {
-    let mut plan = Plan::default();
-    for snapshot in snapshots {
-        plan.edits.push(Edit::PutSnapshot(SnapshotRecord { group: None, changed: at, ..snapshot }));
+/// Removes a group whose snapshots stay. Its children become those of its parent.
+pub(crate) fn ungroup(books: &mut Books, group: GroupId, at: Timestamp) {
+    for snapshot in books.members_of(group) {
+        books.put_snapshot(SnapshotRecord { group: None, changed: at, ..snapshot });
     }
-    for member in refs {
-        plan.edits.push(Edit::RemoveRef { group: group.id, ordinal: member.ordinal });
-    }
-    for child in children {
-        plan.edits.push(Edit::PutGroup(GroupRecord { parent: group.parent, changed: at, ..child }));
-    }
-    if let Some(machine) = machine.filter(|machine| machine.group_current == Some(group.id)) {
-        plan.edits.push(Edit::PutMachine(MachineRecord {
-            group_current: group.parent,
-            changed: at,
-            ..machine.clone()
-        }));
-    }
-    plan.edits.push(Edit::RemoveGroup(group.id));
-    plan
+    books.remove_group(group, at);
 }

@@ -4,10 +4,14 @@
 //! the wish. So the same view and the same wish give the same plan, and a plan can be made without being run.
 
 pub(crate) mod adopt;
+pub(crate) mod books;
+pub(crate) mod delete;
 pub(crate) mod freeze;
 pub(crate) mod group;
 pub(crate) mod machine;
+pub(crate) mod reclaim;
 pub(crate) mod refusal;
+pub(crate) mod revert;
 pub(crate) mod text;
 pub(crate) mod volume;
 

@@ -23,6 +23,10 @@ pub enum Code {
     InvalidArgument,
     /// SYS.1016
     Io,
+    /// SYS.1017
+    Cancelled,
+    /// VOLUME_SNAPSHOT.1002
+    BatchDelete,
     /// ID.1003
     Quota,
 }
@@ -40,6 +44,8 @@ impl Code {
             Self::Operation => "SYS.1006",
             Self::InvalidArgument => "SYS.1007",
             Self::Io => "SYS.1016",
+            Self::Cancelled => "SYS.1017",
+            Self::BatchDelete => "VOLUME_SNAPSHOT.1002",
             Self::Quota => "ID.1003",
         }
     }
@@ -56,6 +62,8 @@ impl Code {
             Self::Operation => "the operation cannot be done now",
             Self::InvalidArgument => "an argument is invalid",
             Self::Io => "reading or writing failed",
+            Self::Cancelled => "the operation was cancelled",
+            Self::BatchDelete => "another snapshot of the same request cannot be deleted",
             Self::Quota => "a quota would be exceeded",
         }
     }
@@ -122,6 +130,18 @@ pub enum Refusal {
     Stale { planned: u64, now: u64 },
     #[error("the pool stays open: {holders} handles or clones of the engine are alive")]
     StillOpen { holders: usize },
+    #[error("snapshot {} is held by {}", .snapshot.simple(), .holds.join(", "))]
+    Held { snapshot: Uuid, holds: Vec<String> },
+    #[error("another volume reads through snapshot {}: a volume was made on it", .snapshot.simple())]
+    Cloned { snapshot: Uuid },
+    #[error("snapshot {} stays because snapshot {} refuses", .snapshot.simple(), .because_of.simple())]
+    Spared { snapshot: Uuid, because_of: Uuid },
+    #[error("group {} is not available: {reasons}", .group.simple())]
+    NotAvailable { group: Uuid, reasons: String },
+    #[error("{file} is still being read: close the handles to the deleted snapshot first")]
+    BeingRead { file: String },
+    #[error("volume {} of snapshot {} is gone", .volume.simple(), .snapshot.simple())]
+    VolumeGone { snapshot: Uuid, volume: Uuid },
     #[error("{what} is not done yet by this version")]
     NotYet { what: &'static str },
 }
@@ -156,7 +176,13 @@ impl Refusal {
             | Self::VolumeOpen { .. }
             | Self::Stale { .. }
             | Self::StillOpen { .. }
+            | Self::Held { .. }
+            | Self::Cloned { .. }
+            | Self::NotAvailable { .. }
+            | Self::BeingRead { .. }
+            | Self::VolumeGone { .. }
             | Self::NotYet { .. } => Code::Operation,
+            Self::Spared { .. } => Code::BatchDelete,
             Self::Quota { .. } => Code::Quota,
         }
     }

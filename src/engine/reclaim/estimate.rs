@@ -1,0 +1,209 @@
+//! What a reclaim would do, in figures: the same decisions on the same model, without a byte written.
+
+use super::super::error::Result;
+use super::super::pool::Pool;
+use super::model::{Decision, Model};
+use super::survey::{Expected, Records};
+use crate::catalog::{LayerId, LayerState, Reader, VolumeId};
+use crate::plan::books::Books;
+use crate::plan::reclaim::Direction;
+use crate::units::ByteCount;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a call would do to files, in bytes of guest data; what the tables of images take up is not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Figures {
+    /// The bytes that would be copied up, into the layer above.
+    pub bytes_pulled: ByteCount,
+    /// The bytes that would be copied down, into the retired layer.
+    pub bytes_committed: ByteCount,
+    /// The bytes of clusters that would be freed inside of files.
+    pub bytes_punched: ByteCount,
+    /// The bytes that the files to be removed take up.
+    pub bytes_removed: ByteCount,
+    /// The most bytes that would be taken up beyond what is taken up now, at any instant.
+    pub bytes_extra_peak: ByteCount,
+    /// The files that would be made.
+    pub files_made: Vec<String>,
+    /// The files that would be written to.
+    pub files_written: Vec<String>,
+    /// The files that would be removed.
+    pub files_removed: Vec<String>,
+    /// The layers of each volume's chain, before and after.
+    pub chains: Vec<ChainChange>,
+}
+
+/// The length of a volume's chain, its head counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChainChange {
+    /// The volume.
+    pub volume_uuid: uuid::Uuid,
+    /// The layers now.
+    pub before: usize,
+    /// The layers afterwards.
+    pub after: usize,
+}
+
+impl Figures {
+    /// The bytes that would be given back, by freeing and by removing.
+    #[must_use]
+    pub fn bytes_freed(&self) -> ByteCount {
+        self.bytes_punched + self.bytes_removed
+    }
+
+    /// The bytes that would be copied, whichever way.
+    #[must_use]
+    pub fn bytes_copied(&self) -> ByteCount {
+        self.bytes_pulled + self.bytes_committed
+    }
+}
+
+/// The figures while they are worked out.
+#[derive(Default)]
+struct Tally {
+    figures: Figures,
+    written: BTreeSet<String>,
+    removed: BTreeMap<LayerId, String>,
+    /// What is taken up beyond the present, less what was given back.
+    extra: i128,
+}
+
+impl Tally {
+    fn add(&mut self, bytes: ByteCount) {
+        self.extra += i128::from(bytes.as_u64());
+        let peak = u64::try_from(self.extra.max(0)).unwrap_or(u64::MAX);
+        self.figures.bytes_extra_peak = self.figures.bytes_extra_peak.max(ByteCount::new(peak));
+    }
+
+    fn give_back(&mut self, bytes: ByteCount) {
+        self.extra -= i128::from(bytes.as_u64());
+    }
+}
+
+impl Pool {
+    /// What a reclaim of these layers would do, once the books are as they are to be. A layer that cannot be
+    /// looked at, or with which nothing may be done now, is left out: it would be owed.
+    pub(in super::super) fn foretell(
+        &self,
+        reader: &Reader,
+        books: &Books,
+        retired: &[LayerId],
+        direction: Direction,
+    ) -> Result<Figures> {
+        let expected = Expected { books, reader };
+        let mut tally = Tally::default();
+        for layer in books.layers().filter(|layer| layer.state == LayerState::Garbage) {
+            let blob = crate::storage::Store::open(self.store(), &layer.blob, crate::storage::Access::Read);
+            let allocated = blob.and_then(|blob| blob.allocated()).unwrap_or_default();
+            tally.figures.bytes_removed += allocated;
+            tally.give_back(allocated);
+            tally.removed.insert(layer.id, layer.blob.to_string());
+        }
+        let mut model = Model::default();
+        let mut queue = Vec::new();
+        for id in retired {
+            let (_, around) = Self::around(reader, *id)?;
+            let looked = self.refuse_busy(reader, &around).and_then(|()| self.survey(&expected, *id, &mut model));
+            if looked.is_ok() {
+                queue.push(*id);
+            }
+        }
+        for id in queue {
+            foretell_one(&mut model, id, direction, &mut tally);
+        }
+        for (id, layer) in &model.layers {
+            // What was removed from the model was removed from the pool, and told above.
+            debug_assert!(!tally.removed.contains_key(id), "{} is gone", layer.record.blob);
+        }
+        let mut figures = tally.figures;
+        figures.files_removed = tally.removed.into_values().collect();
+        figures.files_written =
+            tally.written.into_iter().filter(|file| !figures.files_removed.contains(file)).collect();
+        figures.chains = self.chains(reader, &expected, &model, retired)?;
+        Ok(figures)
+    }
+
+    /// The bytes that a reclaim of these layers would copy.
+    pub(super) fn total_of(&self, reader: &Reader, retired: &[LayerId], direction: Direction) -> ByteCount {
+        let mut model = Model::default();
+        let mut tally = Tally::default();
+        for id in retired {
+            if self.survey(reader, *id, &mut model).is_ok() {
+                foretell_one(&mut model, *id, direction, &mut tally);
+            }
+        }
+        tally.figures.bytes_copied()
+    }
+
+    fn chains(
+        &self,
+        reader: &Reader,
+        expected: &Expected<'_>,
+        model: &Model,
+        retired: &[LayerId],
+    ) -> Result<Vec<ChainChange>> {
+        let mut volumes: BTreeMap<VolumeId, ChainChange> = BTreeMap::new();
+        for id in retired {
+            for volume in Self::around(reader, *id)?.1.volumes {
+                let before = reader.chain(volume.head)?.len();
+                // From the head down to where the model begins, then as the model has it.
+                let (mut after, mut next) = (0, Some(volume.head));
+                while let Some(layer) = next {
+                    if model.layers.contains_key(&layer) {
+                        after += model.length(layer);
+                        break;
+                    }
+                    after += usize::from(!model.was_taken(layer));
+                    next = expected.layer(layer)?.and_then(|layer| layer.parent);
+                }
+                volumes.insert(volume.id, ChainChange { volume_uuid: volume.uuid, before, after });
+            }
+        }
+        Ok(volumes.into_values().collect())
+    }
+}
+
+fn foretell_one(model: &mut Model, id: LayerId, direction: Direction, tally: &mut Tally) {
+    loop {
+        let Some(retired) = model.layers.get(&id).filter(|layer| layer.record.state == LayerState::Retired)
+        else {
+            return;
+        };
+        let file = retired.record.blob.to_string();
+        let decision = model.decide(id, direction);
+        let sizes: BTreeMap<LayerId, (String, ByteCount)> = model
+            .layers
+            .iter()
+            .map(|(id, layer)| (*id, (layer.record.blob.to_string(), layer.allocated)))
+            .collect();
+        match &decision {
+            Decision::Nothing => return,
+            Decision::Punch(ranges) => {
+                tally.figures.bytes_punched += ranges.bytes();
+                tally.give_back(ranges.bytes());
+                tally.written.insert(file);
+            }
+            Decision::Pull { child, copies } => {
+                tally.figures.bytes_pulled += copies.copied_bytes();
+                tally.add(copies.copied_bytes());
+                tally.written.insert(sizes[child].0.clone());
+            }
+            Decision::Commit { child, copies } => {
+                tally.figures.bytes_committed += copies.copied_bytes();
+                tally.add(model.growth(id, copies));
+                tally.written.insert(file);
+                for above in model.above(*child) {
+                    tally.written.insert(above.record.blob.to_string());
+                }
+            }
+        }
+        for gone in model.apply(id, &decision) {
+            let (file, allocated) = sizes[&gone].clone();
+            tally.figures.bytes_removed += allocated;
+            tally.give_back(allocated);
+            tally.removed.insert(gone, file);
+        }
+    }
+}

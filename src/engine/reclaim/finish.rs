@@ -1,0 +1,212 @@
+//! The last step of a merge: other layers below other layers, in the headers and in the books.
+//!
+//! 1. One commit notes, for each header that changes, the bytes that it will have ([`HeaderRewrite`]).
+//! 2. The headers are written and synced.
+//! 3. One commit says what is below what now, and drops the notes; whatever nobody reads any more is garbage.
+//!
+//! A crash between 1 and 3 leaves notes, and opening the pool does 2 and 3 again ([`finish_rewrite`]). The guest sees
+//! the same whatever of it took place.
+
+use super::super::error::{Error, Result};
+use super::super::handles::{Volume, WritesHeld};
+use super::super::layers::format_name;
+use super::super::pool::Pool;
+use super::survey::Around;
+use super::work::Target;
+use crate::catalog::{
+    Catalog, HeaderRewrite, LayerId, LayerRecord, LayerState, Reader, RefRecord, SnapshotRecord, VolumeRecord,
+};
+use crate::chain::{Chain, Layer};
+use crate::image::{BackingLabel, write_header};
+use crate::plan::Plan;
+use crate::plan::books::Books;
+use crate::plan::text::backing_label;
+use crate::storage::{Access, Store};
+use std::sync::Arc;
+
+/// A layer above `retired` has everything that it needs: it reads through to what is below now.
+pub(super) fn pulled(
+    pool: &Arc<Pool>,
+    reader: &Reader,
+    retired: &LayerRecord,
+    child: &LayerRecord,
+    target: &Target,
+    around: &Around,
+) -> Result<()> {
+    let _layout = pool.layout.write();
+    let below = retired.parent.map(|parent| reader.need_layer(parent)).transpose()?;
+    let writes = target.handle.as_ref().map(Volume::hold_writes);
+    rebase(pool, &[(child.clone(), Arc::clone(&target.layer))], below.as_ref())?;
+    drop(writes);
+    pool.open_layers.forget(child.id);
+    pool.open_layers.forget(retired.id);
+    pool.restack(around);
+    Ok(())
+}
+
+/// `retired` has everything of the layer above it, `child`, and takes its place. `stack` is `retired`, open for
+/// writing, and what is below it.
+pub(super) fn committed(
+    pool: &Arc<Pool>,
+    retired: LayerId,
+    child: &LayerRecord,
+    stack: &[Arc<Layer>],
+    writes: Option<&WritesHeld<'_>>,
+    around: &Around,
+) -> Result<()> {
+    let _layout = pool.layout.write();
+    let reader = pool.read()?;
+    let retired = reader.need_layer(retired)?;
+    let snapshots = reader.snapshots_on(child.id)?.into_vec()?;
+    let above = reader.layers_above(child.id)?.into_vec()?;
+    let targets: Vec<Target> =
+        above.iter().map(|above| pool.target(&reader, above)).collect::<Result<_>>()?;
+
+    let volumes: Vec<_> = snapshots.iter().map(|snapshot| snapshot.volume).chain([child.volume]).collect();
+    let mut books = Books::open(reader.holdings(&volumes, &[])?);
+    let merged = LayerRecord { state: child.state, volume: child.volume, size: child.size, ..retired.clone() };
+    books.put_layer(merged.clone());
+    for snapshot in snapshots {
+        if let Some(member) = reader.ref_of_snapshot(snapshot.id)? {
+            books.put_ref(RefRecord { blob: merged.blob.clone(), ..member });
+        }
+        books.put_snapshot(SnapshotRecord { layer: retired.id, ..snapshot });
+    }
+    if let Some(volume) = reader.volume_of_head(child.id)? {
+        books.put_volume(VolumeRecord { head: retired.id, ..volume });
+        books.put_layer(LayerRecord { parent: None, ..child.clone() });
+    }
+    books.retire(child.id);
+    pool.perform(&Plan { edits: books.edits(), ..Plan::default() })?;
+
+    if let Some(writes) = writes {
+        writes.replace(Chain::new(stack.to_vec()));
+    }
+    let held: Vec<_> = targets.iter().filter_map(|target| target.handle.as_ref()).map(Volume::hold_writes).collect();
+    let layers: Vec<_> = above.into_iter().zip(targets.iter().map(|target| Arc::clone(&target.layer))).collect();
+    rebase(pool, &layers, Some(&merged))?;
+    drop(held);
+    for (record, _) in &layers {
+        pool.open_layers.forget(record.id);
+    }
+    pool.open_layers.forget(child.id);
+    pool.open_layers.forget(retired.id);
+    pool.restack(around);
+    Ok(())
+}
+
+/// Puts layers, which are open for writing, above another layer than before.
+fn rebase(pool: &Pool, layers: &[(LayerRecord, Arc<Layer>)], below: Option<&LayerRecord>) -> Result<()> {
+    if layers.is_empty() {
+        return Ok(());
+    }
+    let label = below.map(|below| backing_label(&below.blob));
+    let backing = below.zip(label.clone()).map(|(below, name)| BackingLabel {
+        name,
+        format: format_name(below.format).to_owned(),
+    });
+    let mut drafts = Vec::with_capacity(layers.len());
+    for (record, layer) in layers {
+        let Some(image) = layer.as_qcow2() else { continue };
+        let unusable = |source| pool.unusable(record, source);
+        image.flush().map_err(unusable)?;
+        drafts.push((record, image, image.draft_backing(backing.clone()).map_err(unusable)?));
+    }
+    let notes = drafts.iter().map(|(record, _, draft)| {
+        LayerRecord {
+            rewrite: Some(HeaderRewrite {
+                header: draft.bytes().to_vec(),
+                parent: below.map(|below| below.id),
+                backing_label: label.clone(),
+            }),
+            ..(*record).clone()
+        }
+        .into()
+    });
+    pool.perform(&Plan { edits: notes.collect(), ..Plan::default() })?;
+    for (record, image, draft) in &drafts {
+        image.put_header(draft).map_err(|source| pool.unusable(record, source))?;
+    }
+    let ids: Vec<LayerId> = layers.iter().map(|(record, _)| record.id).collect();
+    pool.admit_change()?;
+    let noted = close(&pool.catalog, &ids);
+    if let Err(error @ Error::OutcomeUnknown(_)) = &noted {
+        pool.note_unknown(error);
+    }
+    noted
+}
+
+/// Says in the books what is below layers whose headers were written as noted, and drops the notes.
+fn close(catalog: &Catalog, layers: &[LayerId]) -> Result<()> {
+    let reader = catalog.read()?;
+    let mut volumes = Vec::new();
+    for id in layers {
+        volumes.push(reader.need_layer(*id)?.volume);
+    }
+    let mut books = Books::open(reader.holdings(&volumes, &[])?);
+    for id in layers {
+        let Some(layer) = books.layer(*id).cloned() else { continue };
+        if let Some(rewrite) = layer.rewrite {
+            books.reparent(*id, rewrite.parent, rewrite.backing_label);
+        }
+    }
+    catalog.commit(None, &books.edits())?;
+    Ok(())
+}
+
+/// Writes a header as it was noted, once more, and says so in the books. The file is not open as an image.
+pub(in super::super) fn finish_rewrite(store: &dyn Store, catalog: &Catalog, layer: &LayerRecord) -> Result<()> {
+    let Some(rewrite) = &layer.rewrite else { return Ok(()) };
+    let blob = store.open(&layer.blob, Access::Write)?;
+    write_header(&*blob, layer.blob.as_str(), &rewrite.header)?;
+    close(catalog, &[layer.id])
+}
+
+impl Pool {
+    /// Finishes what an earlier merge around a layer has left half way.
+    pub(super) fn finish_rewrites(&self, reader: &Reader, id: LayerId) -> Result<()> {
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            for above in reader.layers_above(id)? {
+                let above = above?;
+                if above.state == LayerState::Retired || above.rewrite.is_some() {
+                    open.push(above.id);
+                }
+                self.finish_rewrite_of(&above)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes the header of one layer, unless it is open.
+    pub(in super::super) fn finish_rewrite_of(&self, layer: &LayerRecord) -> Result<()> {
+        let is_open = layer.state == LayerState::Head && self.open_volumes.has(layer.volume);
+        if layer.rewrite.is_none() || is_open {
+            return Ok(());
+        }
+        self.open_layers.forget(layer.id);
+        let finished = finish_rewrite(self.store(), &self.catalog, layer);
+        if let Err(error @ Error::OutcomeUnknown(_)) = &finished {
+            self.note_unknown(error);
+        }
+        finished
+    }
+
+    /// Lets the open volumes read through the layers that are below them now. One that cannot goes on reading
+    /// through the files of before, which it has open.
+    fn restack(&self, around: &Around) {
+        for volume in &around.volumes {
+            let stacked = self.read().and_then(|reader| {
+                let Some(volume) = reader.volume(volume.id)? else { return Ok(()) };
+                let records = reader.chain(volume.head)?;
+                let mut lower = Vec::with_capacity(records.len());
+                for (place, record) in records.iter().enumerate().skip(1) {
+                    lower.push(self.open_layer(volume.uuid, record, records.get(place + 1), Access::Read)?);
+                }
+                self.open_volumes.restack(volume.id, records[0].blob.as_str(), lower);
+                Ok(())
+            });
+            drop(stacked);
+        }
+    }
+}
