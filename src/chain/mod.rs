@@ -10,11 +10,16 @@
 //!   the middle hides what deeper and longer layers have there;
 //! * what no layer defines is zeros.
 
+mod extents;
 mod layer;
+pub mod merge;
+mod ranges;
 mod read;
 mod write;
 
+pub use extents::Extents;
 pub use layer::{Layer, RawLayer};
+pub use ranges::Ranges;
 
 use crate::units::ByteCount;
 use std::sync::Arc;

@@ -74,6 +74,22 @@ pub enum Error {
         /// How large the disk is.
         size: ByteCount,
     },
+    /// Clusters are absorbed as a whole, and the range begins or ends inside one.
+    #[error("{image}: {length} at {at} do not begin and end with a cluster")]
+    Unaligned {
+        /// The name of the image.
+        image: String,
+        /// Where the range begins.
+        at: GuestOffset,
+        /// How long it is.
+        length: ByteCount,
+    },
+    /// A header that was drafted for an image of another shape.
+    #[error("{image}: the header to be written is that of another image")]
+    OtherImage {
+        /// The name of the image.
+        image: String,
+    },
     /// A disk can be made larger here, not smaller.
     #[error("{image} is {size} large: it cannot be made smaller ({wanted})")]
     Shrink {

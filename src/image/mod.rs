@@ -12,6 +12,7 @@
 //!
 //! [`Image::flush`] is where this order is kept; reads and writes between two flushes need no sync at all.
 
+mod absorb;
 mod check;
 mod error;
 mod facts;
@@ -21,18 +22,23 @@ mod layout;
 mod map;
 mod open;
 mod read;
+mod rebase;
 mod refcounts;
 mod stamp;
+mod survey;
 mod tables;
 mod write;
 mod zero;
 
 pub use crate::format::{LayerIdentity, Version};
+pub use absorb::Content;
 pub use check::{CheckReport, Finding};
 pub use error::{Error, Result};
 pub use facts::Facts;
 pub use layout::{BackingLabel, Layout, NewImage};
 pub use map::{Mapping, Run};
 pub use open::{Image, Limits};
+pub use rebase::{HeaderDraft, write_header};
+pub use survey::Held;
 pub use write::Below;
 pub use zero::Space;

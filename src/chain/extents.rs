@@ -1,0 +1,94 @@
+//! What one layer defines of a disk, by its tables alone.
+
+use super::{Layer, Ranges};
+use crate::image::{Held, Image, Result, Version};
+use crate::units::{ByteCount, GuestOffset};
+
+/// A raw file has no clusters; it is looked at in sectors.
+const SECTOR: ByteCount = ByteCount::new(512);
+
+/// What one layer defines. All ranges end with the layer's own disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extents {
+    /// The size of the layer's disk in bytes.
+    pub size: ByteCount,
+    /// The size of a cluster in bytes; 512 for a raw file.
+    pub cluster_size: ByteCount,
+    /// Whether the layer is a raw file, which defines every byte as data and is never written.
+    pub is_raw: bool,
+    /// Whether a cluster can be marked as zeros in the table: version 3 of the format can, version 2 cannot.
+    pub has_zero_clusters: bool,
+    /// What the layer has as data, compressed or not.
+    pub data: Ranges,
+    /// What the layer defines as zeros in its table.
+    pub zero: Ranges,
+    /// The part of `zero` for which the file holds a cluster all the same.
+    pub zero_allocated: Ranges,
+}
+
+impl Extents {
+    /// What the layer defines as zeros on a disk of `size` bytes: its zero clusters, and everything past its own
+    /// end.
+    #[must_use]
+    pub fn zeros(&self, size: ByteCount) -> Ranges {
+        let mut zeros = self.zero.clone();
+        zeros.insert(GuestOffset::end_of(self.size)..GuestOffset::end_of(size.max(self.size)));
+        zeros.clipped(size)
+    }
+
+    /// What the layer defines on a disk of `size` bytes, as data or as zeros: where the layers below it have
+    /// nothing to say.
+    #[must_use]
+    pub fn defined(&self, size: ByteCount) -> Ranges {
+        self.data.union(&self.zeros(size)).clipped(size)
+    }
+
+    /// What the layer leaves to those below it, on its own disk.
+    #[must_use]
+    pub fn absent(&self) -> Ranges {
+        self.defined(self.size).complement(self.size)
+    }
+}
+
+impl Layer {
+    /// What the layer defines. Costs the tables that the layer has, and memory for each stretch.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Image::survey`].
+    pub fn extents(&self) -> Result<Extents> {
+        match self {
+            Self::Qcow2(image) => of_image(image),
+            Self::Raw(raw) => Ok(Extents {
+                size: raw.size(),
+                cluster_size: SECTOR,
+                is_raw: true,
+                data: Ranges::whole(raw.size()),
+                ..Extents::default()
+            }),
+        }
+    }
+}
+
+fn of_image(image: &Image) -> Result<Extents> {
+    let mut extents = Extents {
+        size: image.size(),
+        cluster_size: image.geometry().cluster_size(),
+        has_zero_clusters: image.header().version == Version::V3,
+        ..Extents::default()
+    };
+    image.survey(|held, range| match held {
+        Held::Data | Held::Compressed => extents.data.insert(range),
+        Held::Zero => extents.zero.insert(range),
+        Held::ZeroAllocated => {
+            extents.zero.insert(range.clone());
+            extents.zero_allocated.insert(range);
+        }
+    })?;
+    // The disk may have grown since its size was asked for: what is new is for the next look.
+    let Extents { size, .. } = extents;
+    extents.data = extents.data.clipped(size);
+    extents.zero = extents.zero.clipped(size);
+    extents.zero_allocated = extents.zero_allocated.clipped(size);
+    Ok(extents)
+}
