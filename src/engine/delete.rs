@@ -6,13 +6,13 @@ use super::reclaim::{Owed, Reclaimed};
 use super::uuid_arg::UuidArg;
 use crate::catalog::{GroupId, Reader, SnapshotId, SnapshotRecord, VolumeId};
 use crate::inventory::{DeleteResult, ErrorCode};
+use crate::plan::Plan;
 use crate::plan::books::{Books, Fresh};
 use crate::plan::delete::{
     Cause, DeleteMode, DeleteScope, Manner, Members, Outcome, Target, Verdict, delete, goes_with,
 };
 use crate::plan::reclaim::Direction;
 use crate::plan::refusal::{Code, Refusal};
-use crate::plan::Plan;
 use crate::storage::Access;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
@@ -225,6 +225,7 @@ impl Engine {
         let pool = &self.pool;
         let (held, reader, snapshots) = pool.lock_found(|reader| request.find(reader))?;
         pool.admit_change()?;
+        refuse_stale(&reader, expected)?;
         let considered = pool.consider(&reader, request, &snapshots)?;
         let edits = considered.books.edits();
         if !edits.is_empty() {
@@ -303,6 +304,15 @@ impl Deletion {
             }
         }
         Ok((volumes.into_iter().collect(), groups.into_iter().collect()))
+    }
+}
+
+/// Refuses when the catalogue is not at the generation `expected`.
+pub(super) fn refuse_stale(reader: &Reader, expected: Option<u64>) -> Result<()> {
+    let now = reader.generation();
+    match expected {
+        Some(planned) if planned != now => Err(Refusal::Stale { planned, now }.into()),
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,9 @@ use super::error::Result;
 use super::handles::{Volume, WritesHeld};
 use super::locks::{Held, Key};
 use super::perform::Prepared;
+use super::plans::{CreatePlan, PlannedMember};
 use super::pool::{Engine, Pool, kind_of};
+use super::reclaim::{ChainChange, Figures};
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running, VolumeId};
 use crate::chain::Layer;
@@ -127,7 +129,17 @@ impl Engine {
     /// head is missing, not what the catalogue says, not understood, or written by another process; SYS.1006 when
     /// a chain would get too long; ID.1003 for the quota.
     pub fn create_group(&self, request: &CreateGroup) -> Result<CreatedGroup> {
+        self.create_group_at(request, None)
+    }
+
+    /// Takes a group; refuses when the catalogue is not at the generation `expected`.
+    pub(super) fn create_group_at(
+        &self,
+        request: &CreateGroup,
+        expected: Option<u64>,
+    ) -> Result<CreatedGroup> {
         let pool = &self.pool;
+        self.make_room(&request.of)?;
         // Attaching takes the machine's lock: from here on its disks are these.
         let (_held, reader, machine) = self.lock_machine_of(&request.of)?;
         let wish = parse_wish(request, &machine)?;
@@ -139,14 +151,12 @@ impl Engine {
             let left_out = select(&view, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
             return Ok(CreatedGroup { inventory, left_out, repeated: true });
         }
+        super::delete::refuse_stale(&reader, expected)?;
         let selection = select(&view, &wish)?;
         let left_out = show_left_out(&selection);
         let left_out_uuids = left_out.iter().map(|volume| volume.volume_uuid).collect();
         let wish = GroupWish { uuid, left_out: left_out_uuids, ..wish };
-        if machine.running == Running::Elsewhere {
-            let refused = "its disks must be switched by the process that runs it";
-            return Err(Refusal::RunsElsewhere { uuid: machine.uuid, refused }.into());
-        }
+        refuse_running(&machine)?;
         let handles = pool.open_members(&selection.members)?;
         for disk in &selection.members {
             check_cap(disk, pool.options.chain_max)?;
@@ -158,6 +168,50 @@ impl Engine {
         let mut inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
         inventory.volumes_left_out = named(&left_out);
         Ok(CreatedGroup { inventory, left_out, repeated: false })
+    }
+
+    /// What taking a group would do, and who refuses.
+    pub(super) fn foretell_group(&self, request: &CreateGroup) -> Result<CreatePlan> {
+        let pool = &self.pool;
+        let (_held, reader, machine) = self.lock_machine_of(&request.of)?;
+        let wish = parse_wish(request, &machine)?;
+        let (_, taken) = pool.claim(parse_optional(request.resource_uuid.as_ref())?)?;
+        let uuid = parse_optional(request.resource_uuid.as_ref())?.unwrap_or_default();
+        pool.group_of_repeat(uuid, &wish, taken)?;
+        let view = reader.need_machine_view(machine.id)?;
+        let selection = select(&view, &wish)?;
+        let counted = check_quota(
+            reader.counts()?.snapshots,
+            selection.members.len() as u64,
+            pool.options.snapshots_max,
+        );
+        let refused = refuse_running(&machine).and_then(|()| Ok(counted?)).err();
+        let mut plan = CreatePlan {
+            generation: reader.generation(),
+            members: Vec::with_capacity(selection.members.len()),
+            left_out: show_left_out(&selection),
+            refused: refused.map(|error| error.to_error_code()),
+            figures: Figures::default(),
+            request: request.clone(),
+        };
+        for disk in &selection.members {
+            let ready = match machine.running {
+                Running::Elsewhere => Ok(()),
+                Running::Here => pool.open_members(std::slice::from_ref(disk)).map(drop),
+            };
+            let ready = ready.and_then(|()| Ok(check_cap(disk, pool.options.chain_max)?));
+            plan.members.push(PlannedMember {
+                volume_uuid: disk.volume.uuid,
+                name: text::joined_name(&wish.name, &disk.volume.name)?,
+                refused: ready.err().map(|error| error.to_error_code()),
+            });
+            plan.figures.chains.push(ChainChange {
+                volume_uuid: disk.volume.uuid,
+                before: disk.chain.len(),
+                after: disk.chain.len() + 1,
+            });
+        }
+        Ok(plan)
     }
 
     /// Gives a group another name or description. Durable when it returns.
@@ -196,14 +250,17 @@ impl Engine {
     pub fn ungroup(&self, group: impl Into<UuidArg>) -> Result<()> {
         let pool = &self.pool;
         let uuid = group.into().parse()?;
-        let Some(found) = pool.read()?.group_by_uuid(uuid)? else { return Ok(()) };
-        let _held = pool.locks.acquire(vec![Key::Machine(found.machine)]);
-        let reader = pool.read()?;
-        let Some(group) = reader.group(found.id)? else { return Ok(()) };
-        let members = reader.snapshots_of_group(group.id)?.into_vec()?;
-        let mut volumes: Vec<VolumeId> = members.iter().map(|snapshot| snapshot.volume).collect();
-        volumes.sort_unstable();
-        volumes.dedup();
+        // The volumes, too, wherever they are: whoever moves the bytes of a snapshot changes its record.
+        let (_held, reader, found) = pool.lock_found(|reader| {
+            let Some(group) = reader.group_by_uuid(uuid)? else { return Ok((Vec::new(), None)) };
+            let members = reader.snapshots_of_group(group.id)?.into_vec()?;
+            let mut volumes: Vec<VolumeId> = members.iter().map(|snapshot| snapshot.volume).collect();
+            volumes.sort_unstable();
+            volumes.dedup();
+            let keys = Pool::keys_around(reader, volumes.iter().copied(), [group.id])?;
+            Ok((keys, Some((group, volumes))))
+        })?;
+        let Some((group, volumes)) = found else { return Ok(()) };
         let mut books = Books::open(reader.holdings(&volumes, &[group.id])?);
         plan::group::ungroup(&mut books, group.id, pool.source.now());
         let plan = Plan { edits: books.edits(), ..Plan::default() };
@@ -225,7 +282,7 @@ impl Engine {
     }
 
     /// The machine whose disks a group is asked for.
-    fn machine_of(&self, reader: &Reader, of: &GroupOf) -> Result<MachineRecord> {
+    pub(super) fn machine_of(&self, reader: &Reader, of: &GroupOf) -> Result<MachineRecord> {
         match of {
             GroupOf::Machine(machine) => self.machine_record(reader, machine.parse()?),
             GroupOf::RootVolume(volume) => {
@@ -235,6 +292,16 @@ impl Engine {
                 let attachment = attachment.ok_or(Refusal::NotAttached { uuid: volume.uuid })?;
                 Ok(reader.need_machine(attachment.machine)?)
             }
+        }
+    }
+}
+
+fn refuse_running(machine: &MachineRecord) -> Result<()> {
+    match machine.running {
+        Running::Here => Ok(()),
+        Running::Elsewhere => {
+            let refused = "its disks must be switched by the process that runs it";
+            Err(Refusal::RunsElsewhere { uuid: machine.uuid, refused }.into())
         }
     }
 }

@@ -70,11 +70,7 @@ impl Engine {
     }
 
     /// Changes the record of a snapshot; nothing is written when nothing changes.
-    fn change_snapshot(
-        &self,
-        uuid: Uuid,
-        change: impl Fn(&mut SnapshotRecord),
-    ) -> Result<SnapshotInventory> {
+    fn change_snapshot(&self, uuid: Uuid, change: impl Fn(&mut SnapshotRecord)) -> Result<SnapshotInventory> {
         let pool = &self.pool;
         let (_held, reader, before) = pool.lock_found(|reader| {
             let found = reader.snapshot_by_uuid(uuid)?.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;

@@ -42,6 +42,18 @@ pub enum Ids {
     Seeded(u64),
 }
 
+/// What happens when a chain is as long as it may be and a snapshot is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChainFull {
+    /// The oldest layers that no snapshot names any more are merged first, by copying up; refused when that is not
+    /// enough.
+    #[default]
+    Merge,
+    /// It is refused.
+    Refuse,
+}
+
 /// How a pool is opened. `Options::default()` is right for most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -50,6 +62,8 @@ pub struct Options {
     /// The longest chain, in layers, the head counted. Default 64; usual are 10, 30, 64, 120 and 200. A snapshot
     /// that would make a longer one is refused.
     pub chain_max: u32,
+    /// What happens first when a snapshot would make a longer one. Default: retired layers are merged.
+    pub chain_full: ChainFull,
     /// The snapshots that the pool may hold. Default: any number.
     pub snapshots_max: Option<u64>,
     /// log2 of the cluster size of new volumes, 9 to 21. Default 16: 64 KiB.
@@ -75,6 +89,7 @@ impl Default for Options {
         Self {
             create: CreatePool::default(),
             chain_max: 64,
+            chain_full: ChainFull::default(),
             snapshots_max: None,
             cluster_bits: 16,
             image_limits: Limits::default(),

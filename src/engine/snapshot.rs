@@ -104,6 +104,7 @@ impl Engine {
             &format!("{tags:?}"),
         ]);
 
+        pool.shorten(&[volume_uuid])?;
         let (_held, volume) = pool.lock_volume(volume_uuid, &[])?;
         let (uuid, taken) = pool.claim(wanted)?;
         match taken {

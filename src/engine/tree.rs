@@ -55,7 +55,7 @@ impl Engine {
 
 impl Pool {
     /// Compares the members of a group with the disks that its machine has now.
-    fn availability(&self, reader: &Reader, group: &GroupRecord) -> Result<AvailabilityInventory> {
+    pub(super) fn availability(&self, reader: &Reader, group: &GroupRecord) -> Result<AvailabilityInventory> {
         let refs = reader.refs_of(group.id)?;
         let attached = reader.volumes_of(group.machine)?.into_vec()?;
         let has_memory = refs.iter().any(|member| member.volume_kind == VolumeKind::Memory);

@@ -49,6 +49,12 @@ impl Date {
         Self(millis.clamp(Self::MIN.0, Self::MAX.0))
     }
 
+    /// The moment in fourteen digits, `20171114222057`: for names.
+    pub(crate) fn digits(self) -> String {
+        let moment = jiff::Timestamp::from_millisecond(self.0).expect("years 1 to 9998 are in the calendar");
+        Offset::UTC.to_datetime(moment).strftime("%Y%m%d%H%M%S").to_string()
+    }
+
     /// Milliseconds since 1970-01-01 00:00 UTC.
     #[must_use]
     pub const fn as_millis(self) -> i64 {

@@ -197,12 +197,7 @@ fn take_out(books: &mut Books, id: SnapshotId, scope: DeleteScope, fresh: &Fresh
 }
 
 /// Why a snapshot, or what goes with it, refuses.
-fn refusal(
-    books: &Books,
-    id: SnapshotId,
-    manner: Manner,
-    obstructed: &HashSet<SnapshotId>,
-) -> Option<Cause> {
+fn refusal(books: &Books, id: SnapshotId, manner: Manner, obstructed: &HashSet<SnapshotId>) -> Option<Cause> {
     goes_with(books, id, manner.scope).into_iter().find_map(|id| {
         let snapshot = books.snapshot(id)?;
         if let Err(refusal) = willing(books, snapshot, manner.direction) {

@@ -5,8 +5,8 @@ use super::freeze::{Minted, Moment, freeze};
 use super::refusal::Refusal;
 use super::{Plan, text};
 use crate::catalog::{
-    Consistency, DiskView, Edit, GroupId, GroupRecord, IdSource, MachineId, MachineRecord, MachineView, RefRecord,
-    Sharing, SnapshotRecord, Tags, Timestamp, VolumeKind, VolumeRecord, WishMark,
+    Consistency, DiskView, Edit, GroupId, GroupRecord, IdSource, MachineId, MachineRecord, MachineView,
+    RefRecord, Sharing, SnapshotRecord, Tags, Timestamp, VolumeKind, VolumeRecord, WishMark,
 };
 use crate::storage::BlobName;
 use crate::units::ByteCount;

@@ -1,14 +1,13 @@
 //! Going back: new overlays on old layers, all in one commit.
 
+use super::NewFile;
 use super::books::{Books, Fresh};
 use super::freeze::Minted;
 use super::group::ref_of;
 use super::text::{backing_label, layer_blob};
-use super::NewFile;
 use crate::catalog::{
-    Consistency, GroupId, GroupRecord, LayerFormat, LayerRecord, LayerState, MachineId,
-    MachineRecord, Origin, SnapshotRecord, Tags, TreeRecord, VolumeId, VolumeRecord,
-    WishMark,
+    Consistency, GroupId, GroupRecord, LayerFormat, LayerRecord, LayerState, MachineId, MachineRecord,
+    Origin, SnapshotRecord, Tags, TreeRecord, VolumeId, VolumeRecord, WishMark,
 };
 use crate::units::ByteCount;
 use uuid::Uuid;
@@ -105,11 +104,8 @@ fn go_back(
         created: fresh.at,
         rewrite: None,
     };
-    let file = NewFile {
-        layer: overlay.clone(),
-        backing_format: Some(base.format),
-        volume_uuid: volume.uuid,
-    };
+    let file =
+        NewFile { layer: overlay.clone(), backing_format: Some(base.format), volume_uuid: volume.uuid };
     books.put_volume(VolumeRecord {
         head: overlay.id,
         size: target.size_virtual,

@@ -105,7 +105,8 @@ impl Pool {
         let mut queue = Vec::new();
         for id in retired {
             let (_, around) = Self::around(reader, *id)?;
-            let looked = self.refuse_busy(reader, &around).and_then(|()| self.survey(&expected, *id, &mut model));
+            let looked =
+                self.refuse_busy(reader, &around).and_then(|()| self.survey(&expected, *id, &mut model));
             if looked.is_ok() {
                 queue.push(*id);
             }

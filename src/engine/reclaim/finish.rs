@@ -64,7 +64,8 @@ pub(super) fn committed(
 
     let volumes: Vec<_> = snapshots.iter().map(|snapshot| snapshot.volume).chain([child.volume]).collect();
     let mut books = Books::open(reader.holdings(&volumes, &[])?);
-    let merged = LayerRecord { state: child.state, volume: child.volume, size: child.size, ..retired.clone() };
+    let merged =
+        LayerRecord { state: child.state, volume: child.volume, size: child.size, ..retired.clone() };
     books.put_layer(merged.clone());
     for snapshot in snapshots {
         if let Some(member) = reader.ref_of_snapshot(snapshot.id)? {
@@ -82,8 +83,10 @@ pub(super) fn committed(
     if let Some(writes) = writes {
         writes.replace(Chain::new(stack.to_vec()));
     }
-    let held: Vec<_> = targets.iter().filter_map(|target| target.handle.as_ref()).map(Volume::hold_writes).collect();
-    let layers: Vec<_> = above.into_iter().zip(targets.iter().map(|target| Arc::clone(&target.layer))).collect();
+    let held: Vec<_> =
+        targets.iter().filter_map(|target| target.handle.as_ref()).map(Volume::hold_writes).collect();
+    let layers: Vec<_> =
+        above.into_iter().zip(targets.iter().map(|target| Arc::clone(&target.layer))).collect();
     rebase(pool, &layers, Some(&merged))?;
     drop(held);
     for (record, _) in &layers {
@@ -101,10 +104,9 @@ fn rebase(pool: &Pool, layers: &[(LayerRecord, Arc<Layer>)], below: Option<&Laye
         return Ok(());
     }
     let label = below.map(|below| backing_label(&below.blob));
-    let backing = below.zip(label.clone()).map(|(below, name)| BackingLabel {
-        name,
-        format: format_name(below.format).to_owned(),
-    });
+    let backing = below
+        .zip(label.clone())
+        .map(|(below, name)| BackingLabel { name, format: format_name(below.format).to_owned() });
     let mut drafts = Vec::with_capacity(layers.len());
     for (record, layer) in layers {
         let Some(image) = layer.as_qcow2() else { continue };
@@ -155,7 +157,11 @@ fn close(catalog: &Catalog, layers: &[LayerId]) -> Result<()> {
 }
 
 /// Writes a header as it was noted, once more, and says so in the books. The file is not open as an image.
-pub(in super::super) fn finish_rewrite(store: &dyn Store, catalog: &Catalog, layer: &LayerRecord) -> Result<()> {
+pub(in super::super) fn finish_rewrite(
+    store: &dyn Store,
+    catalog: &Catalog,
+    layer: &LayerRecord,
+) -> Result<()> {
     let Some(rewrite) = &layer.rewrite else { return Ok(()) };
     let blob = store.open(&layer.blob, Access::Write)?;
     write_header(&*blob, layer.blob.as_str(), &rewrite.header)?;

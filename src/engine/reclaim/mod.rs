@@ -9,8 +9,8 @@ mod estimate;
 pub(super) mod finish;
 mod model;
 mod owed;
-pub(super) mod sweep;
 mod survey;
+pub(super) mod sweep;
 mod work;
 
 pub use estimate::{ChainChange, Figures};

@@ -184,7 +184,9 @@ impl Model {
 
     /// The bytes by which a layer grows when it takes `copies` in.
     pub(super) fn growth(&self, id: LayerId, copies: &Copies) -> ByteCount {
-        self.layers.get(&id).map_or(ByteCount::ZERO, |layer| copies.data.subtract(&layer.extents.data).bytes())
+        self.layers
+            .get(&id)
+            .map_or(ByteCount::ZERO, |layer| copies.data.subtract(&layer.extents.data).bytes())
     }
 
     /// How many layers a disk with this head has.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 impl Pool {
     /// Removes every file that is garbage; answers those that could not be.
-    pub(super) fn sweep(&self, done: &mut Reclaimed) -> Result<Vec<Owed>> {
+    pub(in super::super) fn sweep(&self, done: &mut Reclaimed) -> Result<Vec<Owed>> {
         self.admit_change()?;
         // One at a time, and nobody opens a layer meanwhile.
         let _layout = self.layout.write();

@@ -37,7 +37,7 @@ pub(super) struct Opened {
 
 impl Pool {
     /// Does about `budget` bytes of what is to be done with a layer; answers whether that was all.
-    pub(super) fn advance(
+    pub(in super::super) fn advance(
         self: &Arc<Self>,
         id: LayerId,
         direction: Direction,

@@ -1,0 +1,187 @@
+//! Plans: what a call would do, worked out by what does it, and run only as long as nothing else has happened.
+
+use super::delete::{Deleted, Deletion};
+use super::error::Result;
+use super::group::{CreateGroup, CreatedGroup, LeftOutVolume};
+use super::pool::Engine;
+use super::reclaim::Figures;
+use super::revert::{Reversion, Reverted};
+use crate::inventory::{DeleteResult, ErrorCode, RevertResult};
+use uuid::Uuid;
+
+/// An answer that holds at one generation of the catalogue.
+pub(super) struct Foretold<T> {
+    pub(super) generation: u64,
+    pub(super) answer: T,
+}
+
+/// What a deletion would do. Run it with [`Engine::run`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeletePlan {
+    /// The generation of the catalogue that it was made at.
+    pub generation: u64,
+    /// The lines that the call would answer: who would go, who refuses and why.
+    pub results: Vec<DeleteResult>,
+    /// The groups of which no member would be left.
+    pub groups_removed: Vec<Uuid>,
+    /// What would be done to files, when the bytes are dealt with at once.
+    pub figures: Figures,
+    request: Deletion,
+}
+
+/// What a revert would do. Run it with [`Engine::run`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RevertPlan {
+    /// The generation of the catalogue that it was made at.
+    pub generation: u64,
+    /// The lines that the call would answer, with the changes of virtual sizes.
+    pub results: Vec<RevertResult>,
+    /// What would be done to files. The names of new files are chosen anew when it is run.
+    pub figures: Figures,
+    request: Reversion,
+}
+
+/// What taking a group would do. Run it with [`Engine::run`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CreatePlan {
+    /// The generation of the catalogue that it was made at.
+    pub generation: u64,
+    /// The members, by device id.
+    pub members: Vec<PlannedMember>,
+    /// The volumes of the machine that would not be in the group.
+    pub left_out: Vec<LeftOutVolume>,
+    /// What stands against the group as a whole, such as the quota.
+    pub refused: Option<ErrorCode>,
+    /// What would be done to files. The names of new files are chosen when it is run.
+    pub figures: Figures,
+    pub(super) request: CreateGroup,
+}
+
+/// A member of a group that is not taken yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlannedMember {
+    /// Its volume.
+    pub volume_uuid: Uuid,
+    /// The name that its snapshot would have.
+    pub name: String,
+    /// Why this disk refuses.
+    pub refused: Option<ErrorCode>,
+}
+
+impl DeletePlan {
+    /// Whether nothing refuses.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.results.iter().all(|line| line.success)
+    }
+}
+
+impl CreatePlan {
+    /// Whether nothing refuses.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.refused.is_none() && self.members.iter().all(|member| member.refused.is_none())
+    }
+}
+
+mod sealed {
+    /// Only the plans of this crate are plans.
+    pub trait Sealed {}
+    impl Sealed for super::DeletePlan {}
+    impl Sealed for super::RevertPlan {}
+    impl Sealed for super::CreatePlan {}
+}
+
+/// A plan that can be run.
+pub trait Planned: sealed::Sealed {
+    /// What running it answers.
+    type Answer;
+
+    /// Runs it on the pool that it was made on.
+    #[doc(hidden)]
+    fn run_on(&self, engine: &Engine) -> Result<Self::Answer>;
+}
+
+impl Planned for DeletePlan {
+    type Answer = Deleted;
+
+    fn run_on(&self, engine: &Engine) -> Result<Deleted> {
+        engine.delete(&self.request, Some(self.generation))
+    }
+}
+
+impl Planned for RevertPlan {
+    type Answer = Reverted;
+
+    fn run_on(&self, engine: &Engine) -> Result<Reverted> {
+        engine.go_back(&self.request, Some(self.generation))
+    }
+}
+
+impl Planned for CreatePlan {
+    type Answer = CreatedGroup;
+
+    fn run_on(&self, engine: &Engine) -> Result<CreatedGroup> {
+        engine.create_group_at(&self.request, Some(self.generation))
+    }
+}
+
+impl Engine {
+    /// What a deletion would do: of a group ([`DeleteGroup`](super::DeleteGroup)) or of snapshots
+    /// ([`DeleteSnapshots`](super::DeleteSnapshots)). Nothing is changed. The figures are exact as long as no guest
+    /// writes meanwhile; they say what is done when the bytes are dealt with at once.
+    ///
+    /// # Errors
+    ///
+    /// As the call itself, but for what stands in its lines.
+    pub fn plan_delete(&self, request: impl Into<Deletion>) -> Result<DeletePlan> {
+        let pool = &self.pool;
+        let request = request.into();
+        let (_held, reader, targets) = pool.lock_found(|reader| request.find(reader))?;
+        let considered = pool.consider(&reader, &request, &targets)?;
+        let direction = request.direction();
+        let figures = pool.foretell(&reader, &considered.books, &considered.verdict.retired, direction)?;
+        Ok(DeletePlan {
+            generation: reader.generation(),
+            results: considered.lines(),
+            groups_removed: considered.books.groups_removed().map(|group| group.uuid).collect(),
+            figures,
+            request,
+        })
+    }
+
+    /// What a revert would do: of a machine ([`RevertGroup`](super::RevertGroup)) or of a volume
+    /// ([`RevertVolume`](super::RevertVolume)). Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As the call itself: what refuses refuses here, too.
+    pub fn plan_revert(&self, request: impl Into<Reversion>) -> Result<RevertPlan> {
+        let request = request.into();
+        let Foretold { generation, answer: (results, figures) } = self.foretell_revert(&request)?;
+        Ok(RevertPlan { generation, results, figures, request })
+    }
+
+    /// What taking a group would do, and each disk that refuses. Nothing is changed, but open disks are flushed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::create_group`] for what is wrong with the request itself.
+    pub fn plan_create(&self, request: &CreateGroup) -> Result<CreatePlan> {
+        self.foretell_group(request)
+    }
+
+    /// Runs a plan.
+    ///
+    /// # Errors
+    ///
+    /// SYS.1006 ([`Refusal::Stale`](super::Refusal::Stale)) when anything in the pool has changed since the plan was
+    /// made: nothing is done then. Otherwise as the call itself.
+    pub fn run<P: Planned>(&self, plan: &P) -> Result<P::Answer> {
+        plan.run_on(self)
+    }
+}
