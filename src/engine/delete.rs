@@ -335,7 +335,21 @@ impl Pool {
         request: &Deletion,
         targets: &[Target],
     ) -> Result<Considered> {
-        let (volumes, groups) = request.concerned(reader, targets)?;
+        self.consider_with(reader, request, targets, &[])
+    }
+
+    /// As [`Pool::consider`], with more volumes in the books.
+    pub(super) fn consider_with(
+        &self,
+        reader: &Reader,
+        request: &Deletion,
+        targets: &[Target],
+        also: &[VolumeId],
+    ) -> Result<Considered> {
+        let (mut volumes, groups) = request.concerned(reader, targets)?;
+        volumes.extend(also);
+        volumes.sort_unstable();
+        volumes.dedup();
         let mut books = Books::open(reader.holdings(&volumes, &groups)?);
         let mut obstacles = HashMap::new();
         for target in targets {

@@ -21,6 +21,7 @@ mod query;
 mod readers;
 mod reclaim;
 mod recover;
+mod remove_volume;
 mod revert;
 mod room;
 mod show;
@@ -44,6 +45,7 @@ pub use reclaim::{
     ChainChange, Figures, Owed, OwedReason, Progress, Reclaim, ReclaimOptions, Reclaimed, Step,
 };
 pub use recover::Recovered;
+pub use remove_volume::DeleteVolume;
 pub use revert::{Match, Reversion, RevertGroup, RevertVolume, Reverted};
 pub use snapshot::{CreateSnapshot, Snapshot};
 pub use uuid_arg::UuidArg;

@@ -6,12 +6,13 @@ use super::locks::Key;
 use super::pool::{Engine, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{
-    Entity, LayerFormat, MachineRecord, Reader, Running, Sharing, VolumeKind, VolumeRecord,
+    Entity, LayerFormat, MachineRecord, Reader, Running, Sharing, SnapshotRecord, VolumeKind, VolumeRecord,
 };
 use crate::inventory::VolumeInventory;
 use crate::plan::refusal::Refusal;
 use crate::plan::volume::{ImageShape, VolumeWish, check_size};
-use crate::plan::{self, text};
+use crate::plan::{self, Plan, text};
+use crate::storage::Access;
 use crate::units::ByteCount;
 
 /// A volume to be made: a new qcow2 image, empty or above a base image.
@@ -31,6 +32,9 @@ pub struct CreateVolume {
     pub cluster_bits: Option<u8>,
     /// A file of the pool that the volume reads through to. It is never written.
     pub base: Option<BaseImage>,
+    /// A snapshot that the volume begins as, a clone of it: of this pool, of any volume. It is never written. Not
+    /// together with a base.
+    pub snapshot: Option<UuidArg>,
     /// Its uuid; a fresh one when absent. The same uuid with the same wish answers what is there.
     pub resource_uuid: Option<UuidArg>,
 }
@@ -45,6 +49,7 @@ impl Default for CreateVolume {
             size: None,
             cluster_bits: None,
             base: None,
+            snapshot: None,
             resource_uuid: None,
         }
     }
@@ -62,6 +67,13 @@ impl CreateVolume {
     pub fn above(name: impl Into<String>, file: impl Into<String>, format: LayerFormat) -> Self {
         let base = Some(BaseImage { file: file.into(), format });
         Self { name: name.into(), base, ..Self::default() }
+    }
+
+    /// A data disk that begins as a snapshot, of its size. As long as it is there, a permissive deletion refuses the
+    /// snapshot.
+    #[must_use]
+    pub fn of_snapshot(name: impl Into<String>, snapshot: impl Into<UuidArg>) -> Self {
+        Self { name: name.into(), snapshot: Some(snapshot.into()), ..Self::default() }
     }
 
     /// The same volume as the root disk of its machine.
@@ -86,7 +98,8 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for names, sizes and uuids that are none; SYS.1002 for a uuid that is taken; SYS.1006 for a base
-    /// that cannot be taken over ([`Error::NotAdoptable`]).
+    /// that cannot be taken over ([`Error::NotAdoptable`]); SYS.1003 for a snapshot that is not there, SYS.1006 when
+    /// a file of it is missing or not what the catalogue says, or when its chain is as long as it may be.
     pub fn create_volume(&self, request: &CreateVolume) -> Result<VolumeInventory> {
         let pool = &self.pool;
         let (name, description) =
@@ -95,7 +108,18 @@ impl Engine {
         if let Some(size) = request.size {
             check_size(size)?;
         }
-        let _held = pool.locks.acquire(vec![Key::New]);
+        let of = parse_optional(request.snapshot.as_ref())?;
+        if of.is_some() && request.base.is_some() {
+            let what = "a base together with a snapshot".to_owned();
+            return Err(Refusal::BadValue { what, rule: "one of them" }.into());
+        }
+        let (_held, _, of) = pool.lock_found(|reader| {
+            let Some(uuid) = of else { return Ok((vec![Key::New], None)) };
+            let found = reader.snapshot_by_uuid(uuid)?.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;
+            let mut keys = super::pool::Pool::keys_around(reader, [found.volume], found.group)?;
+            keys.push(Key::New);
+            Ok((keys, Some(found)))
+        })?;
         let (uuid, taken) = pool.claim(wanted)?;
         let base = request.base.as_ref().map(|base| (&base.file, base.format));
         let mark = text::wish_mark(&[
@@ -103,6 +127,7 @@ impl Engine {
             &name,
             description.as_deref().unwrap_or("\0"),
             &format!("{:?}", (request.kind, request.sharing, request.size, request.cluster_bits, base)),
+            &of.as_ref().map_or_else(String::new, |of| of.uuid.simple().to_string()),
         ]);
         let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing, mark };
         wish.check()?;
@@ -112,6 +137,10 @@ impl Engine {
         let at = pool.source.now();
         let cluster_bits = request.cluster_bits.unwrap_or(pool.options.cluster_bits);
         let plan = match &request.base {
+            None if of.is_some() => {
+                let of = of.as_ref().expect("just looked at");
+                self.plan_clone(&wish, of, request.size, request.cluster_bits)?
+            }
             None => {
                 let size = request.size.ok_or(Refusal::SizeNeeded)?;
                 let shape = ImageShape { size, cluster_bits };
@@ -121,6 +150,30 @@ impl Engine {
         };
         pool.perform(&plan.0)?;
         pool.show_volume(&pool.read()?, &plan.1)
+    }
+
+    /// Plans a volume with a new overlay on the layer of a snapshot.
+    fn plan_clone(
+        &self,
+        wish: &VolumeWish,
+        of: &SnapshotRecord,
+        size: Option<ByteCount>,
+        cluster_bits: Option<u8>,
+    ) -> Result<(Plan, VolumeRecord)> {
+        let pool = &self.pool;
+        let chain = pool.read()?.chain(of.layer)?;
+        pool.open_chain(of.volume_uuid, &chain, Access::Read)?;
+        if chain.len() as u64 >= u64::from(pool.options.chain_max) {
+            let (length, cap) = (chain.len() + 1, pool.options.chain_max);
+            return Err(Refusal::ChainTooLong { volume: wish.name.clone(), length, cap }.into());
+        }
+        let cluster_bits = cluster_bits.unwrap_or(match chain[0].format {
+            LayerFormat::Qcow2 => chain[0].cluster_bits,
+            LayerFormat::Raw => pool.options.cluster_bits,
+        });
+        let shape = ImageShape { size: size.unwrap_or(of.size_virtual), cluster_bits };
+        let (at, ids) = (pool.source.now(), pool.catalog.ids());
+        Ok(plan::volume::create_above(wish, shape, &chain[0], pool.source.mint(), at, &ids)?)
     }
 
     /// What a repeated wish has made before; refused when the uuid was given to another wish.

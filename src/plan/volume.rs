@@ -77,6 +77,23 @@ pub(crate) fn create(
     Ok((plan, volume))
 }
 
+/// Plans a volume with a new image above a layer of the pool.
+pub(crate) fn create_above(
+    wish: &VolumeWish,
+    shape: ImageShape,
+    base: &LayerRecord,
+    layer: Uuid,
+    at: Timestamp,
+    ids: &IdSource,
+) -> Result<(Plan, VolumeRecord), Refusal> {
+    wish.check()?;
+    let mut plan = Plan::default();
+    let volume = wish.record(ids.take_volume(), shape.size, ids.take_layer(), at);
+    add_overlay(&mut plan, &volume, shape, Some(base), layer, at);
+    plan.edits.push(Edit::PutVolume(volume.clone()));
+    Ok((plan, volume))
+}
+
 /// Adds the image that a volume writes to: a new file, empty or above `base`.
 pub(crate) fn add_overlay(
     plan: &mut Plan,
