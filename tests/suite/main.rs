@@ -3,6 +3,7 @@
 mod adoption;
 mod availability;
 mod books;
+mod delete;
 mod faults;
 mod groups;
 mod machines;
