@@ -7,7 +7,7 @@
 //! | version | since |
 //! |---|---|
 //! | 1 | the first one |
-//! | 2 | a layer ends with the header that is being written, a snapshot with its holds; in version 1 there are none |
+//! | 2 | a layer ends with the header that is being written and with what it has taken in, a snapshot with its holds; in version 1 there are none |
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,9 +80,9 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
         [] => Err(Malformed::Empty),
         [VERSION, fields @ ..] => decode_fields(fields),
         // What was added since is absent, which is one zero byte, or the record is as it was.
-        [VERSION_BEFORE, fields @ ..] => {
-            decode_fields(fields).or_else(|_| decode_fields(&[fields, &[0]].concat()))
-        }
+        [VERSION_BEFORE, fields @ ..] => decode_fields(fields)
+            .or_else(|_| decode_fields(&[fields, &[0]].concat()))
+            .or_else(|_| decode_fields(&[fields, &[0, 0]].concat())),
         [found, ..] => Err(Malformed::Version { found: *found }),
     }
 }
@@ -141,6 +141,7 @@ mod tests {
             parent: Some(LayerId(9)),
             backing_label: Some(String::from("layer-9.qcow2")),
         });
+        record.taken_in = Some(TakenIn { from: LayerId(7), up_to: 300 });
         record
     }
 
@@ -163,7 +164,7 @@ mod tests {
         69736b0000010100b8178080808004030000d00fa01f";
     const GOLDEN_LAYER: &str = "02031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200\
         020101010d6c617965722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d39\
-        2e71636f7732";
+        2e71636f77320107ac02";
     const GOLDEN_SNAPSHOT: &str = "02041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
         64021002a5a5a5a5a5a5a500000000000000020002010203018080c00180808080040106011000000000000000\
         00000000000000feed01076e696768746c7901017307f02ef02e01066261636b7570";

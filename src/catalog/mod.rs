@@ -59,7 +59,7 @@ pub use open::{Catalog, CatalogOptions, QuickRepair};
 pub use reader::Reader;
 pub use record::{
     Attachment, Consistency, GroupRecord, HeaderRewrite, LayerFormat, LayerRecord, LayerState, MachineRecord,
-    Origin, RefRecord, Running, Sharing, SnapshotRecord, Tags, Timestamp, TreeRecord, VolumeKind,
+    Origin, RefRecord, Running, Sharing, SnapshotRecord, Tags, TakenIn, Timestamp, TreeRecord, VolumeKind,
     VolumeRecord, WishMark,
 };
 pub use verify::Severity;

@@ -138,6 +138,17 @@ pub struct LayerRecord {
     pub created: Timestamp,
     /// The header that is being written, while it is.
     pub rewrite: Option<HeaderRewrite>,
+    /// How much of the layer above it has been written down into it, while that is done.
+    pub taken_in: Option<TakenIn>,
+}
+
+/// How far the data of a frozen layer has been written down into the retired one below it; durable there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenIn {
+    /// The layer above.
+    pub from: LayerId,
+    /// Everything that lies before this guest offset, in bytes.
+    pub up_to: u64,
 }
 
 /// A header that is being exchanged. Its bytes are durable here before the first of them is written to the file, so

@@ -213,6 +213,7 @@ pub fn layer(id: u64, volume: u64, parent: Option<u64>, state: LayerState) -> La
         origin: Origin::Created,
         created: Timestamp(1_000),
         rewrite: None,
+        taken_in: None,
     }
 }
 

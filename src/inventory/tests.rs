@@ -42,6 +42,7 @@ fn layer(id: u64, format: LayerFormat) -> LayerRecord {
         cluster_bits: 16,
         state: LayerState::Frozen,
         rewrite: None,
+        taken_in: None,
         origin: Origin::Created,
         created: Timestamp(0),
     }

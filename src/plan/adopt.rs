@@ -73,6 +73,7 @@ pub(crate) fn adopt(
                 origin: if is_head { Origin::Adopted } else { Origin::Base },
                 created: at,
                 rewrite: None,
+                taken_in: None,
             },
         };
         if layer.known.is_none() {

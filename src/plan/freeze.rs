@@ -77,6 +77,7 @@ pub(crate) fn freeze(
         origin: Origin::Created,
         created: moment.at,
         rewrite: None,
+        taken_in: None,
     };
     let tree = match &disk.current {
         Some((tree, _)) => TreeRecord { latest: Some(snapshot_id), changed: moment.at, ..tree.clone() },

@@ -103,6 +103,7 @@ fn go_back(
         origin: Origin::Created,
         created: fresh.at,
         rewrite: None,
+        taken_in: None,
     };
     let file =
         NewFile { layer: overlay.clone(), backing_format: Some(base.format), volume_uuid: volume.uuid };

@@ -117,6 +117,7 @@ pub(crate) fn add_overlay(
         origin: Origin::Created,
         created: at,
         rewrite: None,
+        taken_in: None,
     };
     plan.files.push(NewFile {
         layer: head.clone(),

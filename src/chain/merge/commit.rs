@@ -56,6 +56,20 @@ impl Commit {
         })
     }
 
+    /// The same commit, without the data before `from`: an earlier one has written it and was flushed. The child has
+    /// not changed since.
+    #[must_use]
+    pub fn resumed(mut self, from: GuestOffset) -> Self {
+        self.data.skip_to(from);
+        self
+    }
+
+    /// Where the data begins that is still to be written; `None` when there is none.
+    #[must_use]
+    pub fn position(&self) -> Option<GuestOffset> {
+        self.data.position()
+    }
+
     /// Does about `budget` bytes of copying, and one cluster at least. The first step makes the retired layer as
     /// large as the child, which is durable at once; nothing else is before [`Commit::flush`].
     ///

@@ -55,6 +55,21 @@ impl Todo {
         Some((piece, cost))
     }
 
+    /// Leaves out everything before `from`, however much of the list that is.
+    pub(super) fn skip_to(&mut self, from: GuestOffset) {
+        while self.begun.as_ref().is_some_and(|run| run.end <= from) {
+            self.begun = self.runs.next();
+        }
+        if let Some(run) = &mut self.begun {
+            run.start = run.start.max(from);
+        }
+    }
+
+    /// Where the rest begins.
+    pub(super) fn position(&self) -> Option<GuestOffset> {
+        self.begun.as_ref().map(|run| run.start)
+    }
+
     /// Notes that everything up to `end` is done.
     pub(super) fn done_to(&mut self, end: GuestOffset) {
         if let Some(run) = &mut self.begun {

@@ -64,8 +64,13 @@ pub(super) fn committed(
 
     let volumes: Vec<_> = snapshots.iter().map(|snapshot| snapshot.volume).chain([child.volume]).collect();
     let mut books = Books::open(reader.holdings(&volumes, &[])?);
-    let merged =
-        LayerRecord { state: child.state, volume: child.volume, size: child.size, ..retired.clone() };
+    let merged = LayerRecord {
+        state: child.state,
+        volume: child.volume,
+        size: child.size,
+        taken_in: None,
+        ..retired.clone()
+    };
     books.put_layer(merged.clone());
     for snapshot in snapshots {
         if let Some(member) = reader.ref_of_snapshot(snapshot.id)? {

@@ -13,14 +13,14 @@ use super::super::pool::Pool;
 use super::model::{Decision, Model};
 use super::survey::Around;
 use super::{Reclaimed, finish};
-use crate::catalog::{Edit, LayerId, LayerRecord, LayerState, Reader};
+use crate::catalog::{Edit, LayerId, LayerRecord, LayerState, Reader, TakenIn};
 use crate::chain::merge::{Commit, Pull, Punch};
 use crate::chain::{Layer, Ranges};
 use crate::plan::Plan;
 use crate::plan::reclaim::Direction;
 use crate::plan::refusal::Refusal;
 use crate::storage::Access;
-use crate::units::ByteCount;
+use crate::units::{ByteCount, GuestOffset};
 use std::sync::Arc;
 
 /// A layer that is written to: through the handle of its volume when it is a head.
@@ -164,11 +164,22 @@ impl Pool {
         let deeper = opened.deeper.clone();
         let mut commit =
             Commit::new(Arc::clone(&source), Arc::clone(&opened.retired), deeper).map_err(unusable)?;
+        if let Some(taken) = retired.taken_in.filter(|taken| handle.is_none() && taken.from == child.id) {
+            commit = commit.resumed(GuestOffset::new(taken.up_to));
+        }
+        // A head may be written between two steps, so that one is written down in one go.
+        let budget = if handle.is_some() { super::EVERYTHING } else { budget };
         let progress = commit.step(budget);
         done.bytes_committed += commit.copied();
         let is_done = progress.map_err(unusable)?.done;
         commit.flush().map_err(unusable)?;
         self.open_layers.forget(retired.id);
+        if let (false, Some(position)) = (is_done, commit.position()) {
+            let taken_in = Some(TakenIn { from: child.id, up_to: position.as_u64() });
+            let now = self.read()?.need_layer(retired.id)?;
+            let edits = vec![Edit::PutLayer(LayerRecord { taken_in, ..now })];
+            self.perform(&Plan { edits, ..Plan::default() })?;
+        }
         if is_done {
             opened.deeper.insert(0, Arc::clone(&opened.retired));
             finish::committed(self, retired.id, child, &opened.deeper, writes.as_ref(), around)?;
