@@ -10,6 +10,7 @@ mod machines;
 mod moment;
 mod queries;
 mod refusals;
+mod revert;
 mod snapshots;
 mod support;
 mod volumes;

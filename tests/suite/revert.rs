@@ -1,0 +1,171 @@
+//! Going back: to a snapshot, to a group, and back again.
+
+use crate::support::{
+    Home, Outcome, SIZE, assert_sound, fill, make_disk, make_machine, on_every_store, read_volume, take,
+    volume,
+};
+use snapgroup::{
+    ByteCount, CreateGroup, CreateSnapshot, DeleteSnapshots, GroupOf, Match, Refusal, RevertGroup,
+    RevertVolume, Running, Uuid, VolumeKind,
+};
+
+on_every_store! {
+    a_snapshot_after_a_revert_is_a_branch
+    a_machine_goes_back_as_a_whole_and_the_revert_can_be_undone
+    an_unavailable_group_is_refused_with_every_reason
+    matching_disks_go_back_when_asked
+    a_disk_that_is_open_or_runs_elsewhere_stays
+    the_size_goes_back_and_the_answer_says_so
+    a_plan_is_refused_when_anything_has_happened_since
+    a_plan_of_a_group_names_who_refuses
+}
+
+fn a_snapshot_after_a_revert_is_a_branch(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let mut taken = Vec::new();
+    for index in 1..=3_u8 {
+        fill(&engine.open_volume(vm.root())?, 0, 9000, index)?;
+        taken.push(engine.create_snapshot(&CreateSnapshot::new(vm.root(), format!("s{index}")))?);
+    }
+    let reverted = engine.revert_volume(&RevertVolume::to(taken[0].uuid))?;
+    assert!(reverted.results[0].success && reverted.owed.is_empty());
+    assert_eq!(read_volume(&engine, vm.root())?[..9000], [1; 9000]);
+    let fourth = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "s4"))?;
+    assert_eq!((fourth.parent_uuid, fourth.distance, fourth.latest), (Some(taken[0].uuid), 2, true));
+    assert_eq!(fourth.tree_uuid, taken[0].tree_uuid);
+    let fifth = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "s5"))?;
+    assert_eq!(fifth.distance, 3);
+    assert!(!engine.snapshot(taken[2].uuid)?.latest);
+    engine.revert_volume(&RevertVolume::to(taken[2].uuid))?;
+    assert_eq!(read_volume(&engine, vm.root())?[..9000], [3; 9000]);
+    assert_sound(&engine)
+}
+
+fn a_machine_goes_back_as_a_whole_and_the_revert_can_be_undone(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 3)?;
+    let write = |byte| -> Outcome {
+        vm.disks.iter().try_for_each(|disk| fill(&engine.open_volume(*disk)?, 500, 70_000, byte))
+    };
+    write(1)?;
+    let one = take(&engine, &vm, "one")?;
+    write(2)?;
+    let two = take(&engine, &vm, "two")?;
+    write(3)?;
+    let wish = RevertGroup {
+        resource_uuid: Some(Uuid::from_u128(77).into()),
+        ..RevertGroup::new(one.uuid).keeping()
+    };
+    let plan = engine.plan_revert(&wish)?;
+    assert_eq!((plan.results.len(), plan.figures.files_made.len()), (3, 3));
+    let reverted = engine.run(&plan)?;
+    assert_eq!(reverted.results.len(), 3);
+    let kept = reverted.kept_group.expect("it was asked for");
+    assert!(kept.name.starts_with("revert-vm-point-"), "{}", kept.name);
+    assert_eq!(kept.parent_group_uuid, Some(two.uuid));
+    for disk in &vm.disks {
+        assert_eq!(read_volume(&engine, *disk)?[500..70_500], [1; 70_000]);
+    }
+    assert_eq!(take(&engine, &vm, "branch")?.parent_group_uuid, Some(one.uuid));
+    let again = engine.revert_group(&wish)?;
+    assert!(again.repeated);
+    assert_eq!(again.kept_group.map(|group| group.uuid), Some(kept.uuid));
+    engine.revert_group(&RevertGroup::new(kept.uuid))?;
+    for disk in &vm.disks {
+        assert_eq!(read_volume(&engine, *disk)?[500..70_500], [3; 70_000]);
+    }
+    assert_sound(&engine)
+}
+
+fn an_unavailable_group_is_refused_with_every_reason(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 3)?;
+    let group = take(&engine, &vm, "g")?;
+    let gone = group.volume_snapshot_refs[1].volume_snapshot_uuid;
+    engine.delete_snapshots(&DeleteSnapshots::one(gone))?;
+    engine.detach_volume(vm.disks[2], vm.uuid)?;
+    make_disk(&engine, vm.uuid, &volume("new", VolumeKind::Data))?;
+    let error = home.refusal(&engine, || engine.revert_group(&RevertGroup::new(group.uuid)))?;
+    assert_eq!(error.code().as_str(), "SYS.1006");
+    assert_eq!(error.to_string().lines().count(), 3, "{error}");
+    Ok(())
+}
+
+fn matching_disks_go_back_when_asked(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 2)?;
+    fill(&engine.open_volume(vm.root())?, 0, 600, 1)?;
+    let group = take(&engine, &vm, "g")?;
+    fill(&engine.open_volume(vm.root())?, 0, 600, 2)?;
+    engine.detach_volume(vm.disks[1], vm.uuid)?;
+    let wish = RevertGroup { disks: Match::Matching, ..RevertGroup::new(group.uuid) };
+    let reverted = engine.revert_group(&wish)?;
+    let lines: Vec<bool> = reverted.results.iter().map(|line| line.success).collect();
+    assert_eq!(lines, [true, false]);
+    assert_eq!(read_volume(&engine, vm.root())?[..600], [1; 600]);
+    assert_sound(&engine)
+}
+
+fn a_disk_that_is_open_or_runs_elsewhere_stays(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 2)?;
+    let group = take(&engine, &vm, "g")?;
+    let open = engine.open_volume(vm.disks[1])?;
+    let error = home.refusal(&engine, || engine.revert_group(&RevertGroup::new(group.uuid)))?;
+    assert!(matches!(error, snapgroup::Error::Refused(Refusal::VolumeOpen { .. })), "{error}");
+    drop(open);
+    engine.set_running(vm.uuid, Running::Elsewhere)?;
+    let error = home.refusal(&engine, || engine.revert_group(&RevertGroup::new(group.uuid)))?;
+    assert!(matches!(error, snapgroup::Error::Refused(Refusal::RunsElsewhere { .. })), "{error}");
+    Ok(())
+}
+
+fn the_size_goes_back_and_the_answer_says_so(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let group = take(&engine, &vm, "g")?;
+    engine.resize_volume(vm.root(), ByteCount::mib(2))?;
+    let reverted = engine.revert_group(&RevertGroup::new(group.uuid).keeping())?;
+    let line = &reverted.results[0];
+    assert_eq!((line.virtual_size_before, line.virtual_size), (Some(ByteCount::mib(2)), Some(SIZE)));
+    assert_eq!(engine.open_volume(vm.root())?.size(), SIZE);
+    let undone = engine.revert_group(&RevertGroup::new(reverted.kept_group.expect("kept").uuid))?;
+    assert_eq!(undone.results[0].virtual_size, Some(ByteCount::mib(2)));
+    assert_sound(&engine)
+}
+
+fn a_plan_is_refused_when_anything_has_happened_since(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let group = take(&engine, &vm, "g")?;
+    let delete =
+        engine.plan_delete(&DeleteSnapshots::one(group.volume_snapshot_refs[0].volume_snapshot_uuid))?;
+    let revert = engine.plan_revert(&RevertGroup::new(group.uuid))?;
+    let create = engine.plan_create(&vm.group("next"))?;
+    assert!(delete.is_possible() && create.is_possible());
+    assert_eq!(delete.groups_removed, [group.uuid]);
+    take(&engine, &vm, "other")?;
+    for error in [
+        home.refusal(&engine, || engine.run(&delete))?,
+        home.refusal(&engine, || engine.run(&revert))?,
+        home.refusal(&engine, || engine.run(&create))?,
+    ] {
+        assert!(matches!(error, snapgroup::Error::Refused(Refusal::Stale { .. })), "{error}");
+    }
+    Ok(())
+}
+
+fn a_plan_of_a_group_names_who_refuses(home: &Home) -> Outcome {
+    let engine = home.open_with(|options| options.chain_max = 2)?;
+    let vm = make_machine(&engine, 2)?;
+    engine.create_snapshot(&CreateSnapshot::new(vm.disks[1], "s"))?;
+    let plan = engine.plan_create(&CreateGroup::new(GroupOf::Machine(vm.uuid.into()), "g"))?;
+    let refused: Vec<bool> = plan.members.iter().map(|member| member.refused.is_some()).collect();
+    assert_eq!((plan.is_possible(), refused), (false, vec![false, true]));
+    // Once the snapshot is gone, its layer makes room.
+    let snapshot = engine.query_snapshots(&snapgroup::query::Query::default())?.items[0].uuid;
+    engine.delete_snapshots(&DeleteSnapshots::one(snapshot))?;
+    assert!(take(&engine, &vm, "g").is_ok());
+    assert_sound(&engine)
+}
