@@ -13,6 +13,7 @@
 //! [`Image::flush`] is where this order is kept; reads and writes between two flushes need no sync at all.
 
 mod check;
+mod compressed;
 mod error;
 mod facts;
 mod flush;
@@ -20,6 +21,7 @@ mod grow;
 mod layout;
 mod map;
 mod open;
+mod pack;
 mod read;
 mod refcounts;
 mod stamp;
