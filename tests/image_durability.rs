@@ -188,9 +188,22 @@ fn a_flush_costs_one_sync_or_none_more_than_it_must() -> Outcome {
 
 #[derive(Clone, Debug)]
 enum Request {
-    Fill { range: Range<usize>, byte: u8 },
-    Zero { range: Range<usize>, space: Space },
-    Grow { size: usize },
+    Fill {
+        range: Range<usize>,
+        byte: u8,
+    },
+    /// Compressed, where nothing is yet; as it is where something is.
+    Pack {
+        range: Range<usize>,
+        byte: u8,
+    },
+    Zero {
+        range: Range<usize>,
+        space: Space,
+    },
+    Grow {
+        size: usize,
+    },
     Flush,
 }
 
@@ -206,6 +219,7 @@ struct Workload {
     overlay: bool,
     zeroes: bool,
     grows: bool,
+    packs: bool,
 }
 
 const PLAIN: Workload = Workload {
@@ -217,6 +231,7 @@ const PLAIN: Workload = Workload {
     overlay: false,
     zeroes: false,
     grows: false,
+    packs: false,
 };
 const OVERLAY: Workload = Workload { overlay: true, ..PLAIN };
 const ZEROES: Workload = Workload { zeroes: true, cluster_bits: 9, refcount_order: 0, ..PLAIN };
@@ -232,6 +247,12 @@ const TABLE_GROWTH: Workload = Workload {
     grows: true,
     ..PLAIN
 };
+
+/// Compressed clusters that share host clusters, written over, zeroed and packed anew.
+const PACKED: Workload =
+    Workload { packs: true, zeroes: true, cluster_bits: 10, size: 40 << 10, longest: 3000, ..PLAIN };
+const PACKED_OVERLAY: Workload =
+    Workload { overlay: true, grows: true, cluster_bits: 9, refcount_order: 1, ..PACKED };
 
 impl Workload {
     /// Sixty requests, a flush after each ten.
@@ -249,6 +270,11 @@ impl Workload {
                 2 if self.grows => {
                     size += 512 * dice.roll(100);
                     Request::Grow { size }
+                }
+                3..=5 if self.packs => {
+                    let start = at >> self.cluster_bits << self.cluster_bits;
+                    let end = size.min(start + (1 << self.cluster_bits));
+                    Request::Pack { range: start..end, byte: index }
                 }
                 _ => Request::Fill { range, byte: index },
             });
@@ -305,6 +331,14 @@ fn perform(chain: &Chain, request: &Request) -> snapgroup::image::Result<()> {
     let start = |range: &Range<usize>| GuestOffset::new(range.start as u64);
     match request {
         Request::Fill { range, byte } => chain.write(start(range), &vec![*byte; range.len()]),
+        Request::Pack { range, byte } => {
+            let cluster = vec![*byte; range.len()];
+            let head = chain.head().as_qcow2().expect("the head is an image");
+            match head.write_compressed(start(range), &cluster)? {
+                true => Ok(()),
+                false => chain.write(start(range), &cluster),
+            }
+        }
         Request::Zero { range, space } => chain.zero(start(range), ByteCount::of(range.len()), *space),
         Request::Grow { size } => chain.grow(ByteCount::of(*size)),
         Request::Flush => chain.flush(),
@@ -313,7 +347,7 @@ fn perform(chain: &Chain, request: &Request) -> snapgroup::image::Result<()> {
 
 fn begin(request: &Request, possible: &mut Possible) {
     match request {
-        Request::Fill { range, byte } => possible.begun(range.clone(), *byte),
+        Request::Fill { range, byte } | Request::Pack { range, byte } => possible.begun(range.clone(), *byte),
         Request::Zero { range, .. } => possible.begun(range.clone(), 0),
         Request::Grow { .. } | Request::Flush => {}
     }
@@ -321,7 +355,7 @@ fn begin(request: &Request, possible: &mut Possible) {
 
 fn end(request: &Request, possible: &mut Possible) {
     match request {
-        Request::Fill { range, byte } => possible.done(range.clone(), *byte),
+        Request::Fill { range, byte } | Request::Pack { range, byte } => possible.done(range.clone(), *byte),
         Request::Zero { range, .. } => possible.done(range.clone(), 0),
         Request::Grow { size } => possible.grown(*size),
         Request::Flush => possible.flushed(),
@@ -418,6 +452,15 @@ fn a_power_cut_loses_nothing_acknowledged_of_an_overlay_of_version_2() -> Outcom
 #[test]
 fn a_power_cut_loses_nothing_acknowledged_while_the_refcount_table_grows() -> Outcome {
     survive_cuts(&TABLE_GROWTH, 6, 60)
+}
+
+#[test]
+fn a_power_cut_loses_nothing_acknowledged_of_compressed_clusters() -> Outcome {
+    for seed in 7..12 {
+        survive_cuts(&PACKED, seed, 200)?;
+        survive_cuts(&PACKED_OVERLAY, seed, 200)?;
+    }
+    Ok(())
 }
 
 // ---- A failing disk -------------------------------------------------------------------------------------
@@ -519,7 +562,9 @@ fn end_within(request: &Request, possible: &mut Possible) {
 
 fn fits(request: &Request, possible: &Possible) -> bool {
     match request {
-        Request::Fill { range, .. } | Request::Zero { range, .. } => range.end <= possible.size(),
+        Request::Fill { range, .. } | Request::Pack { range, .. } | Request::Zero { range, .. } => {
+            range.end <= possible.size()
+        }
         Request::Grow { .. } | Request::Flush => true,
     }
 }
@@ -570,6 +615,12 @@ fn an_image_is_lawful_whichever_call_of_the_disk_fails() -> Outcome {
 fn an_overlay_is_lawful_whichever_call_of_the_disk_fails() -> Outcome {
     let workload = Workload { overlay: true, ..SMALL };
     survive_every_fault(&workload, 0, &workload.requests(&mut Dice::of(12)), 37)
+}
+
+#[test]
+fn an_image_with_compressed_clusters_is_lawful_whichever_call_of_the_disk_fails() -> Outcome {
+    survive_every_fault(&PACKED, 0, &PACKED.requests(&mut Dice::of(13)), 37)?;
+    survive_every_fault(&PACKED_OVERLAY, 0, &PACKED_OVERLAY.requests(&mut Dice::of(14)), 37)
 }
 
 #[test]

@@ -374,29 +374,6 @@ fn what_we_cannot_write_is_read_checked_and_refused_by_name() -> Outcome {
 
 #[test]
 #[ignore = "needs qemu-img"]
-fn compressed_clusters_are_refused_by_name_and_nothing_beside_them_is() -> Outcome {
-    for options in ["", "compression_type=zstd"] {
-        let bench = Bench::made_by_qemu(options, "1M", &["write -c -P 1 0 128k", "write -P 2 256k 64k"])?;
-        bench.assert_clean()?;
-        let image = bench.open(Access::Write)?;
-        assert_refused(read(&image, 100, 10), "has compressed clusters");
-        assert_refused(image.write(GuestOffset::new(100), &[1], None), "has compressed clusters");
-        let whole = image.zero(GuestOffset::ZERO, ByteCount::kib(64), Space::Free, None);
-        assert_refused(whole, "has compressed clusters");
-        let part = image.zero(GuestOffset::new(100), ByteCount::new(100), Space::Free, None);
-        assert_refused(part, "has compressed clusters");
-        assert!(read(&image, 256 << 10, 65536)? == vec![2; 65536]);
-        image.write(GuestOffset::new(128 << 10), &[3; 65536], None)?;
-        image.flush()?;
-        drop(image);
-        bench.written_by_qemu(&["read -P 1 0 128k", "read -P 3 128k 64k", "read -P 2 256k 64k"]);
-        bench.assert_clean()?;
-    }
-    Ok(())
-}
-
-#[test]
-#[ignore = "needs qemu-img"]
 fn an_unknown_incompatible_feature_is_refused() -> Outcome {
     let bench = Bench::made_by_qemu("", "1M", &[])?;
     bench.poke(79, &[0x20])?;

@@ -286,9 +286,6 @@ impl Pool {
         if report.corruptions > 0 {
             return Err(not_adoptable(name, format!("its check found {report}")));
         }
-        if report.compressed_clusters > 0 {
-            return Err(not_adoptable(name, "it has compressed clusters, which are not read yet"));
-        }
         Ok(())
     }
 

@@ -65,6 +65,8 @@ pub enum Rule {
     Excludes(&'static str),
     /// The field says the same as another.
     AgreesWith(&'static str),
+    /// What is compressed is one whole cluster, of this many bytes.
+    WholeCluster(u64),
 }
 
 /// Something that this crate does not know.
@@ -101,6 +103,7 @@ impl Rule {
                 | Self::MultipleOf(_)
                 | Self::Text
                 | Self::Once
+                | Self::WholeCluster(_)
         )
     }
 }
@@ -125,6 +128,7 @@ impl fmt::Display for Rule {
             Self::Needs(other) => write!(f, "must come with {other}"),
             Self::Excludes(other) => write!(f, "must not come with {other}"),
             Self::AgreesWith(other) => write!(f, "must agree with {other}"),
+            Self::WholeCluster(size) => write!(f, "must be a whole cluster of {size}"),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! identity    the payload of our own extension                           -> LayerIdentity
 //! l1, l2      the two levels of the guest's mapping                      -> L1Entry, L2Entry
 //! compressed  the descriptor of a compressed cluster                     -> CompressedExtent
+//! codec       what is inside a compressed cluster                        -> Compression::decode, encode
 //! refcount    the counters of host clusters, 1 to 64 bits wide           -> RefcountTableEntry, get, set
 //! snapshot_table  internal snapshots                                     -> SnapshotEntry
 //! bitmap      persistent dirty bitmaps                                   -> BitmapEntry, BitmapTableEntry
@@ -24,6 +25,7 @@
 
 mod bitmap;
 mod bytes;
+mod codec;
 mod compressed;
 mod error;
 mod extension;

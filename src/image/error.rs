@@ -90,6 +90,16 @@ pub enum Error {
         /// The name of the image.
         image: String,
     },
+    /// What is written compressed is one whole cluster.
+    #[error("{length} at {at} are not one cluster of {cluster_size}")]
+    NotOneCluster {
+        /// Where the request begins.
+        at: GuestOffset,
+        /// How long it is.
+        length: ByteCount,
+        /// How large a cluster is.
+        cluster_size: ByteCount,
+    },
     /// A disk can be made larger here, not smaller.
     #[error("{image} is {size} large: it cannot be made smaller ({wanted})")]
     Shrink {

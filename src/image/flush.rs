@@ -5,7 +5,7 @@
 //! | A | guest data (already), raised refcounts, fresh refcount blocks, fresh L2 tables | sync |
 //! | B | refcount table entries of fresh blocks | sync, only when there are any |
 //! | C | entries of L2 tables in use, L1 entries of fresh tables | sync |
-//! | D | lowered refcounts of freed clusters, holes punched where they were | - |
+//! | D | lowered refcounts of freed clusters, holes punched where nothing is left | - |
 //!
 //! After A nothing refers to anything new (M2). After C everything does, and nothing refers to what was freed,
 //! so D may run, and its clusters may be used again (M3). Whatever phase a crash falls into, refcounts are too
@@ -102,10 +102,13 @@ impl Image {
             return Ok(());
         }
         for (start, count) in std::mem::take(&mut state.freed) {
-            // A hole is a favour to the disk: a file system that cannot punch keeps the bytes, and that is all.
-            let punched = self.blob.punch(self.geometry.host_offset(start), self.geometry.bytes_for(count));
-            drop(punched);
-            state.refcounts.release(&*self.blob, state.end, start, count)?;
+            for (start, count) in state.refcounts.release(&*self.blob, state.end, start, count)? {
+                let (at, length) = (self.geometry.host_offset(start), self.geometry.bytes_for(count));
+                // A hole is a favour to the disk: a file system that cannot punch keeps the bytes, and that is all.
+                drop(self.blob.punch(at, length));
+                // Nothing more is packed into a cluster that anybody may take now.
+                state.packed_end.take_if(|packed| (at..at + length).contains(packed));
+            }
         }
         if state.refcounts.write_blocks(&*self.blob)? {
             self.synced.count_write();
@@ -138,7 +141,7 @@ impl Image {
         self.blob.sync()?;
         state.refcounts.mark_blocks_written();
         state.refcounts.mark_table_written();
-        state.refcounts.release(&*self.blob, state.end, grown.old.0, grown.old.1)
+        state.refcounts.release(&*self.blob, state.end, grown.old.0, grown.old.1).map(drop)
     }
 }
 

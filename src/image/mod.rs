@@ -14,6 +14,7 @@
 
 mod absorb;
 mod check;
+mod compressed;
 mod error;
 mod facts;
 mod flush;
@@ -21,6 +22,7 @@ mod grow;
 mod layout;
 mod map;
 mod open;
+mod pack;
 mod read;
 mod rebase;
 mod refcounts;

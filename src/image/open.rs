@@ -1,5 +1,6 @@
 //! An open image: what is held in memory of it, and what is refused at the door.
 
+use super::compressed::Decoded;
 use super::error::{Error, Result};
 use super::refcounts::Refcounts;
 use super::tables::Tables;
@@ -37,6 +38,7 @@ pub struct Image {
     pub(super) synced: Synced,
     /// Held while the disk grows, before the state is locked: growing takes several steps.
     pub(super) growing: Mutex<()>,
+    pub(super) decoded: Decoded,
     pub(super) state: RwLock<State>,
 }
 
@@ -76,8 +78,11 @@ pub(super) struct State {
     pub(super) l1_unwritten: BTreeSet<usize>,
     pub(super) tables: Tables,
     pub(super) refcounts: Refcounts,
-    /// Clusters that no table in memory refers to, while the tables on disk still may.
+    /// References to clusters that no table in memory holds, while the tables on disk still may. A cluster that
+    /// several compressed clusters share may stand here several times, or be in use by others.
     pub(super) freed: Vec<(HostCluster, ClusterCount)>,
+    /// Where what was packed last ends, inside a host cluster that has a reference: see `pack`.
+    pub(super) packed_end: Option<HostOffset>,
     /// Where the file ends.
     pub(super) end: HostOffset,
     /// The size of the disk. While it grows, this is ahead of the size in the header.
@@ -114,12 +119,14 @@ impl Image {
             failed: AtomicBool::new(false),
             synced: Synced::default(),
             growing: Mutex::new(()),
+            decoded: Decoded::default(),
             state: RwLock::new(State {
                 l1,
                 l1_unwritten: BTreeSet::new(),
                 tables: Tables::new(usize::try_from(held_max).unwrap_or(usize::MAX)),
                 refcounts: Refcounts::new(geometry, name, header.refcount_table, table),
                 freed: Vec::new(),
+                packed_end: None,
                 end,
                 size: header.size,
                 header,

@@ -16,8 +16,8 @@ impl Image {
     /// # Errors
     ///
     /// [`Error::PastEndOfDisk`](super::Error::PastEndOfDisk); broken tables; data that lies past the end of the
-    /// file; compressed clusters, which are not read yet; [`Error::Storage`](super::Error::Storage). The buffer
-    /// may then hold anything.
+    /// file; compressed clusters that do not hold a cluster ([`Error::Format`](super::Error::Format));
+    /// [`Error::Storage`](super::Error::Storage). The buffer may then hold anything.
     pub fn read(&self, at: GuestOffset, buffer: &mut [u8], holes: &mut Vec<Range<usize>>) -> Result<()> {
         self.admit(at, ByteCount::of(buffer.len()))?;
         let mut done = 0;
@@ -32,7 +32,10 @@ impl Image {
                 Mapping::Absent => add_hole(holes, done..done + length),
                 Mapping::Zero => piece.fill(0),
                 Mapping::Data { at } => read_zero_extended(&*self.blob, state.end.as_length(), at, piece)?,
-                Mapping::Compressed(_) => return Err(self.unreadable("has compressed clusters")),
+                Mapping::Compressed(extent) => {
+                    let inside = self.geometry.offset_in_cluster(here);
+                    self.read_compressed(&state, extent, inside, piece)?;
+                }
             }
             done += length;
         }

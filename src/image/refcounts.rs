@@ -118,15 +118,35 @@ impl Refcounts {
         Ok(Some(start))
     }
 
-    /// Lowers the refcounts of clusters that nothing on disk refers to any more.
+    /// Counts one more reference to a cluster in use; false when its refcount is as large as it can be, or when
+    /// nothing uses it.
+    pub(super) fn share(&mut self, blob: &dyn Blob, end: HostOffset, cluster: HostCluster) -> Result<bool> {
+        let (order, max) = (self.geometry.refcount_order(), self.geometry.refcount_max());
+        let entry = self.geometry.refcount_block_index(cluster) as u64;
+        let Some(block) = self.load(blob, end, self.geometry.refcount_table_index(cluster))? else {
+            return Ok(false);
+        };
+        let old = refcount::get(&block.bytes, order, entry);
+        if old == 0 || old == max {
+            return Ok(false);
+        }
+        refcount::set(&mut block.bytes, order, entry, old + 1);
+        block.dirty = true;
+        Ok(true)
+    }
+
+    /// Takes one reference from each of some clusters, when nothing on disk holds it any more. Answers which of them
+    /// are free now, as runs.
     pub(super) fn release(
         &mut self,
         blob: &dyn Blob,
         end: HostOffset,
         start: HostCluster,
         count: ClusterCount,
-    ) -> Result<()> {
+    ) -> Result<Vec<(HostCluster, ClusterCount)>> {
         let order = self.geometry.refcount_order();
+        let one = ClusterCount::new(1);
+        let mut emptied: Vec<(HostCluster, ClusterCount)> = Vec::new();
         for index in 0..count.as_u64() {
             let cluster = start + ClusterCount::new(index);
             let entry = self.geometry.refcount_block_index(cluster) as u64;
@@ -139,8 +159,14 @@ impl Refcounts {
             if old <= 1 {
                 self.cursor = self.cursor.min(cluster);
             }
+            match emptied.last_mut() {
+                // One that was free before may be somebody else's by now.
+                _ if old != 1 => {}
+                Some((start, count)) if *start + *count == cluster => *count += one,
+                _ => emptied.push((cluster, one)),
+            }
         }
-        Ok(())
+        Ok(emptied)
     }
 
     /// Writes every block that the disk lacks. What was written is not durable before the blob is synced.

@@ -25,8 +25,10 @@ pub trait Below {
 
 /// What fills a new cluster around the caller's bytes.
 #[derive(Clone, Copy)]
-enum Around<'a> {
+pub(super) enum Around<'a> {
     Zeros,
+    /// The cluster as it was.
+    Old(&'a [u8]),
     Below(&'a dyn Below),
 }
 
@@ -37,9 +39,10 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`]; [`Error::PastEndOfDisk`]; [`Error::Full`]; [`Error::Unsupported`] for compressed and
-    /// shared clusters; what reading below gives; [`Error::Storage`]. Of what was to be written, a part may
-    /// have been; nothing else has changed.
+    /// [`Error::ReadOnly`]; [`Error::PastEndOfDisk`]; [`Error::Full`]; [`Error::Unsupported`] for shared clusters;
+    /// [`Error::Format`] for compressed ones that do not hold a cluster, unless they are written over as a whole;
+    /// what reading below gives; [`Error::Storage`]. Of what was to be written, a part may have been; nothing else
+    /// has changed.
     pub fn write(&self, at: GuestOffset, data: &[u8], below: Option<&dyn Below>) -> Result<()> {
         self.admit_write(at, ByteCount::of(data.len()))?;
         let mut done = 0;
@@ -109,7 +112,9 @@ impl Image {
                 self.put(state, host + self.geometry.offset_in_cluster(at), piece)?;
                 piece.len()
             }
-            L2Entry::Compressed(_) => return Err(self.unwritable("has compressed clusters")),
+            L2Entry::Compressed(extent) => {
+                self.write_over_compressed(state, at, self.within_cluster(at, data), extent)?
+            }
             L2Entry::Subclusters(_) => return Err(self.unwritable("has extended L2 entries")),
             L2Entry::Data { .. } | L2Entry::Zero { .. } => {
                 return Err(self.unwritable("shares clusters between tables"));
@@ -120,7 +125,13 @@ impl Image {
     }
 
     /// Writes into newly allocated clusters, one entry after the other as long as the entries are alike.
-    fn fill_new(&self, state: &mut State, at: GuestOffset, data: &[u8], around: Around<'_>) -> Result<usize> {
+    pub(super) fn fill_new(
+        &self,
+        state: &mut State,
+        at: GuestOffset,
+        data: &[u8],
+        around: Around<'_>,
+    ) -> Result<usize> {
         let geometry = self.geometry;
         let first = geometry.guest_cluster(at);
         let inside = geometry.offset_in_cluster(at);
@@ -188,6 +199,9 @@ impl Image {
         }
         let mut cluster = vec![0; self.geometry.cluster_size().as_usize()];
         let start = inside.as_usize();
+        if let Around::Old(old) = around {
+            cluster.copy_from_slice(old);
+        }
         if let Around::Below(below) = around {
             let guest = self.geometry.guest_offset(self.geometry.guest_cluster(at));
             let shown = (GuestOffset::end_of(state.size) - guest).as_usize().min(cluster.len());

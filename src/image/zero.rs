@@ -139,7 +139,10 @@ impl Image {
                 self.free_later(state, at);
                 empty
             }
-            L2Entry::Compressed(_) => return Err(self.unwritable("has compressed clusters")),
+            L2Entry::Compressed(extent) => {
+                self.free_extent(state, extent);
+                empty
+            }
             L2Entry::Subclusters(_) => return Err(self.unwritable("has extended L2 entries")),
             L2Entry::Data { .. } | L2Entry::Zero { .. } => {
                 return Err(self.unwritable("shares clusters between tables"));
@@ -151,8 +154,8 @@ impl Image {
         Ok(())
     }
 
-    /// Notes a cluster that is free once the disk no longer refers to it.
-    fn free_later(&self, state: &mut State, at: HostOffset) {
+    /// Notes a reference to a cluster that counts until the disk no longer holds it.
+    pub(super) fn free_later(&self, state: &mut State, at: HostOffset) {
         let cluster = self.geometry.host_cluster(at);
         let one = ClusterCount::new(1);
         match state.freed.last_mut() {

@@ -27,7 +27,7 @@ pub struct CheckReport {
     pub leaks: u64,
     /// Clusters of guest data, compressed ones included.
     pub data_clusters: u64,
-    /// Compressed clusters; they are counted here, but not read yet.
+    /// Compressed clusters. Where they lie is checked, not whether their bytes can be decoded.
     pub compressed_clusters: u64,
 }
 

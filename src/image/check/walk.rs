@@ -2,8 +2,8 @@
 
 use super::{CheckReport, Finding};
 use crate::format::{
-    BitmapTableEntry, Copied, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry, SnapshotEntry,
-    parse_snapshots, refcount,
+    BitmapTableEntry, CompressedExtent, Copied, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry,
+    SnapshotEntry, parse_snapshots, refcount,
 };
 use crate::image::error::Result;
 use crate::storage::{Blob, read_zero_extended};
@@ -12,6 +12,9 @@ use std::collections::{BTreeMap, HashSet};
 
 /// The clusters that one stretch of counts covers. Small: in a hostile file each of them has one reference.
 const STRETCH: u64 = 64;
+
+/// The length of a file counts up to the next multiple of this (QEMU enforces).
+const SECTOR: u64 = 512;
 
 /// The references counted so far, in stretches of the file.
 #[derive(Debug, Default)]
@@ -146,9 +149,7 @@ impl<'a> Walk<'a> {
                 Ok(L2Entry::Compressed(extent)) => {
                     self.report.data_clusters += 1;
                     self.report.compressed_clusters += 1;
-                    for cluster in extent.host_clusters(self.geometry) {
-                        self.references.add(cluster);
-                    }
+                    self.count_extent(extent);
                 }
                 Ok(_) => {}
                 Err(_) => self.report.corrupt(Finding::BrokenEntry { structure: "L2 table", raw }),
@@ -189,6 +190,20 @@ impl<'a> Walk<'a> {
             return;
         }
         self.references.add(self.geometry.host_cluster(at));
+    }
+
+    /// The host clusters that a compressed cluster touches. The file may end within its sectors, but not a cluster
+    /// or more before their end (QEMU takes that for an error).
+    fn count_extent(&mut self, extent: CompressedExtent) {
+        let end = self.end.as_length().as_u64().next_multiple_of(SECTOR);
+        let past = (extent.at + extent.length).as_u64().saturating_sub(end);
+        if extent.at >= self.end || past >= self.geometry.cluster_size().as_u64() {
+            self.report.corrupt(Finding::OutsideFile { structure: "L2 table", at: extent.at });
+            return;
+        }
+        for cluster in extent.host_clusters(self.geometry) {
+            self.references.add(cluster);
+        }
     }
 
     /// A table of several clusters. As with one cluster, only the end of the last one may be missing.
