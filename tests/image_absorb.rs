@@ -85,7 +85,10 @@ fn zeros_take_no_room_in_version_3_and_are_written_in_version_2() -> Outcome {
         assert_eq!(image.absorb(at(0), Content::Zero(length))?, length);
         assert!(content(&image)?.iter().all(|byte| *byte == 0));
         let found = image.run_at(at(599 * CLUSTER), ByteCount::new(1))?.mapping;
-        assert!(found == mapping || matches!((version, found), (Version::V2, Mapping::Data { .. })), "{found:?}");
+        assert!(
+            found == mapping || matches!((version, found), (Version::V2, Mapping::Data { .. })),
+            "{found:?}"
+        );
         clean(&image)?;
     }
     Ok(())
@@ -93,7 +96,8 @@ fn zeros_take_no_room_in_version_3_and_are_written_in_version_2() -> Outcome {
 
 #[test]
 fn bytes_of_another_blob_are_copied_and_zeros_past_its_end() -> Outcome {
-    let source: Vec<u8> = (0..3 * CLUSTER).map(|at| u8::try_from(1 + at / 100 % 255).expect("small")).collect();
+    let source: Vec<u8> =
+        (0..3 * CLUSTER).map(|at| u8::try_from(1 + at / 100 % 255).expect("small")).collect();
     let image = of(Version::V3, 4 * CLUSTER)?;
     let copy = Content::Copy {
         source: &*blob(&source)?,
@@ -166,19 +170,33 @@ fn the_rest_of_a_last_cluster_is_zeros_even_where_old_bytes_lay() -> Outcome {
 }
 
 #[test]
-fn a_source_that_cannot_be_read_leaves_the_clusters_absent_and_costs_nothing() -> Outcome {
-    let image = of(Version::V3, 64 * CLUSTER)?;
-    let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
-    let source = store.create(&BlobName::parse("source")?)?;
-    source.write_at(HostOffset::ZERO, &[3; 64 * CLUSTER])?;
-    let copy = Content::Copy { source: &*source, from: HostOffset::ZERO, length: ByteCount::of(64 * CLUSTER) };
-    store.fail(Fault::once(At::CallOf(Operation::Read, 1), FaultKind::EIO));
-    let Err(Error::Storage(_)) = image.absorb(at(0), copy) else { panic!("the fault went unseen") };
-    assert!(content(&image)?.iter().all(|byte| *byte == 0xaa));
-    clean(&image)?;
-    assert_eq!(image.absorb(at(0), copy)?, ByteCount::of(64 * CLUSTER));
-    assert_eq!(content(&image)?, [3; 64 * CLUSTER]);
-    clean(&image)
+fn a_disk_that_fills_up_leaves_the_clusters_absent_and_costs_nothing() -> Outcome {
+    const LENGTH: usize = 64 * CLUSTER;
+    for written in [0, 100, CLUSTER, 5 * CLUSTER + 7] {
+        for copies in [false, true] {
+            let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
+            let image = on(&store, Version::V3, LENGTH)?;
+            let source = blob(&[3; LENGTH])?;
+            let whole =
+                Content::Copy { source: &*source, from: HostOffset::ZERO, length: ByteCount::of(LENGTH) };
+            let content_of = if copies { whole } else { Content::Data(&[3; LENGTH]) };
+            let kind = FaultKind::ShortWrite(ByteCount::of(written));
+            store.fail(Fault::once(At::CallOf(Operation::Write, 1), kind));
+            let Err(Error::Storage(_)) = image.absorb(at(0), content_of) else {
+                panic!("the fault went unseen")
+            };
+            assert!(content(&image)?.iter().all(|byte| *byte == 0xaa), "something is referred to");
+            clean(&image)?;
+            // What the failed write has left in the file is not taken for zeros.
+            image.write(at(10), &[4; 10], None)?;
+            assert_eq!(content(&image)?[..21], [&[0; 10][..], &[4; 10], &[0]].concat());
+            assert!(content(&image)?[20..CLUSTER].iter().all(|byte| *byte == 0), "{written} bytes, {copies}");
+            assert_eq!(image.absorb(at(0), content_of)?, ByteCount::of(LENGTH - CLUSTER));
+            assert_eq!(content(&image)?[CLUSTER..], [3; LENGTH - CLUSTER]);
+            clean(&image)?;
+        }
+    }
+    Ok(())
 }
 
 #[test]

@@ -275,7 +275,11 @@ fn a_header_without_the_backing_file_is_never_seen_before_what_was_absorbed_from
         blob.sync()?;
         let begun = cut.position();
         let draft = absorb_and_rebase(&blob)?;
-        let points: Vec<_> = (begun..=cut.position()).collect();
+        let mut points: Vec<_> = (begun..=cut.position()).collect();
+        // Right behind the write of the header a cut may leave any mixture: look there more often.
+        let header = cut.after_header_writes().into_iter().filter(|point| *point > begun);
+        points.extend(header.flat_map(|point| [point; 8]));
+        points.sort_unstable();
         let mut rebased = 0;
         for (point, left) in cut.cuts(&points, &mut dice) {
             let blob = MemoryStore::new().create(&BlobName::parse("left")?)?;

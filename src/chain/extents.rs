@@ -1,8 +1,8 @@
 //! What one layer defines of a disk, by its tables alone.
 
-use super::{Layer, Ranges};
+use super::{Layer, Ranges, RawLayer};
 use crate::image::{Held, Image, Result, Version};
-use crate::units::{ByteCount, GuestOffset};
+use crate::units::{ByteCount, GuestOffset, HostOffset};
 
 /// A raw file has no clusters; it is looked at in sectors.
 const SECTOR: ByteCount = ByteCount::new(512);
@@ -14,13 +14,13 @@ pub struct Extents {
     pub size: ByteCount,
     /// The size of a cluster in bytes; 512 for a raw file.
     pub cluster_size: ByteCount,
-    /// Whether the layer is a raw file, which defines every byte as data and is never written.
+    /// Whether the layer is a raw file, which defines every byte and is never written.
     pub is_raw: bool,
     /// Whether a cluster can be marked as zeros in the table: version 3 of the format can, version 2 cannot.
     pub has_zero_clusters: bool,
     /// What the layer has as data, compressed or not.
     pub data: Ranges,
-    /// What the layer defines as zeros in its table.
+    /// What the layer defines as zeros in its table; the holes of a raw file.
     pub zero: Ranges,
     /// The part of `zero` for which the file holds a cluster all the same.
     pub zero_allocated: Ranges,
@@ -55,19 +55,26 @@ impl Layer {
     ///
     /// # Errors
     ///
-    /// Those of [`Image::survey`].
+    /// Those of [`Image::survey`]; [`Error::Storage`](crate::image::Error::Storage).
     pub fn extents(&self) -> Result<Extents> {
         match self {
             Self::Qcow2(image) => of_image(image),
-            Self::Raw(raw) => Ok(Extents {
-                size: raw.size(),
-                cluster_size: SECTOR,
-                is_raw: true,
-                data: Ranges::whole(raw.size()),
-                ..Extents::default()
-            }),
+            Self::Raw(raw) => of_raw(raw),
         }
     }
+}
+
+/// A raw file defines every byte: as zeros where it has holes, as data elsewhere.
+fn of_raw(raw: &RawLayer) -> Result<Extents> {
+    let size = raw.size();
+    let (mut data, mut from) = (Ranges::new(), HostOffset::ZERO);
+    while let Some(stretch) = raw.blob().next_data(from)? {
+        data.insert(GuestOffset::new(stretch.start.as_u64())..GuestOffset::new(stretch.end.as_u64()));
+        from = stretch.end;
+    }
+    let data = data.round_out(SECTOR, size);
+    let zero = data.complement(size);
+    Ok(Extents { size, cluster_size: SECTOR, is_raw: true, data, zero, ..Extents::default() })
 }
 
 fn of_image(image: &Image) -> Result<Extents> {

@@ -7,8 +7,9 @@
 use super::error::{Error, Result};
 use super::open::{Image, State};
 use crate::format::{Copied, L2Entry, Version};
-use crate::storage::{Blob, read_zero_extended};
+use crate::storage::Blob;
 use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset, HostOffset};
+use std::sync::atomic::Ordering;
 
 /// What is taken in under one lock: a guest waits no longer than this takes to copy.
 const BATCH_MAX: ByteCount = ByteCount::mib(1);
@@ -198,7 +199,7 @@ impl Image {
         Ok(())
     }
 
-    /// Copies bytes of another blob into clusters that nothing refers to yet.
+    /// Copies bytes of another blob into clusters that nothing refers to yet; the store may let both share them.
     fn copy_in(
         &self,
         state: &mut State,
@@ -207,8 +208,17 @@ impl Image {
         from: HostOffset,
         length: ByteCount,
     ) -> Result<()> {
-        let mut bytes = vec![0; length.as_usize()];
-        read_zero_extended(source, source.length()?, from, &mut bytes)?;
-        self.put(state, at, &bytes)
+        let copied = self.blob.copy_from(at, source, from, length);
+        self.synced.count_write();
+        if copied.is_ok() {
+            state.end = state.end.max(at + length);
+            return Ok(());
+        }
+        // A copy that failed may have lengthened the file, by any part of what it wanted.
+        match self.blob.length() {
+            Ok(length) => state.end = HostOffset::end_of(length),
+            Err(_) => self.failed.store(true, Ordering::Release),
+        }
+        Ok(copied?)
     }
 }
