@@ -35,7 +35,8 @@
 //! }
 //! ```
 //!
-//! Two longer programs are in `examples`: `quickstart`, on disk, and `in_memory`, for tests and fuzzers.
+//! Longer programs are in `examples`: `quickstart`, on disk; `in_memory`, for tests and fuzzers;
+//! `delete_and_reclaim` and `revert`.
 //!
 //! # The words
 //!
@@ -162,7 +163,11 @@
 //!   crash left half done is removed when the pool is opened the next time; [`Engine::recovered`] says what it was.
 //! * **One moment.** A write that was seen to finish before another one began is in a group whenever that other one
 //!   is. This holds for writes through the [`Volume`]s of this process.
-//! * **Frozen is frozen.** No call writes to a layer below a head.
+//! * **Frozen is frozen.** What a snapshot shows never changes. Below a head only layers are written to that no snapshot
+//!   names any more, and those that take over what such a layer held; what is read through them stays the same at
+//!   every instant.
+//! * **Deleting is a commit.** The snapshots are gone from the books when [`Engine::delete_group`] returns, all or none;
+//!   their bytes follow, at once or in steps that can stop anywhere, and [`Engine::owed`] lists what is left.
 //! * **The catalogue decides.** Which file is below which is a record. A header that says otherwise is an error that
 //!   names the file, and is not followed. A pool is owned by one [`Engine`] and its clones at a time.
 //! * **After a failed sync nothing more is written** through this pool until it is opened again: nobody knows what
@@ -179,7 +184,7 @@
 //!   keeps a program from opening a disk that is in use here.
 //! * A pool of [`Engine::in_memory`] is gone with its last clone and its last handle.
 //!
-//! Deleting snapshots, reverting, and more are not there yet; the README has the list.
+//! What else is not there yet is listed in the README.
 //!
 //! # Errors
 //!

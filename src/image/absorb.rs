@@ -162,7 +162,7 @@ impl Image {
             let room = geometry.bytes_for(count);
             let length = left.min(room);
             let host = geometry.host_offset(start);
-            if let Err(error) = self.place(state, host, content.part(done, length), room) {
+            if let Err(error) = self.place_content(state, host, content.part(done, length), room) {
                 // Nothing refers to these clusters: they can be given back at once.
                 state.refcounts.release(&*self.blob, state.end, start, count)?;
                 return Err(error);
@@ -179,7 +179,7 @@ impl Image {
     }
 
     /// Writes content into new clusters that have `room`, and zeros behind it where old bytes may lie.
-    fn place(
+    fn place_content(
         &self,
         state: &mut State,
         host: HostOffset,
