@@ -10,11 +10,17 @@
 //!   the middle hides what deeper and longer layers have there;
 //! * what no layer defines is zeros.
 
+mod diff;
+mod flatten;
 mod layer;
+mod map;
 mod read;
 mod write;
 
+pub use diff::{Change, ChangeKind, Diff, Exactness};
+pub use flatten::{Compress, Flatten, FlattenBase, Step};
 pub use layer::{Layer, RawLayer};
+pub use map::{ChainMap, Extent, ExtentKind};
 
 use crate::units::ByteCount;
 use std::sync::Arc;
