@@ -1,15 +1,22 @@
 //! What every store promises, asked of every store; and what each one promises besides.
 //!
-//! `promises` is the one list. A new backend is a line in `backends` and a line below.
+//! `promises` and `copies` are the one list. A new backend is a line in `backends` and a line below.
 
 #[path = "storage_contract/backends.rs"]
 mod backends;
+#[path = "storage_contract/copies.rs"]
+mod copies;
+#[path = "support/dice.rs"]
+mod dice;
 #[cfg(target_os = "linux")]
 #[path = "storage_contract/disk.rs"]
 mod disk;
 #[cfg(target_os = "linux")]
 #[path = "storage_contract/disk_locks.rs"]
 mod disk_locks;
+#[cfg(target_os = "linux")]
+#[path = "storage_contract/export.rs"]
+mod export;
 #[path = "storage_contract/fuse.rs"]
 mod fuse;
 #[path = "storage_contract/memory.rs"]
@@ -61,6 +68,18 @@ macro_rules! every_promise_holds {
             b3_a_length_or_a_write_that_no_file_could_have_is_refused
             b4_a_sync_succeeds_on_every_handle
             b6_a_handle_outlives_the_name
+            b7_a_copy_is_what_a_read_and_a_write_would_do
+            b7_past_the_end_of_the_source_are_zeros
+            b7_copying_nothing_changes_nothing
+            b7_a_copy_goes_from_any_handle_and_to_none_for_reading
+            b7_a_copy_that_no_file_could_hold_is_refused
+            b7_a_write_after_a_copy_is_seen_in_one_blob_only
+            b7_two_threads_copy_to_different_ranges_at_once
+            b7_a_copy_comes_from_and_goes_to_a_store_of_another_kind
+            b7_a_large_copy_keeps_its_holes
+            b8_what_is_left_out_is_zeros
+            b8_nothing_is_found_at_the_end_or_after_it
+            b8_a_large_hole_is_left_out
             b_a_handle_for_reading_refuses_every_change
             b_a_mebibyte_comes_back_as_it_was_written
             b_what_is_allocated_does_not_count_holes
@@ -87,6 +106,18 @@ mod contract {
     every_promise_holds!(in_memory);
     every_promise_holds!(simulated_over_memory);
     every_promise_holds!(fused_over_memory);
+    hold! { plain_over_memory:
+        b7_a_copy_is_what_a_read_and_a_write_would_do
+        b7_past_the_end_of_the_source_are_zeros
+        b7_copying_nothing_changes_nothing
+        b7_a_copy_goes_from_any_handle_and_to_none_for_reading
+        b7_a_copy_that_no_file_could_hold_is_refused
+        b7_a_write_after_a_copy_is_seen_in_one_blob_only
+        b7_two_threads_copy_to_different_ranges_at_once
+        b7_a_copy_comes_from_and_goes_to_a_store_of_another_kind
+        b8_what_is_left_out_is_zeros
+        b8_nothing_is_found_at_the_end_or_after_it
+    }
     #[cfg(target_os = "linux")]
     every_promise_holds!(on_disk);
     #[cfg(target_os = "linux")]

@@ -26,7 +26,9 @@ pub enum Operation {
     Punch,
     Sync,
     Allocated,
+    NextData,
     WriterElsewhere,
+    Persist,
 }
 
 /// What can go wrong in a store or a blob.

@@ -13,7 +13,9 @@
 use super::{Access, Blob, BlobName, Error, Holder, Identity, Owned, Result, Store};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::Mutex;
+use std::any::Any;
 use std::error::Error as _;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// A store that refuses every change after a failed sync.
@@ -125,6 +127,12 @@ impl Store for FusedStore {
     }
 }
 
+/// Puts a fuse of its own before a blob that belongs to no store.
+#[cfg(target_os = "linux")]
+pub(super) fn fused_alone(inner: Arc<dyn Blob>) -> Arc<dyn Blob> {
+    Arc::new(FusedBlob { inner, fuse: Arc::default(), syncing: Mutex::new(()) })
+}
+
 /// A blob behind the fuse of its store.
 #[derive(Debug)]
 struct FusedBlob {
@@ -145,6 +153,24 @@ impl Blob for FusedBlob {
 
     fn write_at(&self, at: HostOffset, bytes: &[u8]) -> Result<()> {
         self.fuse.guard(|| self.inner.write_at(at, bytes))
+    }
+
+    fn copy_from(
+        &self,
+        at: HostOffset,
+        source: &dyn Blob,
+        from: HostOffset,
+        length: ByteCount,
+    ) -> Result<()> {
+        self.fuse.guard(|| self.inner.copy_from(at, source, from, length))
+    }
+
+    fn next_data(&self, from: HostOffset) -> Result<Option<Range<HostOffset>>> {
+        self.inner.next_data(from)
+    }
+
+    fn innermost(&self) -> Option<&dyn Any> {
+        self.inner.innermost()
     }
 
     fn set_length(&self, length: ByteCount) -> Result<()> {
@@ -170,5 +196,23 @@ impl Blob for FusedBlob {
 
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         self.inner.writer_elsewhere()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::super::{At, Fault, FaultKind, MemoryStore, Operation, SimulatedStore};
+    use super::*;
+
+    #[test]
+    fn a_blob_of_no_store_has_a_fuse_of_its_own() -> Result<()> {
+        let disk = SimulatedStore::new(Arc::new(MemoryStore::new()));
+        let names = ["one", "other"].map(|name| BlobName::parse(name).expect("one component"));
+        let [one, other] = [fused_alone(disk.create(&names[0])?), fused_alone(disk.create(&names[1])?)];
+        disk.fail(Fault::once(At::CallOf(Operation::Sync, 1), FaultKind::EIO));
+        assert!(one.sync().is_err());
+        let again = one.sync();
+        let Err(Error::Poisoned { .. }) = again else { panic!("a second sync says: {again:?}") };
+        other.sync()
     }
 }

@@ -17,6 +17,10 @@
 //!   each write since the last sync is there or not, each change of length too. After it, all of them are.
 //! * **B5** `sync` says nothing about the blob's *name*, nor about any other blob.
 //! * **B6** A blob handle stays good after its name was removed.
+//! * **B7** [`Blob::copy_from`] is a write (B1, B3, B4) of bytes that another blob holds, zeros past that one's
+//!   end. It changes nothing but its range and the length; the two blobs may be one, if the ranges are disjoint.
+//! * **B8** What [`Blob::next_data`] leaves out reads as zeros. What it finds may do so too; it is never empty,
+//!   begins no earlier than asked, and ends no later than the blob.
 //!
 //! A store:
 //!
@@ -26,6 +30,7 @@
 //! * **S4** [`Store::lock`] is held by one owner at a time, in this process or another one.
 //! * **S5** Blobs share no state: what is done to one is never seen in another.
 
+mod copy;
 #[cfg(target_os = "linux")]
 mod disk;
 mod error;
@@ -36,7 +41,7 @@ mod simulated;
 mod zero_extended;
 
 #[cfg(target_os = "linux")]
-pub use disk::{DiskOptions, DiskStore, MapFrozen};
+pub use disk::{DiskOptions, DiskStore, ExportFile, MapFrozen, Replace, open_file};
 pub use error::{Error, Operation, Result};
 pub use fuse::FusedStore;
 pub use memory::MemoryStore;
@@ -45,7 +50,9 @@ pub use simulated::{At, Call, Counts, Fault, FaultKind, SimulatedStore, Times};
 pub use zero_extended::read_zero_extended;
 
 use crate::units::{ByteCount, HostOffset};
+use std::any::Any;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a blob is opened for.
@@ -123,7 +130,7 @@ pub trait Owned: Debug + Send + Sync {}
 
 /// One blob: a file, or bytes in memory. All calls take `&self`; two threads may write different ranges at once.
 ///
-/// The promises B1 to B6 are listed in the documentation of [this module](self).
+/// The promises B1 to B8 are listed in the documentation of [this module](self).
 pub trait Blob: Debug + Send + Sync {
     /// The length in bytes.
     ///
@@ -145,6 +152,52 @@ pub trait Blob: Debug + Send + Sync {
     ///
     /// [`Error::ReadOnly`]; [`Error::Io`], a full disk included. After an error any part may have been written.
     fn write_at(&self, at: HostOffset, bytes: &[u8]) -> Result<()>;
+
+    /// Writes `length` bytes of `source`, from `from` on, at `at`: zeros for what lies past the end of `source`.
+    /// Lengthens this blob as a write of as many bytes would (B7).
+    ///
+    /// The blobs may be of different stores and kinds. On disk the kernel copies, and where the file system can
+    /// share extents (XFS, btrfs) it does so when both places are aligned to its blocks; in memory whole pages are
+    /// shared until one side writes. A hole may stay a hole or become zeros that are written. When both blobs are
+    /// one and the ranges overlap, what the written range then holds is not defined.
+    ///
+    /// Unless two blobs of one kind find another way, this reads and writes through a buffer of at most a mebibyte.
+    ///
+    /// # Errors
+    ///
+    /// As [`Blob::write_at`], and as [`Blob::read_at`] of `source`. After an error any part may have been written.
+    fn copy_from(
+        &self,
+        at: HostOffset,
+        source: &dyn Blob,
+        from: HostOffset,
+        length: ByteCount,
+    ) -> Result<()> {
+        copy::plainly(self, at, source, from, length)
+    }
+
+    /// The next stretch, at or after `from`, that may hold something else than zeros; `None` when only zeros
+    /// follow, or nothing (B8). Stretches may touch: the end of one need not be the beginning of a hole.
+    ///
+    /// Made for walking through a blob, not for asking about each cluster: on disk a call may cost as much as the
+    /// stretch has extents. A blob that does not know answers with everything up to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    fn next_data(&self, from: HostOffset) -> Result<Option<Range<HostOffset>>> {
+        let end = HostOffset::new(self.length()?.as_u64());
+        Ok((from < end).then_some(from..end))
+    }
+
+    /// The blob that holds the bytes, beneath all that wraps it, for [`Blob::copy_from`] of another one of the same
+    /// kind to recognise: it then takes the bytes without [`Blob::read_at`].
+    ///
+    /// A wrapper passes on what the blob inside answers; one that must see each read answers `None`, which is
+    /// what a blob does that says nothing.
+    fn innermost(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// Sets the length; new bytes read as zeros.
     ///
@@ -168,7 +221,7 @@ pub trait Blob: Debug + Send + Sync {
     /// [`Error::SyncFailed`]. Nothing is then known about what is durable; calling again proves nothing.
     fn sync(&self) -> Result<()>;
 
-    /// The bytes that the blob takes up, holes left out.
+    /// The bytes that the blob takes up, holes left out. What is shared with another blob counts for both.
     ///
     /// # Errors
     ///

@@ -2,9 +2,6 @@
 
 use std::fmt;
 
-/// The longest name, in bytes: what Linux file systems take.
-const LENGTH_MAX: usize = 255;
-
 /// The name of a blob in a store: 1 to 255 bytes of UTF-8, one component, no control character, neither `.`
 /// nor `..`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -18,7 +15,7 @@ pub enum InvalidName {
     #[error("the name is empty")]
     Empty,
     /// The string is longer than a name may be.
-    #[error("the name is {length} bytes long, at most {LENGTH_MAX} are allowed")]
+    #[error("the name is {length} bytes long, at most {max} are allowed", max = BlobName::LENGTH_MAX)]
     TooLong {
         /// Its length in bytes.
         length: usize,
@@ -38,6 +35,9 @@ pub enum InvalidName {
 }
 
 impl BlobName {
+    /// The longest name, in bytes: what Linux file systems take.
+    pub(super) const LENGTH_MAX: usize = 255;
+
     /// Parses a name.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl BlobName {
         if name.is_empty() {
             return Err(InvalidName::Empty);
         }
-        if name.len() > LENGTH_MAX {
+        if name.len() > Self::LENGTH_MAX {
             return Err(InvalidName::TooLong { length: name.len() });
         }
         if name == "." || name == ".." || name.contains('/') {

@@ -14,7 +14,7 @@ fn fused() -> (FusedStore, SimulatedStore) {
 }
 
 /// Every change there is, of two blobs that exist.
-fn every_change(store: &dyn Store) -> Result<[Result<()>; 8]> {
+fn every_change(store: &dyn Store) -> Result<[Result<()>; 9]> {
     let open = store.open(&name("one"), Access::Write)?;
     Ok([
         store.create(&name("new")).map(drop),
@@ -23,6 +23,7 @@ fn every_change(store: &dyn Store) -> Result<[Result<()>; 8]> {
         open.write_at(HostOffset::ZERO, b"else"),
         open.set_length(ByteCount::ZERO),
         open.punch(HostOffset::ZERO, ByteCount::new(4)),
+        open.copy_from(HostOffset::ZERO, &*open, HostOffset::new(4), ByteCount::new(4)),
         open.sync(),
         open.sync(),
     ])
@@ -58,6 +59,10 @@ fn a_failed_sync_ends_every_change_and_no_read() -> Outcome {
         let mut bytes = [0; 4];
         blob.read_at(HostOffset::ZERO, &mut bytes)?;
         assert_eq!(&bytes, b"some");
+        let copy = MemoryStore::new().create(&name("copy"))?;
+        copy.copy_from(HostOffset::ZERO, &*blob, HostOffset::ZERO, ByteCount::new(4))?;
+        copy.read_at(HostOffset::ZERO, &mut bytes)?;
+        assert_eq!(&bytes, b"some", "what is poisoned can still be copied from");
         assert_eq!(store.list()?, [name("one"), name("other")]);
         assert_eq!(store.clone().poisoned(), Some(cause));
     }

@@ -1,26 +1,28 @@
-//! The promises B1 to B6 and S1 to S5 of `snapgroup::storage`, as questions to any store.
+//! The promises B1 to B6 and S1 to S5 of `snapgroup::storage`, as questions to any store; B7 and B8 are in
+//! `copies`.
 //!
 //! B4, B5 and S2 speak of power cuts. Here is only what can be asked without one.
 
+pub(crate) use crate::copies::*;
 use crate::{Outcome, name};
 use snapgroup::storage::{Access, Blob, BlobName, Error, Operation, Store, read_zero_extended};
 use snapgroup::units::{ByteCount, HostOffset};
 
 /// A length that is no multiple of any page, and longer than one.
-const ODD: usize = 2 * 4096 + 77;
+pub(crate) const ODD: usize = 2 * 4096 + 77;
 
-fn at(offset: usize) -> HostOffset {
+pub(crate) fn at(offset: usize) -> HostOffset {
     HostOffset::new(offset as u64)
 }
 
-fn bytes(blob: &dyn Blob, start: usize, length: usize) -> Result<Vec<u8>, Error> {
+pub(crate) fn bytes(blob: &dyn Blob, start: usize, length: usize) -> Result<Vec<u8>, Error> {
     let mut buffer = vec![0xEE; length];
     blob.read_at(at(start), &mut buffer)?;
     Ok(buffer)
 }
 
 /// Bytes that differ from their neighbours, never zero.
-fn pattern(length: usize) -> Vec<u8> {
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (1..=251).cycle().take(length).collect()
 }
 
@@ -245,6 +247,8 @@ pub(crate) fn b_a_handle_for_reading_refuses_every_change(store: &dyn Store) -> 
         reader.set_length(ByteCount::ZERO),
         reader.set_length(ByteCount::new(4)),
         reader.punch(at(0), ByteCount::new(4)),
+        reader.copy_from(at(0), &*reader, at(0), ByteCount::new(4)),
+        reader.copy_from(at(0), &*reader, at(0), ByteCount::ZERO),
     ];
     for (number, change) in changes.into_iter().enumerate() {
         let Err(Error::ReadOnly { name: who }) = change else { panic!("change {number}: {change:?}") };

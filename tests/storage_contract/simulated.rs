@@ -13,7 +13,7 @@ fn simulated() -> SimulatedStore {
 }
 
 /// One call of every operation that can be counted, in the order of [`EVERY`].
-fn every_call(store: &dyn Store) -> [Result<()>; 15] {
+fn every_call(store: &dyn Store) -> [Result<()>; 16] {
     let blob = match store.create(&name("a")) {
         Ok(blob) => blob,
         Err(_) => store.open(&name("a"), Access::Write).expect("made before"),
@@ -29,6 +29,7 @@ fn every_call(store: &dyn Store) -> [Result<()>; 15] {
         blob.punch(HostOffset::new(1), ByteCount::new(2)),
         blob.sync(),
         blob.allocated().map(drop),
+        blob.next_data(HostOffset::ZERO).map(drop),
         blob.writer_elsewhere().map(drop),
         store.sync_names(),
         store.create(&name("b")).map(drop),
@@ -38,7 +39,7 @@ fn every_call(store: &dyn Store) -> [Result<()>; 15] {
 }
 
 /// The operations of [`every_call`], after the first create.
-const EVERY: [Operation; 15] = [
+const EVERY: [Operation; 16] = [
     Operation::Open,
     Operation::List,
     Operation::Lock,
@@ -49,6 +50,7 @@ const EVERY: [Operation; 15] = [
     Operation::Punch,
     Operation::Sync,
     Operation::Allocated,
+    Operation::NextData,
     Operation::WriterElsewhere,
     Operation::SyncNames,
     Operation::Create,
@@ -64,7 +66,7 @@ fn every_call_is_counted_once_and_recorded_in_order() {
         result.expect("nothing was told to fail");
     }
     let counts = store.counts();
-    assert_eq!(counts.total(), 16);
+    assert_eq!(counts.total(), 17);
     for operation in EVERY {
         let expected = if let Operation::Create | Operation::Remove = operation { 2 } else { 1 };
         assert_eq!(counts.of(operation), expected, "{operation:?}");
@@ -91,13 +93,13 @@ fn every_call_is_counted_once_and_recorded_in_order() {
 
 #[test]
 fn the_nth_call_of_all_fails_and_no_other() {
-    for nth in 2..=16 {
+    for nth in 2..=17 {
         let store = simulated();
         store.fail(Fault::once(At::Call(nth), FaultKind::EIO));
         for (index, result) in every_call(&store).into_iter().enumerate() {
             let number = index as u64 + 2;
             // A blob that was not made cannot be removed: a consequence, not a fault.
-            if nth == 14 && number == 15 {
+            if nth == 15 && number == 16 {
                 let Err(Error::NotFound { .. }) = result else { panic!("{result:?}") };
                 continue;
             }
@@ -111,7 +113,7 @@ fn the_nth_call_of_all_fails_and_no_other() {
                 Err(other) => panic!("{other:?}"),
             }
         }
-        assert_eq!(store.counts().total(), 16, "failed calls are counted");
+        assert_eq!(store.counts().total(), 17, "failed calls are counted");
     }
 }
 
@@ -171,6 +173,62 @@ fn a_short_write_leaves_its_beginning_and_fails() -> Outcome {
         blob.read_at(HostOffset::ZERO, &mut bytes)?;
         assert_eq!(bytes, expected, "{written} of 4 bytes");
     }
+    Ok(())
+}
+
+#[test]
+fn a_copy_is_one_write_and_takes_no_read() -> Outcome {
+    let store = simulated();
+    let (source, target) = (store.create(&name("source"))?, store.create(&name("target"))?);
+    source.write_at(HostOffset::ZERO, &[7; 3 << 20])?;
+    store.record();
+    target.copy_from(HostOffset::new(5), &*source, HostOffset::new(1), ByteCount::mib(3))?;
+    let calls = store.take_calls();
+    let [call] = &calls[..] else { panic!("{calls:?}") };
+    assert_eq!((call.operation, &call.name), (Operation::Write, &Some(name("target"))));
+    assert_eq!((call.at, call.length), (HostOffset::new(5), ByteCount::mib(3)));
+    Ok(())
+}
+
+#[test]
+fn a_write_that_fails_is_a_copy_that_fails() -> Outcome {
+    let short = |written| FaultKind::ShortWrite(ByteCount::new(written));
+    let cases = [
+        (FaultKind::EIO, *b"....", Some(5)),
+        (FaultKind::ENOSPC, *b"....", Some(28)),
+        (short(0), *b"....", Some(28)),
+        (short(3), *b"new.", Some(28)),
+        (short(99), *b"new!", Some(28)),
+    ];
+    for (kind, expected, number) in cases {
+        let store = simulated();
+        let (source, target) = (store.create(&name("source"))?, store.create(&name("target"))?);
+        source.write_at(HostOffset::ZERO, b"new!")?;
+        target.write_at(HostOffset::ZERO, b"....")?;
+        store.fail(Fault::once(At::CallOf(Operation::Write, 1), kind));
+        let copied = target.copy_from(HostOffset::ZERO, &*source, HostOffset::ZERO, ByteCount::new(4));
+        let Err(Error::Io { operation: Operation::Write, name, source: told }) = copied else {
+            panic!("{kind:?}: {copied:?}");
+        };
+        assert_eq!((name.as_str(), told.raw_os_error()), ("target", number), "{kind:?}");
+        let mut bytes = [0; 4];
+        target.read_at(HostOffset::ZERO, &mut bytes)?;
+        assert_eq!(bytes, expected, "{kind:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_of_another_kind_is_read_and_its_failed_read_is_told() -> Outcome {
+    let store = simulated();
+    let source = store.create(&name("source"))?;
+    source.write_at(HostOffset::ZERO, b"new!")?;
+    let target = crate::backends::plain_over_memory()?.store.create(&name("target"))?;
+    store.fail(Fault::once(At::CallOf(Operation::Read, 1), FaultKind::EIO));
+    // The target has no way of its own, so it reads; and then what it reads through fails.
+    let copied = target.copy_from(HostOffset::ZERO, &*source, HostOffset::ZERO, ByteCount::new(4));
+    let Err(Error::Io { operation: Operation::Read, .. }) = copied else { panic!("{copied:?}") };
+    target.copy_from(HostOffset::ZERO, &*source, HostOffset::ZERO, ByteCount::new(4))?;
     Ok(())
 }
 

@@ -1,15 +1,17 @@
 //! One open file as a [`Blob`].
 
-use super::super::{Access, Blob, BlobName, Error, Holder, Identity, Operation, Result};
+use super::super::{Access, Blob, BlobName, Error, Holder, Identity, Operation, Result, copy};
 use super::bound::{Bounds, Frozen};
 use super::directory::Opened;
-use super::lock;
+use super::{extents, lock};
 use crate::units::{ByteCount, HostOffset};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::fdatasync;
+use std::any::Any;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
@@ -79,6 +81,14 @@ impl DiskBlob {
         }
     }
 
+    /// Copies data of another file: what the kernel does not, goes through a buffer.
+    fn copy_data(&self, at: HostOffset, source: &Self, from: HostOffset, length: ByteCount) -> Result<()> {
+        let done = extents::copy(&source.file, from.as_u64(), &self.file, at.as_u64(), length.as_u64())
+            .map_err(|source| self.failed(Operation::Write, source))?;
+        let done = ByteCount::new(done);
+        copy::through_a_buffer(self, at + done, source, from + done, length - done)
+    }
+
     /// Writes zeros over a range that lies within the file.
     fn write_zeros(&self, start: u64, end: u64) -> io::Result<()> {
         let mut at = start;
@@ -110,6 +120,32 @@ impl Blob for DiskBlob {
     fn write_at(&self, at: HostOffset, bytes: &[u8]) -> Result<()> {
         self.check_writable()?;
         self.file.write_all_at(bytes, at.as_u64()).map_err(|source| self.failed(Operation::Write, source))
+    }
+
+    fn copy_from(
+        &self,
+        at: HostOffset,
+        source: &dyn Blob,
+        from: HostOffset,
+        length: ByteCount,
+    ) -> Result<()> {
+        self.check_writable()?;
+        match source.innermost().and_then(|blob| blob.downcast_ref::<Self>()) {
+            Some(source) => copy::stretch_by_stretch(self, at, source, from, length, |at, from, length| {
+                self.copy_data(at, source, from, length)
+            }),
+            None => copy::plainly(self, at, source, from, length),
+        }
+    }
+
+    fn next_data(&self, from: HostOffset) -> Result<Option<Range<HostOffset>>> {
+        let found = extents::next_data(&self.file, from.as_u64());
+        let found = found.map_err(|source| self.failed(Operation::NextData, source))?;
+        Ok(found.map(|found| HostOffset::new(found.start)..HostOffset::new(found.end)))
+    }
+
+    fn innermost(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn set_length(&self, length: ByteCount) -> Result<()> {

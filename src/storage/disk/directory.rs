@@ -9,11 +9,15 @@
 //! * **D3** The directory may be renamed or its path replaced meanwhile: the handle stays in the one it opened.
 
 use super::super::{Access, BlobName, Error, Operation, Result};
+use super::export::Replace;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
+#[cfg(target_env = "gnu")]
+use nix::fcntl::{RenameFlags, renameat2};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstatat};
-use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
+use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, set_permissions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -48,11 +52,7 @@ impl Directory {
             made => made?,
         }
         set_permissions(path, Permissions::from_mode(0o700))?;
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        Self::open(parent)?.sync()
+        Self::open(parent(path))?.sync()
     }
 
     /// Makes a new file of exactly this mode, whatever the umask.
@@ -151,6 +151,47 @@ impl Directory {
         Ok(fsync(&self.handle)?)
     }
 
+    /// Whether anything has a name, a link that leads nowhere included.
+    pub(super) fn is_taken(&self, name: &OsStr) -> nix::Result<bool> {
+        match fstatat(&self.handle, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Gives a file another name in one step. [`Replace::Never`] fails with [`Errno::EEXIST`] when the name is taken.
+    pub(super) fn put_in_place(&self, from: &BlobName, to: &OsStr, replace: Replace) -> nix::Result<()> {
+        match replace {
+            Replace::Atomically => renameat(&self.handle, from.as_str(), &self.handle, to),
+            Replace::Never => match self.rename_to_new(from, to) {
+                // The file system, the system or a sandbox does not know the flag.
+                Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => self.link_and_unlink(from, to),
+                renamed => renamed,
+            },
+        }
+    }
+
+    /// The way in one call.
+    #[cfg(target_env = "gnu")]
+    fn rename_to_new(&self, from: &BlobName, to: &OsStr) -> nix::Result<()> {
+        renameat2(&self.handle, from.as_str(), &self.handle, to, RenameFlags::RENAME_NOREPLACE)
+    }
+
+    /// No way in one call.
+    #[cfg(not(target_env = "gnu"))]
+    fn rename_to_new(&self, _from: &BlobName, _to: &OsStr) -> nix::Result<()> {
+        Err(Errno::ENOSYS)
+    }
+
+    /// The way for a file system that has links of files. Cut off in between, the file has both names.
+    fn link_and_unlink(&self, from: &BlobName, to: &OsStr) -> nix::Result<()> {
+        linkat(&self.handle, from.as_str(), &self.handle, to, AtFlags::empty())?;
+        // The file is where it belongs; a second name that stays is no reason to say that it is not.
+        let _ = unlinkat(&self.handle, from.as_str(), UnlinkatFlags::NoRemoveDir);
+        Ok(())
+    }
+
     /// Whether a name leads to a plain file, without opening it.
     fn is_regular(&self, name: &str) -> nix::Result<bool> {
         let stat = fstatat(&self.handle, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
@@ -179,6 +220,14 @@ impl Directory {
     /// The way for a system without `openat2`.
     fn open_plainly(&self, name: &str, flags: OFlag, mode: Mode) -> nix::Result<File> {
         uninterrupted(|| openat(&self.handle, name, flags, mode))
+    }
+}
+
+/// The directory that a path lies in.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -229,6 +278,37 @@ mod tests {
             assert_eq!(refusal("absent", flags, Mode::empty()), Err(Errno::ENOENT));
             assert_eq!(refusal("plain", create, Mode::S_IRWXU), Err(Errno::EEXIST));
             assert_eq!(refusal("link", create, Mode::S_IRWXU), Err(Errno::EEXIST));
+        }
+        Ok(())
+    }
+
+    type Move = fn(&Directory, &BlobName, &OsStr) -> nix::Result<()>;
+
+    #[test]
+    fn both_ways_put_a_file_in_place_and_none_replaces() -> io::Result<()> {
+        let ways: [Move; 2] = [Directory::rename_to_new, Directory::link_and_unlink];
+        for (number, way) in ways.into_iter().enumerate() {
+            let pool = tempfile::tempdir()?;
+            let directory = Directory::open(pool.path())?;
+            let from = BlobName::parse("from").expect("one component");
+            std::fs::write(pool.path().join("from"), b"new")?;
+            std::fs::write(pool.path().join("taken"), b"old")?;
+            symlink("absent", pool.path().join("link"))?;
+            for taken in ["taken", "link"] {
+                match way(&directory, &from, OsStr::new(taken)) {
+                    Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {}
+                    moved => assert_eq!(moved, Err(Errno::EEXIST), "way {number} onto {taken}"),
+                }
+            }
+            assert_eq!(std::fs::read(pool.path().join("taken"))?, b"old");
+            assert!(pool.path().join("from").exists());
+            match way(&directory, &from, OsStr::new("to")) {
+                // Not every file system has both.
+                Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => continue,
+                moved => moved?,
+            }
+            assert_eq!(std::fs::read(pool.path().join("to"))?, b"new");
+            assert!(!pool.path().join("from").exists(), "way {number}");
         }
         Ok(())
     }

@@ -2,6 +2,8 @@
 //!
 //! * `directory` - the one handle through which every file is reached, one component below it
 //! * `blob` - one open file
+//! * `extents` - where the data of a file lies, and copies that the kernel makes
+//! * `export` - files outside of any store: made whole or not at all, or only read
 //! * `lock` - the lock of the store, and the image locks of QEMU
 //! * `holder` - who holds a lock, for the message
 //! * `mapped`, `bound` - frozen files read through a map, and what keeps that sound
@@ -11,9 +13,13 @@
 mod blob;
 mod bound;
 mod directory;
+mod export;
+mod extents;
 mod holder;
 mod lock;
 mod mapped;
+
+pub use export::{ExportFile, Replace, open_file};
 
 use super::{Access, Blob, BlobName, Error, Operation, Owned, Result, Store};
 use blob::DiskBlob;

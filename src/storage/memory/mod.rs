@@ -7,13 +7,15 @@
 
 mod sparse;
 
-use super::{Access, Blob, BlobName, Error, Holder, Identity, Operation, Owned, Result, Store};
+use super::{Access, Blob, BlobName, Error, Holder, Identity, Operation, Owned, Result, Store, copy};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::RwLock;
 use sparse::{LENGTH_MAX, Sparse};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -216,6 +218,37 @@ impl Blob for MemoryBlob {
         }
         self.content.bytes.write().write(at.as_u64(), bytes);
         Ok(())
+    }
+
+    fn copy_from(
+        &self,
+        at: HostOffset,
+        source: &dyn Blob,
+        from: HostOffset,
+        length: ByteCount,
+    ) -> Result<()> {
+        self.check_writable()?;
+        let Some(other) = source.innermost().and_then(|blob| blob.downcast_ref::<Self>()) else {
+            return copy::plainly(self, at, source, from, length);
+        };
+        if length.is_zero() {
+            return Ok(());
+        }
+        let end = at.checked_add(length).filter(|end| end.as_u64() <= LENGTH_MAX);
+        let Some(end) = end else { return Err(self.too_long(Operation::Write)) };
+        // Taken out first and let go of: no call holds two blobs, and both may be one.
+        let taken = other.content.bytes.read().take(from.as_u64(), length.as_u64());
+        self.content.bytes.write().put(at.as_u64()..end.as_u64(), taken);
+        Ok(())
+    }
+
+    fn next_data(&self, from: HostOffset) -> Result<Option<Range<HostOffset>>> {
+        let found = self.content.bytes.read().next_held(from.as_u64());
+        Ok(found.map(|found| HostOffset::new(found.start)..HostOffset::new(found.end)))
+    }
+
+    fn innermost(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn set_length(&self, length: ByteCount) -> Result<()> {

@@ -7,7 +7,8 @@
 //! * **I1** A page that is not held is all zeros. A page that became all zeros by a punch, by a shorter length
 //!   or by zeros written over it is not held.
 //! * **I2** Every byte at or past `length` is zero, in the last page too. So a new length never shows old bytes.
-//! * **I3** Pages are shared with clones and copied when written: a clone costs one pointer per page.
+//! * **I3** Pages are shared with clones and copied when written: a clone costs one pointer per page. So are the
+//!   whole pages that [`Sparse::put`] lays a whole number of pages away from where [`Sparse::take`] found them.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 const PAGE: usize = 4096;
 /// The same as a distance.
 const PAGE_U64: u64 = PAGE as u64;
+
+/// The pages that one search passes over at most: a mebibyte.
+const RUN: usize = 256;
 
 /// The longest length: what file systems take at most, so that memory refuses what a disk would.
 pub(super) const LENGTH_MAX: u64 = i64::MAX as u64;
@@ -28,6 +32,14 @@ pub(super) struct Sparse {
     length: u64,
     /// The pages that are held, by number.
     pages: BTreeMap<u64, Arc<[u8; PAGE]>>,
+}
+
+/// A range taken out of some bytes: the pages that are held in it, shared.
+pub(super) struct Taken {
+    /// Where the range began in what it was taken from.
+    start: u64,
+    /// The held pages that the range touches, each with the part of it that lies in the range. In order.
+    pages: Vec<(u64, Range<usize>, Arc<[u8; PAGE]>)>,
 }
 
 /// The part of a range that lies in one page.
@@ -104,6 +116,52 @@ impl Sparse {
             self.pages.remove(&page);
         }
         self.zero(last, 0..offset_in_page(end));
+    }
+
+    /// Takes a range out, for [`Sparse::put`]. Costs what is held in the range, not its length; may reach past the
+    /// end.
+    pub(super) fn take(&self, start: u64, length: u64) -> Taken {
+        let end = start.saturating_add(length).min(self.length);
+        if end <= start {
+            return Taken { start, pages: Vec::new() };
+        }
+        let held = self.pages.range(start / PAGE_U64..end.div_ceil(PAGE_U64));
+        let pages = held.map(|(page, bytes)| {
+            let begins = page * PAGE_U64;
+            let first = if begins < start { offset_in_page(start) } else { 0 };
+            // Past the end there are only zeros (I2), so the last page counts as whole when all of it is wanted.
+            let wanted = start.saturating_add(length);
+            let last = if wanted - begins < PAGE_U64 { offset_in_page(wanted) } else { PAGE };
+            (*page, first..last, Arc::clone(bytes))
+        });
+        Taken { start, pages: pages.collect() }
+    }
+
+    /// Makes `range` hold what was taken out, and zeros elsewhere; lengthens to its end, which the caller has
+    /// checked against [`LENGTH_MAX`]. The range is as long as what was taken.
+    pub(super) fn put(&mut self, range: Range<u64>, taken: Taken) {
+        self.punch(range.clone());
+        for (page, within, bytes) in taken.pages {
+            let found = page * PAGE_U64 + within.start as u64;
+            let at = range.start + (found - taken.start);
+            if within == (0..PAGE) && offset_in_page(at) == 0 {
+                self.pages.insert(at / PAGE_U64, bytes);
+            } else {
+                self.write(at, &bytes[within]);
+            }
+        }
+        self.length = self.length.max(range.end);
+    }
+
+    /// The first bytes at or after `from` that lie in held pages; at most [`RUN`] pages, so that the answer costs
+    /// little however many follow.
+    pub(super) fn next_held(&self, from: u64) -> Option<Range<u64>> {
+        let mut held = self.pages.range(from / PAGE_U64..).take(RUN).map(|(page, _)| *page);
+        let first = held.next()?;
+        let last = held.zip(first + 1..).take_while(|(page, next)| page == next).last();
+        let after = last.map_or(first, |(page, _)| page) + 1;
+        let found = from.max(first * PAGE_U64)..self.length.min(after * PAGE_U64);
+        (found.start < found.end).then_some(found)
     }
 
     /// Makes a part of one page zero, and drops the page when nothing else is in it.
@@ -184,6 +242,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn whole_pages_at_whole_distances_are_shared_and_parts_are_copied() {
+        let mut one = Sparse::default();
+        one.write(0, &[7; 3 * PAGE + 100]);
+        one.punch(PAGE_U64..2 * PAGE_U64);
+
+        let mut other = Sparse::default();
+        other.write(0, &[9; 10 * PAGE]);
+        other.put(5 * PAGE_U64..9 * PAGE_U64, one.take(0, 4 * PAGE_U64));
+        for (from, at) in [(0, 5), (2, 7), (3, 8)] {
+            assert!(Arc::ptr_eq(&one.pages[&from], &other.pages[&at]), "page {from}");
+        }
+        assert_eq!(other.allocated(), 9 * PAGE_U64, "the hole stayed one, each page counts");
+        other.write(5 * PAGE_U64, &[1]);
+        assert_eq!((one.pages[&0][0], other.pages[&5][0]), (7, 1));
+
+        let mut part = Sparse::default();
+        part.put(10..PAGE_U64 + 10, one.take(0, PAGE_U64));
+        part.put(4 * PAGE_U64..5 * PAGE_U64 - 1, one.take(0, PAGE_U64 - 1));
+        assert_eq!(
+            (part.pages[&0][9], part.pages[&0][10], part.pages[&1][9], part.pages[&1][10]),
+            (0, 7, 7, 0)
+        );
+        assert_eq!((part.pages[&4][PAGE - 2], part.pages[&4][PAGE - 1]), (7, 0));
+        assert_eq!(part.length(), 5 * PAGE_U64 - 1);
+    }
+
+    #[test]
+    fn a_search_ends_after_so_many_pages() {
+        let mut sparse = Sparse::default();
+        sparse.write(0, &vec![1; (RUN + 10) * PAGE]);
+        let run = RUN as u64 * PAGE_U64;
+        assert_eq!(sparse.next_held(5), Some(5..run));
+        assert_eq!(sparse.next_held(run), Some(run..run + 10 * PAGE_U64));
     }
 
     #[test]

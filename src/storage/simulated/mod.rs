@@ -6,6 +6,9 @@
 //! * here - every call of [`Store`] and [`Blob`], taken through the script
 //!
 //! [`Blob::identity`] and [`Store::location`] cannot fail, and are neither counted nor recorded.
+//!
+//! A [`Blob::copy_from`] is one [`Operation::Write`] of its whole range, to the blob that is written. The source's
+//! calls are its own, if it makes any: a blob takes the bytes of another one of its kind without reading them.
 
 mod script;
 
@@ -15,6 +18,8 @@ use super::{Access, Blob, BlobName, Error, Holder, Identity, Operation, Owned, R
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::Mutex;
 use script::Script;
+use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What errors call the store itself.
@@ -171,6 +176,21 @@ impl SimulatedBlob {
     fn ranged(&self, operation: Operation, at: HostOffset, length: ByteCount) -> Call {
         Call { at, length, ..Call::of_blob(operation, &self.name) }
     }
+
+    /// A write: `run` does the first so many bytes of it.
+    fn write(
+        &self,
+        at: HostOffset,
+        length: ByteCount,
+        run: impl FnOnce(ByteCount) -> Result<()>,
+    ) -> Result<()> {
+        let fault = self.script.lock().enter(self.ranged(Operation::Write, at, length));
+        let Some(fault) = fault else { return run(length) };
+        if let FaultKind::ShortWrite(written) = fault {
+            run(written.min(length))?;
+        }
+        Err(Error::failed(Operation::Write, &self.name, fault.source()))
+    }
 }
 
 impl Blob for SimulatedBlob {
@@ -184,14 +204,27 @@ impl Blob for SimulatedBlob {
     }
 
     fn write_at(&self, at: HostOffset, bytes: &[u8]) -> Result<()> {
-        let call = self.ranged(Operation::Write, at, ByteCount::of(bytes.len()));
-        let fault = self.script.lock().enter(call);
-        let Some(fault) = fault else { return self.inner.write_at(at, bytes) };
-        if let FaultKind::ShortWrite(written) = fault {
-            let written = written.min(ByteCount::of(bytes.len())).as_usize();
-            self.inner.write_at(at, &bytes[..written])?;
-        }
-        Err(Error::failed(Operation::Write, &self.name, fault.source()))
+        let run = |length: ByteCount| self.inner.write_at(at, &bytes[..length.as_usize()]);
+        self.write(at, ByteCount::of(bytes.len()), run)
+    }
+
+    fn copy_from(
+        &self,
+        at: HostOffset,
+        source: &dyn Blob,
+        from: HostOffset,
+        length: ByteCount,
+    ) -> Result<()> {
+        self.write(at, length, |length| self.inner.copy_from(at, source, from, length))
+    }
+
+    fn next_data(&self, from: HostOffset) -> Result<Option<Range<HostOffset>>> {
+        let call = self.ranged(Operation::NextData, from, ByteCount::ZERO);
+        self.call(call, || self.inner.next_data(from))
+    }
+
+    fn innermost(&self) -> Option<&dyn Any> {
+        self.inner.innermost()
     }
 
     fn set_length(&self, length: ByteCount) -> Result<()> {
