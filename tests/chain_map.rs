@@ -56,9 +56,15 @@ impl Bench {
     fn bottom(&mut self) -> Outcome<Chain> {
         if self.dice.roll(3) == 0 {
             let length = self.dice.roll(120_000);
-            let bytes: Vec<u8> =
+            let mut bytes: Vec<u8> =
                 (0..length).map(|at| u8::try_from(1 + at / 300 % 255).expect("a byte")).collect();
-            return Ok(Chain::new(vec![self.raw(&bytes)?]));
+            let cut = self.dice.roll(length + 1);
+            bytes.truncate(cut);
+            // The file has a hole at its end.
+            let layer = self.raw(&bytes)?;
+            layer.blob().set_length(ByteCount::of(length))?;
+            let blob = Arc::clone(layer.blob());
+            return Ok(Chain::new(vec![Arc::new(Layer::Raw(RawLayer::open(blob, "raw")?))]));
         }
         let size = SECTOR * (1 + self.dice.roll(300));
         let new = self.shape(size);
@@ -142,7 +148,11 @@ fn walked(chain: &Chain) -> Outcome<Vec<(usize, ExtentKind)>> {
                 if at >= GuestOffset::end_of(layer.size()) {
                     return Ok((depth, ExtentKind::Zero));
                 }
-                let Some(image) = layer.as_qcow2() else { return Ok((depth, ExtentKind::Data)) };
+                let Some(image) = layer.as_qcow2() else {
+                    let data = layer.blob().next_data(HostOffset::new(at.as_u64()))?;
+                    let has_data = data.is_some_and(|data| data.start <= HostOffset::new(at.as_u64()));
+                    return Ok((depth, if has_data { ExtentKind::Data } else { ExtentKind::Zero }));
+                };
                 match image.run_at(at, ByteCount::of(SECTOR))?.mapping {
                     Mapping::Absent => {}
                     Mapping::Zero => return Ok((depth, ExtentKind::Zero)),

@@ -3,9 +3,9 @@
 //! Nothing of the guest's data is read. Every layer is asked for one stretch at a time and remembers none but the
 //! last, so a map takes memory by the number of layers, and neither by their size nor by what they hold.
 
-use super::{Chain, Layer};
+use super::{Chain, Layer, RawLayer};
 use crate::image::{Mapping, Result};
-use crate::units::{ByteCount, GuestOffset};
+use crate::units::{ByteCount, GuestOffset, HostOffset};
 use std::sync::Arc;
 
 /// Past every address: how far a layer goes on that has ended.
@@ -16,7 +16,7 @@ const FOREVER: GuestOffset = GuestOffset::new(u64::MAX);
 pub enum ExtentKind {
     /// Bytes in the file of a layer, plain or compressed. They may all be zero.
     Data,
-    /// Zeros that a layer defines: zero clusters, or the layer has ended before the address.
+    /// Zeros that a layer defines: zero clusters, holes of a raw file, or the layer has ended before the address.
     Zero,
     /// Nothing: no layer defines it, and it reads as zeros.
     Absent,
@@ -157,8 +157,9 @@ fn stretch_of(layer: &Layer, at: GuestOffset) -> Result<Stretch> {
     let Some(left) = GuestOffset::end_of(size).checked_since(at).filter(|left| !left.is_zero()) else {
         return Ok(Stretch { from: at, to: FOREVER, kind: ExtentKind::Zero });
     };
-    let Some(image) = layer.as_qcow2() else {
-        return Ok(Stretch { from: at, to: GuestOffset::end_of(size), kind: ExtentKind::Data });
+    let image = match layer {
+        Layer::Qcow2(image) => image,
+        Layer::Raw(raw) => return stretch_of_raw(raw, at),
     };
     let run = image.run_at(at, left)?;
     let kind = match run.mapping {
@@ -167,4 +168,20 @@ fn stretch_of(layer: &Layer, at: GuestOffset) -> Result<Stretch> {
         Mapping::Data { .. } | Mapping::Compressed(_) => ExtentKind::Data,
     };
     Ok(Stretch { from: at, to: at + run.length, kind })
+}
+
+/// What a raw file says at `at`, which lies within its disk: a hole is zeros.
+fn stretch_of_raw(raw: &RawLayer, at: GuestOffset) -> Result<Stretch> {
+    let end = GuestOffset::end_of(raw.size());
+    let data = raw.blob().next_data(HostOffset::new(at.as_u64()))?;
+    // The file may have become longer since; the disk has not. What fills up its last sector belongs to the data.
+    let guest = |host: HostOffset| match host < HostOffset::end_of(raw.length()) {
+        true => GuestOffset::new(host.as_u64()),
+        false => end,
+    };
+    Ok(match data.map(|data| guest(data.start)..guest(data.end)) {
+        Some(data) if data.start <= at => Stretch { from: at, to: data.end, kind: ExtentKind::Data },
+        Some(data) => Stretch { from: at, to: data.start, kind: ExtentKind::Zero },
+        None => Stretch { from: at, to: end, kind: ExtentKind::Zero },
+    })
 }
