@@ -294,8 +294,9 @@ impl History {
             copied(done.bytes_pulled, done.bytes_committed, done.bytes_punched),
             copied(told.bytes_pulled, told.bytes_committed, told.bytes_punched)
         );
-        let removed: BTreeSet<&String> = done.files_removed.iter().collect();
-        assert!(told.files_removed.iter().all(|file| removed.contains(file)), "{told:?} {done:?}");
+        let names = |files: &[String]| files.iter().cloned().collect::<BTreeSet<String>>();
+        assert_eq!(names(&told.files_removed), names(&done.files_removed));
+        assert_eq!(told.bytes_removed, done.bytes_removed);
         for change in &told.chains {
             let after = self.engine().chain(change.volume_uuid).map(|chain| chain.len());
             assert_eq!(Some(change.after), after.ok());
@@ -464,7 +465,7 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn histories_in_memory_read_as_the_model_says() {
     let first = number("SNAPGROUP_SEED", 1);
-    for seed in first..first + number("SNAPGROUP_HISTORIES", 300) {
+    for seed in first..first + number("SNAPGROUP_HISTORIES", 200) {
         let memory = MemoryStore::new();
         run(Arc::new(move || Arc::new(memory.clone())), seed, 25);
     }

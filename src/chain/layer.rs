@@ -55,6 +55,11 @@ impl RawLayer {
     pub fn blob(&self) -> &Arc<dyn Blob> {
         &self.blob
     }
+
+    /// The length of the file when it was opened; up to the next 512 bytes it reads as zeros.
+    pub(super) fn length(&self) -> ByteCount {
+        self.length
+    }
 }
 
 impl Layer {

@@ -10,15 +10,21 @@
 //!   the middle hides what deeper and longer layers have there;
 //! * what no layer defines is zeros.
 
+mod diff;
 mod extents;
+mod flatten;
 mod layer;
+mod map;
 pub mod merge;
 mod ranges;
 mod read;
 mod write;
 
+pub use diff::{Change, ChangeKind, Diff, Exactness};
 pub use extents::Extents;
+pub use flatten::{Compress, Flatten, FlattenBase, Step};
 pub use layer::{Layer, RawLayer};
+pub use map::{ChainMap, Extent, ExtentKind};
 pub use ranges::Ranges;
 
 use crate::units::ByteCount;

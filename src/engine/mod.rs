@@ -6,7 +6,9 @@
 mod adopt;
 mod check;
 mod delete;
+mod diff;
 mod error;
+mod export;
 mod group;
 mod handles;
 mod hold;
@@ -33,7 +35,9 @@ mod volume;
 pub use adopt::AdoptVolume;
 pub use check::{ChainLayer, LayerCheck, PoolCheck};
 pub use delete::{DeleteGroup, DeleteSnapshots, Deleted, Deletion, When};
+pub use diff::{Diff, DiffOptions};
 pub use error::{Error, Kind, Result};
+pub use export::{Export, ExportBase, ExportFormat, Exporter};
 pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume, UpdateGroup};
 pub use handles::Volume;
 pub use hold::UpdateSnapshot;
@@ -41,9 +45,7 @@ pub use machine::CreateMachine;
 pub use options::{ChainFull, Clock, CreatePool, Ids, Options};
 pub use plans::{CreatePlan, DeletePlan, Planned, PlannedMember, RevertPlan};
 pub use pool::Engine;
-pub use reclaim::{
-    ChainChange, Figures, Owed, OwedReason, Progress, Reclaim, ReclaimOptions, Reclaimed, Step,
-};
+pub use reclaim::{ChainChange, Figures, Owed, OwedReason, Progress, Reclaim, ReclaimOptions, Reclaimed};
 pub use recover::Recovered;
 pub use remove_volume::DeleteVolume;
 pub use revert::{Match, Reversion, RevertGroup, RevertVolume, Reverted};
@@ -52,6 +54,7 @@ pub use uuid_arg::UuidArg;
 pub use volume::{BaseImage, CreateVolume};
 
 pub use crate::catalog::{LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
+pub use crate::chain::{Change, ChangeKind, Step};
 pub use crate::plan::adopt::LowerLayers;
 pub use crate::plan::delete::{DeleteMode, DeleteScope, Members};
 pub use crate::plan::group::LeftOut;

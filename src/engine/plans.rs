@@ -144,7 +144,11 @@ impl Engine {
         let (_held, reader, targets) = pool.lock_found(|reader| request.find(reader))?;
         let considered = pool.consider(&reader, &request, &targets)?;
         let direction = request.direction();
-        let figures = pool.foretell(&reader, &considered.books, &considered.verdict.retired, direction)?;
+        // A deletion that is refused does nothing at all.
+        let figures = match considered.verdict.gone.as_slice() {
+            [] => Figures::default(),
+            _ => pool.foretell(&reader, &considered.books, &considered.verdict.retired, direction)?,
+        };
         Ok(DeletePlan {
             generation: reader.generation(),
             results: considered.lines(),

@@ -6,7 +6,7 @@ use super::pool::{Engine, Pool, kind_of};
 use super::readers::Claim;
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::holders;
-use crate::catalog::{Entity, Running, VolumeRecord};
+use crate::catalog::{Entity, LayerRecord, Reader, Running, SnapshotRecord, VolumeRecord};
 use crate::chain::Chain;
 use crate::inventory::SnapshotInventory;
 use crate::plan::freeze::{Minted, Moment, check_cap, check_quota, freeze};
@@ -160,16 +160,31 @@ impl Engine {
         let pool = &self.pool;
         let uuid = snapshot.into().parse()?;
         let _layout = pool.layout.read();
-        let reader = pool.read()?;
-        let record = reader.snapshot_by_uuid(uuid)?.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;
-        let records = reader.chain(record.layer)?;
-        let claim = Claim::to(pool, &records);
-        let chain = pool.open_chain(record.volume_uuid, &records, Access::Read)?;
-        Ok(Snapshot { uuid, chain, _claim: claim })
+        let content = pool.open_content(&pool.read()?, uuid)?;
+        Ok(Snapshot { uuid, chain: content.chain, _claim: content.claim })
     }
 }
 
+/// What a snapshot holds, open for reading.
+pub(super) struct Content {
+    pub(super) snapshot: SnapshotRecord,
+    /// The layers, the snapshot's own first, and the same as open files.
+    pub(super) layers: Vec<LayerRecord>,
+    pub(super) chain: Chain,
+    pub(super) claim: Arc<Claim>,
+}
+
 impl Pool {
+    /// Opens the content of a snapshot for reading. The caller holds the layout for reading.
+    pub(super) fn open_content(self: &Arc<Self>, reader: &Reader, uuid: Uuid) -> Result<Content> {
+        let found = reader.snapshot_by_uuid(uuid)?;
+        let snapshot = found.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;
+        let layers = reader.chain(snapshot.layer)?;
+        let claim = Claim::to(self, &layers);
+        let chain = self.open_chain(snapshot.volume_uuid, &layers, Access::Read)?;
+        Ok(Content { snapshot, layers, chain, claim })
+    }
+
     /// Fresh uuids for one member.
     pub(super) fn mint_member(&self) -> Minted {
         Minted { snapshot: self.source.mint(), layer: self.source.mint(), tree: self.source.mint() }

@@ -104,6 +104,8 @@ pub enum Refusal {
     NoDisks { uuid: Uuid },
     #[error("volume {} is not attached to machine {}", .volume.simple(), .machine.simple())]
     NotOfMachine { volume: Uuid, machine: Uuid },
+    #[error("the snapshots {} and {} are not of one volume", .one.simple(), .other.simple())]
+    NotOfOneVolume { one: Uuid, other: Uuid },
     #[error("volume {} is attached to machine {} already", .volume.simple(), .machine.simple())]
     AttachedAlready { volume: Uuid, machine: Uuid },
     #[error("machine {} has a root volume already: {}", .machine.simple(), .root.simple())]
@@ -159,6 +161,7 @@ impl Refusal {
             | Self::JoinedNameTooLong { .. }
             | Self::MalformedTag { .. }
             | Self::NotOfMachine { .. }
+            | Self::NotOfOneVolume { .. }
             | Self::ShareableRoot
             | Self::Shrink { .. }
             | Self::ImpossibleImage { .. }

@@ -4,6 +4,7 @@ mod adoption;
 mod availability;
 mod books;
 mod delete;
+mod diff;
 mod faults;
 mod groups;
 mod machines;

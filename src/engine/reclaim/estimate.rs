@@ -4,7 +4,7 @@ use super::super::error::Result;
 use super::super::pool::Pool;
 use super::model::{Decision, Model};
 use super::survey::{Expected, Records};
-use crate::catalog::{LayerId, LayerState, Reader, VolumeId};
+use crate::catalog::{LayerId, LayerRecord, LayerState, Reader, VolumeId};
 use crate::plan::books::Books;
 use crate::plan::reclaim::Direction;
 use crate::units::ByteCount;
@@ -94,7 +94,15 @@ impl Pool {
     ) -> Result<Figures> {
         let expected = Expected { books, reader };
         let mut tally = Tally::default();
-        for layer in books.layers().filter(|layer| layer.state == LayerState::Garbage) {
+        let mut garbage: BTreeMap<LayerId, LayerRecord> = BTreeMap::new();
+        // What is garbage already goes along.
+        for layer in reader.layers_garbage()? {
+            let layer = layer?;
+            garbage.insert(layer.id, layer);
+        }
+        let to_be = books.layers().filter(|layer| layer.state == LayerState::Garbage);
+        garbage.extend(to_be.map(|layer| (layer.id, layer.clone())));
+        for layer in garbage.into_values() {
             let blob = crate::storage::Store::open(self.store(), &layer.blob, crate::storage::Access::Read);
             let allocated = blob.and_then(|blob| blob.allocated()).unwrap_or_default();
             tally.figures.bytes_removed += allocated;

@@ -20,6 +20,7 @@ use super::error::Result;
 use super::pool::Engine;
 use super::uuid_arg::UuidArg;
 use crate::catalog::{LayerId, LayerState};
+use crate::chain::Step;
 use crate::plan::reclaim::Direction;
 use crate::units::ByteCount;
 use std::collections::{BTreeMap, VecDeque};
@@ -92,16 +93,6 @@ impl Reclaimed {
             *first = first.saturating_sub(freed);
         }
     }
-}
-
-/// Whether there is more to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a reclaim goes on until it is done"]
-pub enum Step {
-    /// There is.
-    More,
-    /// There is not. What could not be done is in [`Reclaim::owed`].
-    Done,
 }
 
 /// How far a reclaim has come, in bytes that are copied.
