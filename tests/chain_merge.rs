@@ -76,6 +76,10 @@ fn mapping(layer: &Layer, address: usize) -> Outcome<Mapping> {
     Ok(image.run_at(at(address), bytes(1))?.mapping)
 }
 
+fn range(one: std::ops::Range<usize>) -> Ranges {
+    ranges(std::slice::from_ref(&one))
+}
+
 fn ranges(list: &[std::ops::Range<usize>]) -> Ranges {
     list.iter().map(|range| at(range.start)..at(range.end)).collect()
 }
@@ -231,10 +235,10 @@ fn a_zero_cluster_that_keeps_its_room_is_told_from_one_that_has_none() -> Outcom
     below.zero(at(0), bytes(64 * KIB), Space::Keep)?;
     below.zero(at(64 * KIB), bytes(64 * KIB), Space::Free)?;
     let extents = layer.extents()?;
-    assert_eq!(extents.zero, ranges(&[0..128 * KIB]));
-    assert_eq!(extents.zero_allocated, ranges(&[0..64 * KIB]));
-    assert_eq!(extents.data, ranges(&[128 * KIB..192 * KIB]));
-    assert_eq!(extents.absent(), ranges(&[192 * KIB..512 * KIB]));
+    assert_eq!(extents.zero, range(0..128 * KIB));
+    assert_eq!(extents.zero_allocated, range(0..64 * KIB));
+    assert_eq!(extents.data, range(128 * KIB..192 * KIB));
+    assert_eq!(extents.absent(), range(192 * KIB..512 * KIB));
     Ok(())
 }
 

@@ -195,12 +195,8 @@ mod tests {
     #[test]
     fn records_of_version_1_are_read() {
         let bytes = |text: &str| -> Vec<u8> {
-            let digits: Vec<u8> = text
-                .bytes()
-                .filter_map(|byte| char::from(byte).to_digit(16))
-                .map(|digit| digit as u8)
-                .collect();
-            digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+            let pair = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex digits");
+            (0..text.len()).step_by(2).map(pair).collect()
         };
         let before = layer(3, 2, Some(1), LayerState::Retired);
         assert_eq!(decode::<LayerRecord>(&bytes(V1_LAYER)).unwrap(), before);

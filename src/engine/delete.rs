@@ -402,8 +402,8 @@ impl Considered {
             Outcome::Deleted => {
                 // It has left the books. What its file is like is said all the same.
                 let id = target.snapshot.filter(|id| self.obstacles.contains_key(id));
-                let outcome = id.map_or(Ok(()), |id| Err(not_deleted(self.obstacles[&id].clone())));
-                DeleteResult::new(snapshot, volume, outcome)
+                let obstacle = id.map(|id| not_deleted(self.obstacles[&id].clone()));
+                DeleteResult::new(snapshot, volume, obstacle.map_or(Ok(()), Err))
             }
             Outcome::Refused(cause) => {
                 let cause = match cause {
