@@ -170,6 +170,8 @@
 //!   their bytes follow, at once or in steps that can stop anywhere, and [`Engine::owed`] lists what is left.
 //! * **The catalogue decides.** Which file is below which is a record. A header that says otherwise is an error that
 //!   names the file, and is not followed. A pool is owned by one [`Engine`] and its clones at a time.
+//! * **QEMU and this crate keep out of each other's way.** Files that are open here hold the image locks that QEMU would
+//!   hold: for writing on heads, for reading on what is below. What stands against them is refused, there and here.
 //! * **After a failed sync nothing more is written** through this pool until it is opened again: nobody knows what
 //!   that sync lost.
 //!
@@ -180,8 +182,8 @@
 //!   their headers differ; guest data that was altered in place is not noticed.
 //! * Guest writes since the last flush may be lost in a crash, each as a whole or in part.
 //! * A group is consistent as after a power cut. Nothing asks the guest to settle first.
-//! * QEMU's locks on images are looked at, not taken: a disk that another process writes is refused, but nothing
-//!   keeps a program from opening a disk that is in use here.
+//! * QEMU's image locks keep out programs that speak them: QEMU does. `dd` does not, nor does QEMU when it is told to
+//!   lock nothing.
 //! * A pool of [`Engine::in_memory`] is gone with its last clone and its last handle.
 //!
 //! What else is not there yet is listed in the README.

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use snapgroup::ByteCount;
 use snapgroup::image::{Facts, Image, LayerIdentity, Limits};
-use snapgroup::storage::{Access, Blob, BlobName, Holder, Identity, MemoryStore, Result, Store};
+use snapgroup::storage::{Access, Blob, BlobName, Hold, Holder, Identity, MemoryStore, Result, Store};
 use snapgroup::units::HostOffset;
 use std::sync::Arc;
 
@@ -59,6 +59,10 @@ impl Blob for Noted {
     }
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         self.inner.writer_elsewhere()
+    }
+
+    fn hold(&self, hold: Hold) -> Result<()> {
+        self.inner.hold(hold)
     }
 }
 

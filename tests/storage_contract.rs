@@ -83,7 +83,7 @@ macro_rules! every_promise_holds {
             b_a_handle_for_reading_refuses_every_change
             b_a_mebibyte_comes_back_as_it_was_written
             b_what_is_allocated_does_not_count_holes
-            b_nobody_else_writes_to_a_blob_of_ours
+            b9_handles_of_one_store_hold_a_blob_beside_each_other
             s1_a_new_blob_is_empty_and_open_for_writing
             s1_a_taken_name_is_refused_and_its_bytes_stay
             s2_names_can_be_synced_after_every_change

@@ -1,7 +1,7 @@
 //! What the tests of this room stand on: a blob in memory that fails on demand, and a small world of records.
 
 use super::*;
-use crate::storage::{self, Access, Blob, BlobName, Holder, Identity, Operation};
+use crate::storage::{self, Access, Blob, BlobName, Hold, Holder, Identity, Operation};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::Mutex;
 use std::io;
@@ -119,6 +119,10 @@ impl Blob for MemoryBlob {
 
     fn writer_elsewhere(&self) -> storage::Result<Option<Holder>> {
         Ok(None)
+    }
+
+    fn hold(&self, _: Hold) -> storage::Result<()> {
+        Ok(())
     }
 }
 

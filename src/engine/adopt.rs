@@ -18,7 +18,7 @@ use crate::plan::adopt::{FoundLayer, LowerLayers};
 use crate::plan::freeze::Minted;
 use crate::plan::volume::{ImageShape, VolumeWish};
 use crate::plan::{self, Plan, text};
-use crate::storage::{self, Access, Blob, BlobName, Identity, Store};
+use crate::storage::{self, Access, Blob, BlobName, Hold, Identity, Store};
 use crate::units::ByteCount;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -294,6 +294,7 @@ impl Pool {
         self.admit_change()?;
         let broken = |error: crate::image::Error| not_adoptable(&top.blob, error.to_string());
         let blob = self.store().open(&top.blob, Access::Write)?;
+        blob.hold(Hold::Write)?;
         let image =
             Image::open(blob, top.blob.as_str(), Access::Write, self.options.image_limits).map_err(broken)?;
         image

@@ -77,8 +77,8 @@ pub enum Error {
         /// Why.
         source: Box<image::Error>,
     },
-    /// Another process writes to a file of a volume.
-    #[error("the file {blob} of volume {} is open for writing in another process{}", .volume.simple(), process(.holder))]
+    /// Another process uses a file of a volume, in a way that stands against the call.
+    #[error("the file {blob} of volume {} is in use by another process{}", .volume.simple(), process(.holder))]
     HeadInUse {
         /// The volume.
         volume: Uuid,

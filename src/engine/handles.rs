@@ -13,7 +13,7 @@ use crate::catalog::{LayerRecord, VolumeId, VolumeRecord};
 use crate::chain::{Chain, Layer};
 use crate::image::{Facts, Space};
 use crate::plan::refusal::Refusal;
-use crate::storage::{Access, BlobName, Holder, Store};
+use crate::storage::{Access, BlobName, Hold, Holder, Store};
 use crate::units::{ByteCount, GuestOffset};
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::collections::HashMap;
@@ -111,9 +111,6 @@ impl Volume {
             records = pool.read()?.chain(volume.head)?;
         }
         let chain = pool.open_chain(volume.uuid, &records, Access::Write)?;
-        if let Some(holder) = chain.head().blob().writer_elsewhere()? {
-            return Err(in_use(volume.uuid, records[0].blob.as_str(), holder));
-        }
         if chain.size() < volume.size {
             pool.admit_change()?;
             chain.grow(volume.size)?;
@@ -336,9 +333,11 @@ impl WritesHeld<'_> {
         *self.open.chain.write() = chain;
     }
 
-    /// Puts a new head above the frozen one.
+    /// Puts a new head above the frozen one, which other programs may read from now on.
     pub(super) fn switch(&self, frozen: crate::catalog::LayerId, head: Arc<Layer>) {
         let mut chain = self.open.chain.write();
+        // Less than what is held already; when it is refused all the same, too much is held and nothing is lost.
+        let _ = chain.head().blob().hold(Hold::Read);
         self.open.pool.open_layers.note(frozen, chain.head());
         *chain = chain.with_head(head);
     }

@@ -6,7 +6,7 @@ use super::pool::Pool;
 use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Origin};
 use crate::chain::{Chain, Layer, RawLayer};
 use crate::image::{Facts, Image};
-use crate::storage::{self, Access, Blob, BlobName, Store};
+use crate::storage::{self, Access, Blob, BlobName, Hold, Store};
 use crate::units::ByteCount;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -97,6 +97,11 @@ impl Pool {
             Ok(blob) => blob,
             Err(error) => return Err(unopened(volume, &record.blob, error)),
         };
+        let hold = match access {
+            Access::Read => Hold::Read,
+            Access::Write => Hold::Write,
+        };
+        blob.hold(hold).map_err(|error| unopened(volume, &record.blob, error))?;
         if record.format == LayerFormat::Raw {
             let raw = RawLayer::open(blob, record.blob.as_str()).map_err(unusable)?;
             let agree = Agreement { volume, record };
@@ -163,6 +168,7 @@ pub(super) fn unopened(volume: Uuid, blob: &BlobName, error: storage::Error) -> 
             expected: "a regular file".to_owned(),
             found: "a link, a directory or a device".to_owned(),
         },
+        storage::Error::InUse { holder, .. } => Error::HeadInUse { volume, blob, holder },
         other => other.into(),
     }
 }

@@ -15,7 +15,7 @@ use crate::chain::Layer;
 use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
 use crate::plan::refusal::Refusal;
 use crate::plan::{NewFile, Plan};
-use crate::storage::{Access, BlobName, Store};
+use crate::storage::{Access, BlobName, Hold, Store};
 use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
 
@@ -87,6 +87,7 @@ impl Prepared<'_> {
         })?;
         let blob = self.pool.store().create(&record.blob)?;
         self.made.push(record.blob.clone());
+        blob.hold(Hold::Write)?;
         layout.write(&*blob)?;
         blob.sync()?;
         let image = Image::open(blob, name, Access::Write, self.pool.options.image_limits)?;

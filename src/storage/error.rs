@@ -28,6 +28,7 @@ pub enum Operation {
     Allocated,
     NextData,
     WriterElsewhere,
+    Hold,
     Persist,
 }
 
@@ -78,6 +79,14 @@ pub enum Error {
         location: String,
         /// Who holds it, when the system tells.
         holder: Option<Holder>,
+    },
+    /// Another process uses the blob, in a way that stands against what is asked.
+    #[error("{name} is in use by another process{}", by(&Some(.holder.clone())))]
+    InUse {
+        /// The blob.
+        name: BlobName,
+        /// Who uses it.
+        holder: Holder,
     },
     /// The system failed a call; the blob may hold any part of what was asked for.
     #[error("{operation:?} of {name} failed")]

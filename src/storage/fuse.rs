@@ -10,7 +10,7 @@
 //!   failure once, and a second sync under way at the same time would be told that all is well.
 //! * **F3** Reads, lists and opens go on.
 
-use super::{Access, Blob, BlobName, Error, Holder, Identity, Owned, Result, Store};
+use super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Owned, Result, Store};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::Mutex;
 use std::any::Any;
@@ -196,6 +196,10 @@ impl Blob for FusedBlob {
 
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         self.inner.writer_elsewhere()
+    }
+
+    fn hold(&self, hold: Hold) -> Result<()> {
+        self.inner.hold(hold)
     }
 }
 

@@ -21,6 +21,7 @@
 //!   end. It changes nothing but its range and the length; the two blobs may be one, if the ranges are disjoint.
 //! * **B8** What [`Blob::next_data`] leaves out reads as zeros. What it finds may do so too; it is never empty,
 //!   begins no earlier than asked, and ends no later than the blob.
+//! * **B9** [`Blob::hold`] is against other processes only: handles of one store never stand in each other's way.
 //!
 //! A store:
 //!
@@ -41,7 +42,7 @@ mod simulated;
 mod zero_extended;
 
 #[cfg(target_os = "linux")]
-pub use disk::{DiskOptions, DiskStore, ExportFile, MapFrozen, Replace, open_file};
+pub use disk::{DiskOptions, DiskStore, ExportFile, ImageLocks, MapFrozen, Replace, open_file};
 pub use error::{Error, Operation, Result};
 pub use fuse::FusedStore;
 pub use memory::MemoryStore;
@@ -130,7 +131,7 @@ pub trait Owned: Debug + Send + Sync {}
 
 /// One blob: a file, or bytes in memory. All calls take `&self`; two threads may write different ranges at once.
 ///
-/// The promises B1 to B8 are listed in the documentation of [this module](self).
+/// The promises B1 to B9 are listed in the documentation of [this module](self).
 pub trait Blob: Debug + Send + Sync {
     /// The length in bytes.
     ///
@@ -232,15 +233,35 @@ pub trait Blob: Debug + Send + Sync {
     fn identity(&self) -> Identity;
 
     /// Who else writes to this blob, by the lock that QEMU holds on byte 101 of an image that it writes (image
-    /// locking in QEMU's `block/file-posix.c`); `None` when nobody is seen.
+    /// locking in QEMU's `block/file-posix.c`); `None` when nobody is seen. What this store holds itself is not seen.
     ///
     /// # Errors
     ///
     /// [`Error::Io`].
     fn writer_elsewhere(&self) -> Result<Option<Holder>>;
+
+    /// Keeps programs that speak QEMU's image locks from using this blob in a way that stands against `hold`, until
+    /// another hold takes its place or this handle is dropped (B9).
+    ///
+    /// On a file system without locks, and in memory, nobody is kept out and nothing is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`] when another process uses the blob in a way that stands against it; what was held before is
+    /// held on. [`Error::Io`].
+    fn hold(&self, hold: Hold) -> Result<()>;
 }
 
-/// Another process that has a blob open for writing.
+/// What a blob is used for, as far as other processes are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It is read, and relied on: others may read it, and may not write it or change its size.
+    Read,
+    /// It is written: others may neither write it nor rely on it.
+    Write,
+}
+
+/// Another process that has a blob open, in a way that stands against what is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Its process id, when the system tells.

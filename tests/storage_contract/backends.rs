@@ -1,7 +1,7 @@
 //! One fresh store of each kind.
 
 use snapgroup::storage::{
-    Access, Blob, BlobName, FusedStore, Holder, Identity, MemoryStore, Owned, Result as Stored,
+    Access, Blob, BlobName, FusedStore, Hold, Holder, Identity, MemoryStore, Owned, Result as Stored,
     SimulatedStore, Store,
 };
 use snapgroup::units::{ByteCount, HostOffset};
@@ -110,6 +110,10 @@ impl Blob for PlainBlob {
 
     fn writer_elsewhere(&self) -> Stored<Option<Holder>> {
         self.0.writer_elsewhere()
+    }
+
+    fn hold(&self, hold: Hold) -> Stored<()> {
+        self.0.hold(hold)
     }
 }
 

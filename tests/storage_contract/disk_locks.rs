@@ -3,7 +3,7 @@
 use crate::{Outcome, name};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use snapgroup::storage::{Access, DiskStore, Error, Holder, Store};
+use snapgroup::storage::{Access, DiskOptions, DiskStore, Error, Hold, Holder, ImageLocks, Store};
 use snapgroup::units::HostOffset;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -142,5 +142,112 @@ fn looking_for_a_writer_takes_no_lock() -> Outcome {
     assert_eq!(blob.writer_elsewhere()?, None);
     let qemu = File::options().read(true).write(true).open(pool.path().join("a"))?;
     fcntl(&qemu, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, 0, 0)))?;
+    Ok(())
+}
+
+/// Whether another open file could put a lock of its own on a byte.
+fn is_free(file: &File, byte: i64) -> Result<bool, Box<dyn std::error::Error>> {
+    let mut found = range(libc::F_WRLCK, byte, 1);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    Ok(i32::from(found.l_type) == libc::F_UNLCK)
+}
+
+/// The bytes below 256 that are locked.
+fn locked(file: &File) -> Result<Vec<i64>, Box<dyn std::error::Error>> {
+    let mut bytes = Vec::new();
+    for byte in 0..256 {
+        if !is_free(file, byte)? {
+            bytes.push(byte);
+        }
+    }
+    Ok(bytes)
+}
+
+#[test]
+fn a_hold_locks_the_bytes_that_qemu_would_and_goes_with_its_handle() -> Outcome {
+    let pool = TempDir::new()?;
+    let store = DiskStore::open(pool.path())?;
+    let blob = store.create(&name("a"))?;
+    let outsider = File::options().read(true).write(true).open(pool.path().join("a"))?;
+    assert_eq!(locked(&outsider)?, []);
+    blob.hold(Hold::Read)?;
+    assert_eq!(locked(&outsider)?, [100, 201, 203]);
+    blob.hold(Hold::Write)?;
+    assert_eq!(locked(&outsider)?, [100, 101, 103, 201, 203]);
+    blob.hold(Hold::Read)?;
+    assert_eq!(locked(&outsider)?, [100, 201, 203]);
+    drop(blob);
+    assert_eq!(locked(&outsider)?, []);
+    Ok(())
+}
+
+#[test]
+fn handles_of_one_store_do_not_stand_in_each_others_way() -> Outcome {
+    let pool = TempDir::new()?;
+    let store = DiskStore::open(pool.path())?;
+    let one = store.create(&name("a"))?;
+    let other = store.open(&name("a"), Access::Write)?;
+    let third = store.open(&name("a"), Access::Read)?;
+    let outsider = File::options().read(true).write(true).open(pool.path().join("a"))?;
+    one.hold(Hold::Write)?;
+    other.hold(Hold::Write)?;
+    third.hold(Hold::Read)?;
+    assert_eq!(third.writer_elsewhere()?, None, "a store's own hold is nobody else's");
+    // What the others need stays, though the one that put the locks there is gone.
+    drop(one);
+    assert_eq!(locked(&outsider)?, [100, 101, 103, 201, 203]);
+    drop(other);
+    assert_eq!(locked(&outsider)?, [100, 201, 203]);
+    drop(third);
+    assert_eq!(locked(&outsider)?, []);
+    Ok(())
+}
+
+#[test]
+fn a_hold_is_refused_by_every_byte_that_stands_against_it_and_leaves_what_was_held() -> Outcome {
+    let pool = TempDir::new()?;
+    let store = DiskStore::open(pool.path())?;
+    let blob = store.create(&name("a"))?;
+    let other = store.open(&name("a"), Access::Write)?;
+    let outsider = File::options().read(true).write(true).open(pool.path().join("a"))?;
+    let cases = [(Hold::Read, &[101, 103, 200][..]), (Hold::Write, &[101, 103, 200, 201, 203][..])];
+    for (hold, against) in cases {
+        for byte in 100..256 {
+            fcntl(&outsider, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, byte, 1)))?;
+            let held = blob.hold(hold);
+            if against.contains(&byte) {
+                let Err(Error::InUse { holder: Holder { process }, .. }) = &held else {
+                    panic!("{hold:?} beside a lock on {byte}: {held:?}")
+                };
+                assert!(process.is_none_or(|process| process == std::process::id()), "{process:?}");
+            } else {
+                held?;
+            }
+            fcntl(&outsider, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, byte, 1)))?;
+        }
+        // Of the attempts that failed nothing is left, of the ones before everything.
+        let left = locked(&outsider)?;
+        assert_eq!(left.contains(&101), hold == Hold::Write);
+        assert!(left.contains(&201));
+    }
+    other.hold(Hold::Read)?;
+    fcntl(&outsider, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, 201, 1)))?;
+    assert!(other.hold(Hold::Write).is_err());
+    drop(blob);
+    assert_eq!(locked(&outsider)?, [100, 201, 203], "a refused hold takes nothing away from the one before");
+    Ok(())
+}
+
+#[test]
+fn a_store_that_ignores_image_locks_takes_none_and_sees_nobody() -> Outcome {
+    let pool = TempDir::new()?;
+    let options = DiskOptions::new().with_image_locks(ImageLocks::Ignore);
+    let store = DiskStore::open_with(pool.path(), options)?;
+    let blob = store.create(&name("a"))?;
+    let outsider = File::options().read(true).write(true).open(pool.path().join("a"))?;
+    fcntl(&outsider, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, 101, 1)))?;
+    blob.hold(Hold::Write)?;
+    assert_eq!(blob.writer_elsewhere()?, None);
+    assert_eq!(locked(&outsider)?, []);
     Ok(())
 }

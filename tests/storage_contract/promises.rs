@@ -5,7 +5,7 @@
 
 pub(crate) use crate::copies::*;
 use crate::{Outcome, name};
-use snapgroup::storage::{Access, Blob, BlobName, Error, Operation, Store, read_zero_extended};
+use snapgroup::storage::{Access, Blob, BlobName, Error, Hold, Operation, Store, read_zero_extended};
 use snapgroup::units::{ByteCount, HostOffset};
 
 /// A length that is no multiple of any page, and longer than one.
@@ -278,11 +278,16 @@ pub(crate) fn b_what_is_allocated_does_not_count_holes(store: &dyn Store) -> Out
     Ok(())
 }
 
-pub(crate) fn b_nobody_else_writes_to_a_blob_of_ours(store: &dyn Store) -> Outcome {
+pub(crate) fn b9_handles_of_one_store_hold_a_blob_beside_each_other(store: &dyn Store) -> Outcome {
     let blob = store.create(&name("a"))?;
     let reader = store.open(&name("a"), Access::Read)?;
-    assert_eq!(blob.writer_elsewhere()?, None);
-    assert_eq!(reader.writer_elsewhere()?, None);
+    for hold in [Hold::Write, Hold::Read, Hold::Write] {
+        blob.hold(hold)?;
+        reader.hold(Hold::Read)?;
+        store.open(&name("a"), Access::Write)?.hold(Hold::Write)?;
+        assert_eq!(blob.writer_elsewhere()?, None);
+        assert_eq!(reader.writer_elsewhere()?, None);
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! of the log may leave (promise B4 of the storage room).
 
 use crate::dice::Dice;
-use snapgroup::storage::{Blob, BlobName, Error, Holder, Identity, Result};
+use snapgroup::storage::{Blob, BlobName, Error, Hold, Holder, Identity, Result};
 use snapgroup::units::{ByteCount, HostOffset};
 use std::sync::Mutex;
 
@@ -166,5 +166,9 @@ impl Blob for PowerCutBlob {
 
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         Ok(None)
+    }
+
+    fn hold(&self, _: Hold) -> Result<()> {
+        Ok(())
     }
 }

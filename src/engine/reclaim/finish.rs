@@ -21,7 +21,7 @@ use crate::image::{BackingLabel, write_header};
 use crate::plan::Plan;
 use crate::plan::books::Books;
 use crate::plan::text::backing_label;
-use crate::storage::{Access, Store};
+use crate::storage::{Access, Hold, Store};
 use std::sync::Arc;
 
 /// A layer above `retired` has everything that it needs: it reads through to what is below now.
@@ -169,6 +169,7 @@ pub(in super::super) fn finish_rewrite(
 ) -> Result<()> {
     let Some(rewrite) = &layer.rewrite else { return Ok(()) };
     let blob = store.open(&layer.blob, Access::Write)?;
+    blob.hold(Hold::Write)?;
     write_header(&*blob, layer.blob.as_str(), &rewrite.header)?;
     close(catalog, &[layer.id])
 }

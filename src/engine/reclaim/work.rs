@@ -7,7 +7,7 @@
 //! * What is freed was hidden by something durable: a head is flushed first.
 //! * A handle to a deleted snapshot still reads its layer. As long as one is open, nothing is written to the layer.
 
-use super::super::error::{Error, Result};
+use super::super::error::Result;
 use super::super::handles::Volume;
 use super::super::pool::Pool;
 use super::model::{Decision, Model};
@@ -198,15 +198,11 @@ impl Pool {
         Ok(())
     }
 
-    /// Opens a layer that is not open for writing anywhere; refuses one that another process writes.
+    /// Opens a layer that is not open for writing anywhere; refuses one that another process uses.
     fn open_for_writing(&self, reader: &Reader, record: &LayerRecord) -> Result<Arc<Layer>> {
         let volume = self.uuid_of_volume(record.volume)?;
         let below = record.parent.map(|parent| reader.need_layer(parent)).transpose()?;
-        let layer = self.open_layer_anew(volume, record, below.as_ref(), Access::Write)?;
-        match layer.blob().writer_elsewhere()? {
-            Some(holder) => Err(Error::HeadInUse { volume, blob: record.blob.to_string(), holder }),
-            None => Ok(layer),
-        }
+        self.open_layer_anew(volume, record, below.as_ref(), Access::Write)
     }
 
     fn open_layer_below(&self, reader: &Reader, record: &LayerRecord, access: Access) -> Result<Arc<Layer>> {

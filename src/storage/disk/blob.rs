@@ -1,13 +1,15 @@
 //! One open file as a [`Blob`].
 
-use super::super::{Access, Blob, BlobName, Error, Holder, Identity, Operation, Result, copy};
+use super::super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Result, copy};
 use super::bound::{Bounds, Frozen};
 use super::directory::Opened;
-use super::{extents, lock};
+use super::extents;
+use super::image_lock::{HeldLocks, ImageHold};
 use crate::units::{ByteCount, HostOffset};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::fdatasync;
+use parking_lot::Mutex;
 use std::any::Any;
 use std::fs::File;
 use std::io;
@@ -25,8 +27,12 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub(super) struct DiskBlob {
     name: BlobName,
     access: Access,
-    file: File,
+    file: Arc<File>,
     identity: Identity,
+    /// The locks of all blobs of the store; `None` when it takes none.
+    locks: Option<Arc<HeldLocks>>,
+    /// What this handle holds.
+    hold: Mutex<Option<ImageHold>>,
     /// The map of a frozen file; `None` when it is read by system calls.
     frozen: Option<Frozen>,
     /// Where maps of this file are known; `None` when the store maps nothing.
@@ -40,6 +46,7 @@ impl DiskBlob {
         access: Access,
         opened: Opened,
         bounds: Option<Arc<Bounds>>,
+        locks: Option<Arc<HeldLocks>>,
     ) -> Result<Self> {
         let Opened { file, metadata } = opened;
         let identity = Identity { device: metadata.dev(), number: metadata.ino() };
@@ -47,7 +54,16 @@ impl DiskBlob {
             (Some(bounds), Access::Read) => Frozen::map(bounds, identity, &file),
             _ => None,
         };
-        Ok(Self { name, access, file, identity, frozen, bounds })
+        Ok(Self {
+            name,
+            access,
+            file: Arc::new(file),
+            identity,
+            locks,
+            hold: Mutex::default(),
+            frozen,
+            bounds,
+        })
     }
 
     /// Refuses a change through a handle for reading.
@@ -187,8 +203,24 @@ impl Blob for DiskBlob {
     }
 
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
-        lock::image_writer(&self.file, self.identity)
+        let Some(locks) = &self.locks else { return Ok(None) };
+        locks
+            .writer_elsewhere(self.identity, &self.file)
             .map_err(|source| self.failed(Operation::WriterElsewhere, source))
+    }
+
+    fn hold(&self, hold: Hold) -> Result<()> {
+        let Some(locks) = &self.locks else { return Ok(()) };
+        let mut held = self.hold.lock();
+        let taken = locks
+            .hold(self.identity, &self.file, hold)
+            .map_err(|source| self.failed(Operation::Hold, source))?;
+        match taken {
+            // The new hold stands before the old one is given up.
+            Ok(taken) => *held = Some(taken),
+            Err(holder) => return Err(Error::InUse { name: self.name.clone(), holder }),
+        }
+        Ok(())
     }
 }
 
@@ -216,7 +248,7 @@ mod tests {
         let file = tempfile::tempfile().expect("a temporary file can be made");
         let metadata = file.metadata().expect("an open file can be asked");
         let name = BlobName::parse("a").expect("one component");
-        let blob = DiskBlob::new(name, Access::Write, Opened { file, metadata }, None)?;
+        let blob = DiskBlob::new(name, Access::Write, Opened { file, metadata }, None, None)?;
         for (start, end) in [(0, 1), (1, ZEROS.len()), (7, length - 3), (length - 1, length), (0, length)] {
             let mut expected = vec![7; length];
             blob.write_at(HostOffset::ZERO, &expected)?;

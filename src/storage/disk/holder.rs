@@ -9,7 +9,10 @@ use nix::sys::stat::{major, minor};
 use std::fs;
 
 /// The process that holds a lock on `byte` of the file, as far as can be seen.
+///
+/// This process is named when no other one is found: it holds locks of its own beside those that are looked for.
 pub(super) fn find(identity: Identity, byte: i64) -> Option<u32> {
+    let mut own = None;
     let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| {
         let entry = entry.ok()?;
         Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path()))
@@ -19,11 +22,14 @@ pub(super) fn find(identity: Identity, byte: i64) -> Option<u32> {
         for descriptor in descriptors.flatten() {
             let Ok(text) = fs::read_to_string(descriptor.path()) else { continue };
             if text.lines().any(|line| is_lock(line, identity, byte)) {
-                return Some(process);
+                if process != std::process::id() {
+                    return Some(process);
+                }
+                own = Some(process);
             }
         }
     }
-    None
+    own
 }
 
 /// Whether a line tells of a lock on this byte of this file:

@@ -1,21 +1,17 @@
-//! Locks of open file descriptions: the store's own, and a look at QEMU's.
+//! The lock of the store: a lock of an open file description.
 //!
 //! Such a lock belongs to the open file, not to the process: a second open in the same process is refused like
 //! one in another, and it goes when the last descriptor does, however the process ends.
 
-use super::super::{BlobName, Error, Holder, Identity, Operation, Owned, Result};
+use super::super::{BlobName, Error, Holder, Operation, Owned, Result};
+use super::LOCK_FILE;
 use super::directory::Directory;
-use super::{LOCK_FILE, holder};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-/// QEMU holds this byte of an image while it may write to it.
-const IMAGE_WRITE_BYTE: i64 = 101;
 
 /// The store is owned while this lives.
 #[derive(Debug)]
@@ -50,26 +46,6 @@ pub(super) fn own(directory: &Directory, path: &Path) -> Result<Box<dyn Owned>> 
     Ok(Box::new(DiskOwner { file }))
 }
 
-/// Who holds the byte of an image that says: I may write. A shared lock on it counts, as in QEMU's own test.
-pub(super) fn image_writer(file: &File, identity: Identity) -> io::Result<Option<Holder>> {
-    let mut found = range(libc::F_WRLCK, IMAGE_WRITE_BYTE, 1);
-    match fcntl(file, FcntlArg::F_OFD_GETLK(&mut found)) {
-        Ok(_) => {}
-        // A file system that knows no locks holds none.
-        Err(Errno::EOPNOTSUPP | Errno::ENOLCK) => return Ok(None),
-        Err(errno) => return Err(errno.into()),
-    }
-    if found.l_type == kind(libc::F_UNLCK) {
-        return Ok(None);
-    }
-    // The system names the process of a lock of the old kind, and says -1 for one of an open file.
-    let process = match u32::try_from(found.l_pid) {
-        Ok(process) if process > 0 => Some(process),
-        _ => holder::find(identity, IMAGE_WRITE_BYTE),
-    };
-    Ok(Some(Holder { process }))
-}
-
 /// Leaves our process id in the lock file, for the message of whoever is refused. Nothing depends on it.
 fn note_write(file: &File) {
     let note = format!("{}\n", std::process::id());
@@ -84,12 +60,12 @@ fn note_read(file: &File) -> Option<u32> {
 }
 
 /// A lock of `length` bytes from `start` on; a length of 0 is the whole file.
-fn range(lock: i32, start: i64, length: i64) -> libc::flock {
+pub(super) fn range(lock: i32, start: i64, length: i64) -> libc::flock {
     let whence = i16::try_from(libc::SEEK_SET).expect("the constants of lseek are small");
     libc::flock { l_type: kind(lock), l_whence: whence, l_start: start, l_len: length, l_pid: 0 }
 }
 
 /// The kind of a lock as the structure holds it.
-fn kind(lock: i32) -> i16 {
+pub(super) fn kind(lock: i32) -> i16 {
     i16::try_from(lock).expect("the constants of fcntl are small")
 }

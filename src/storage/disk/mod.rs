@@ -4,7 +4,8 @@
 //! * `blob` - one open file
 //! * `extents` - where the data of a file lies, and copies that the kernel makes
 //! * `export` - files outside of any store: made whole or not at all, or only read
-//! * `lock` - the lock of the store, and the image locks of QEMU
+//! * `lock` - the lock of the store
+//! * `image_lock` - the locks that QEMU puts on images, taken and looked at
 //! * `holder` - who holds a lock, for the message
 //! * `mapped`, `bound` - frozen files read through a map, and what keeps that sound
 //!
@@ -16,6 +17,7 @@ mod directory;
 mod export;
 mod extents;
 mod holder;
+mod image_lock;
 mod lock;
 mod mapped;
 
@@ -25,6 +27,7 @@ use super::{Access, Blob, BlobName, Error, Operation, Owned, Result, Store};
 use blob::DiskBlob;
 use bound::Bounds;
 use directory::Directory;
+use image_lock::HeldLocks;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,6 +50,17 @@ pub enum MapFrozen {
     Yes,
 }
 
+/// Whether the locks that QEMU puts on images are spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImageLocks {
+    /// What [`Blob::hold`] asks for is taken, and what others hold is respected.
+    #[default]
+    Take,
+    /// Nothing is taken and nobody is seen: for a file system on which locks hang or lie. Whoever opens the same
+    /// images elsewhere is not noticed.
+    Ignore,
+}
+
 /// How a [`DiskStore`] makes and reads its files.
 ///
 /// ```
@@ -59,16 +73,17 @@ pub enum MapFrozen {
 pub struct DiskOptions {
     file_mode: u32,
     map_frozen: MapFrozen,
+    image_locks: ImageLocks,
 }
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { file_mode: 0o600, map_frozen: MapFrozen::No }
+        Self { file_mode: 0o600, map_frozen: MapFrozen::No, image_locks: ImageLocks::Take }
     }
 }
 
 impl DiskOptions {
-    /// Files of mode 0600, no maps.
+    /// Files of mode 0600, no maps, image locks.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -84,6 +99,12 @@ impl DiskOptions {
     #[must_use]
     pub fn with_map_frozen(self, map_frozen: MapFrozen) -> Self {
         Self { map_frozen, ..self }
+    }
+
+    /// Whether QEMU's image locks are spoken; [`ImageLocks::Take`] unless set.
+    #[must_use]
+    pub fn with_image_locks(self, image_locks: ImageLocks) -> Self {
+        Self { image_locks, ..self }
     }
 }
 
@@ -112,6 +133,7 @@ pub struct DiskStore {
     directory: Directory,
     options: DiskOptions,
     bounds: Arc<Bounds>,
+    locks: Arc<HeldLocks>,
 }
 
 impl DiskStore {
@@ -132,7 +154,7 @@ impl DiskStore {
     pub fn open_with(path: &Path, options: DiskOptions) -> Result<Self> {
         let directory = Directory::open(path)
             .map_err(|source| Error::failed(Operation::OpenStore, path.display(), source))?;
-        Ok(Self { path: path.to_owned(), directory, options, bounds: Arc::default() })
+        Ok(Self { path: path.to_owned(), directory, options, bounds: Arc::default(), locks: Arc::default() })
     }
 
     /// Opens the store in a directory, which is made with mode 0700 when it is absent. Its parents must exist.
@@ -161,7 +183,11 @@ impl DiskStore {
             MapFrozen::No => None,
             MapFrozen::Yes => Some(Arc::clone(&self.bounds)),
         };
-        Ok(Arc::new(DiskBlob::new(name.clone(), access, file, bounds)?))
+        let locks = match self.options.image_locks {
+            ImageLocks::Take => Some(Arc::clone(&self.locks)),
+            ImageLocks::Ignore => None,
+        };
+        Ok(Arc::new(DiskBlob::new(name.clone(), access, file, bounds, locks)?))
     }
 }
 

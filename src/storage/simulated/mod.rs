@@ -14,7 +14,7 @@ mod script;
 
 pub use script::{At, Call, Counts, Fault, FaultKind, Times};
 
-use super::{Access, Blob, BlobName, Error, Holder, Identity, Operation, Owned, Result, Store};
+use super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Store};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::Mutex;
 use script::Script;
@@ -250,5 +250,9 @@ impl Blob for SimulatedBlob {
 
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         self.call(self.plain(Operation::WriterElsewhere), || self.inner.writer_elsewhere())
+    }
+
+    fn hold(&self, hold: Hold) -> Result<()> {
+        self.call(self.plain(Operation::Hold), || self.inner.hold(hold))
     }
 }
