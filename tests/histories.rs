@@ -150,7 +150,13 @@ impl History {
     fn snapshot(&mut self) -> Outcome {
         let index = self.below(self.disks.len());
         self.log.push(format!("snapshot of disk {index}"));
-        let uuid = self.engine().create_snapshot(&CreateSnapshot::new(self.disks[index].uuid, "s"))?.uuid;
+        let mut wish = CreateSnapshot::new(self.disks[index].uuid, "s");
+        if self.below(3) == 0 {
+            self.log.push("in full".into());
+            wish = wish.in_full();
+            self.disks[index].current = None;
+        }
+        let uuid = self.engine().create_snapshot(&wish)?.uuid;
         self.note(index, uuid, None);
         Ok(())
     }
@@ -160,7 +166,17 @@ impl History {
             return Ok(());
         }
         self.log.push("group".into());
-        let group = self.engine().create_group(&CreateGroup::of_machine(self.machine, "g"))?.inventory;
+        let mut wish = CreateGroup::of_machine(self.machine, "g");
+        if self.below(4) == 0 {
+            self.log.push("in full".into());
+            wish = wish.in_full();
+            self.disks.iter_mut().filter(|disk| disk.attached).for_each(|disk| disk.current = None);
+        }
+        let plan = self.engine().plan_create(&wish)?;
+        let group = self.engine().run(&plan)?.inventory;
+        for change in &plan.figures.chains {
+            assert_eq!(self.engine().chain(change.volume_uuid)?.len(), change.after);
+        }
         self.note_group(&group);
         Ok(())
     }

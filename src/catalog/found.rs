@@ -78,6 +78,11 @@ impl Reader {
         self.found(Index::LayerGarbage, Value::Nothing)
     }
 
+    /// The layers that are being filled.
+    pub fn layers_building(&self) -> Result<Found<'_, LayerRecord>> {
+        self.found(Index::LayerBuilding, Value::Nothing)
+    }
+
     /// The layers whose headers are being written.
     pub fn layers_rewriting(&self) -> Result<Found<'_, LayerRecord>> {
         self.found(Index::LayerRewriting, Value::Nothing)

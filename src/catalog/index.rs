@@ -36,6 +36,8 @@ pub enum Index {
     LayerGarbage = 0x34,
     /// The value is nothing: the layers whose headers are being written.
     LayerRewriting = 0x35,
+    /// The value is nothing: the layers that are being filled.
+    LayerBuilding = 0x36,
     SnapshotByVolume = 0x40,
     SnapshotByLayer = 0x41,
     SnapshotByParent = 0x42,
@@ -197,6 +199,7 @@ impl LayerRecord {
         match self.state {
             LayerState::Retired => keys.put(Index::LayerRetired, Value::Nothing),
             LayerState::Garbage => keys.put(Index::LayerGarbage, Value::Nothing),
+            LayerState::Building => keys.put(Index::LayerBuilding, Value::Nothing),
             LayerState::Head | LayerState::Frozen => {}
         }
         if self.rewrite.is_some() {

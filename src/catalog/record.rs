@@ -104,6 +104,16 @@ pub enum LayerState {
     Retired,
     /// Nothing reads it any more: its file is to be removed, and then this record.
     Garbage,
+    /// It is being filled, and nothing reads it yet. What opening a pool finds of it is garbage.
+    Building,
+}
+
+impl LayerState {
+    /// Whether its content still changes: it is the head of a volume, or is being filled.
+    #[must_use]
+    pub const fn is_written(self) -> bool {
+        matches!(self, Self::Head | Self::Building)
+    }
 }
 
 /// Where a layer came from.

@@ -8,10 +8,14 @@
 //! | raw | written, blocks of zeros left out | left out |
 //! | image alone | written, clusters of zeros left out | left out |
 //! | image above a base | what differs from the base; clusters of zeros become zero clusters | zero clusters |
+//!
+//! What lies in a file of the source as whole clusters of the target can be taken from blob to blob instead, so that a
+//! store can let both share it: it is not read then, and zeros in it stay data.
 
 use super::diff::{ChangeKind, Diff, Exactness};
+use super::map::{ExtentKind, Lookup};
 use super::{Chain, Layer};
-use crate::image::{Below, Error, Image, Result, Space};
+use crate::image::{Below, Content, Error, Image, Mapping, Result, Space};
 use crate::storage::Blob;
 use crate::units::{ByteCount, GuestOffset, HostOffset};
 use std::collections::VecDeque;
@@ -47,6 +51,15 @@ pub enum Compress {
     Clusters,
 }
 
+/// How data gets into a target image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Every byte is read, and clusters of zeros are left out.
+    Read,
+    /// From blob to blob, where it lies there as it is.
+    Share,
+}
+
 /// What the target image reads through to: another disk, and how many of the lowest layers it shares with the
 /// source.
 #[derive(Clone, Debug)]
@@ -65,6 +78,8 @@ pub struct Flatten {
     source: Chain,
     pieces: Pieces,
     target: Target,
+    way: Way,
+    lookup: Lookup,
     has_base: bool,
     /// What is left of the piece that was begun.
     begun: Option<Piece>,
@@ -89,7 +104,7 @@ impl Flatten {
     /// Broken tables; [`Error::Storage`].
     pub fn to_raw(source: &Chain, target: Arc<dyn Blob>) -> Result<Self> {
         target.set_length(source.size())?;
-        Self::new(source, None, Target::Raw(target), BLOCK)
+        Self::new(source, None, Target::Raw(target), Way::Read, BLOCK)
     }
 
     /// Copies into an empty image of the size of the source: everything, or with a base what differs from it.
@@ -106,25 +121,48 @@ impl Flatten {
         compress: Compress,
     ) -> Result<Self> {
         let grid = image_of(&target)?.geometry().cluster_size().as_u64();
-        Self::new(source, base, Target::Image { layer: target, compress }, grid)
+        Self::new(source, base, Target::Image { layer: target, compress }, Way::Read, grid)
     }
 
-    fn new(source: &Chain, base: Option<&FlattenBase>, target: Target, grid: u64) -> Result<Self> {
+    /// As [`Flatten::to_image`] without compression, but what lies in a file of the source as it shall lie in the
+    /// target is taken with [`Blob::copy_from`]: stores that can share it do.
+    ///
+    /// # Errors
+    ///
+    /// As [`Flatten::to_image`].
+    pub fn sharing(source: &Chain, base: Option<&FlattenBase>, target: Arc<Layer>) -> Result<Self> {
+        let grid = image_of(&target)?.geometry().cluster_size().as_u64();
+        let target = Target::Image { layer: target, compress: Compress::No };
+        Self::new(source, base, target, Way::Share, grid)
+    }
+
+    /// The bytes that a copy into an image with clusters of this size has to do: what [`Flatten::total`] would be.
+    ///
+    /// # Errors
+    ///
+    /// Broken tables; [`Error::Storage`].
+    pub fn measure(source: &Chain, base: Option<&FlattenBase>, cluster_size: ByteCount) -> Result<ByteCount> {
         let mut total = ByteCount::ZERO;
-        for piece in Pieces::new(source, base, grid) {
+        for piece in Pieces::new(source, base, cluster_size.as_u64()) {
             let piece = piece?;
             if piece.kind == ChangeKind::Data {
                 total += ByteCount::new(piece.range.end - piece.range.start);
             }
         }
+        Ok(total)
+    }
+
+    fn new(source: &Chain, base: Option<&FlattenBase>, target: Target, way: Way, grid: u64) -> Result<Self> {
         Ok(Self {
             source: source.clone(),
+            total: Self::measure(source, base, ByteCount::new(grid))?,
             pieces: Pieces::new(source, base, grid),
             target,
+            way,
+            lookup: Lookup::new(source),
             has_base: base.is_some(),
             begun: None,
             written: ByteCount::ZERO,
-            total,
             buffer: Vec::new(),
         })
     }
@@ -160,7 +198,10 @@ impl Flatten {
             match piece.kind {
                 ChangeKind::Data => {
                     spent += part.end - part.start;
-                    self.copy(part)?;
+                    match self.way {
+                        Way::Read => self.copy(part)?,
+                        Way::Share => self.share(part)?,
+                    }
                 }
                 ChangeKind::Zero => {
                     // Costs little, and is not free.
@@ -186,6 +227,51 @@ impl Flatten {
         let grid = self.pieces.grid;
         let blocks = (most / grid).max(1) * grid;
         piece.range.start..piece.range.end.min(piece.range.start.saturating_add(blocks))
+    }
+
+    /// Takes whole blocks from the files of the source where they lie there as they are, and copies the others.
+    fn share(&mut self, range: Range<u64>) -> Result<()> {
+        let mut at = range.start;
+        while at < range.end {
+            let (end, place) = self.place(at..range.end)?;
+            match (place, &self.target) {
+                (Some((depth, from)), Target::Image { layer, .. }) => {
+                    let length = ByteCount::new(end - at);
+                    let source = &**self.source.layers()[depth].blob();
+                    let content = Content::Copy { source, from, length };
+                    image_of(layer)?.absorb(GuestOffset::new(at), content)?;
+                    self.written += length;
+                }
+                _ => self.copy(at..end)?,
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// How far a range of whole blocks goes on alike, in whole blocks; and which layer has it in its file, at which
+    /// place, when it is plain data there.
+    fn place(&mut self, range: Range<u64>) -> Result<(u64, Option<(usize, HostOffset)>)> {
+        let grid = self.pieces.grid;
+        let rounded = |end: u64| end.next_multiple_of(grid).min(range.end);
+        let at = GuestOffset::new(range.start);
+        let found = self.lookup.shown(at)?;
+        let end = range.end.min(found.to.as_u64());
+        let Some(image) = self.source.layers()[found.depth].as_qcow2() else {
+            return Ok((rounded(end), None));
+        };
+        if found.kind != ExtentKind::Data {
+            return Ok((rounded(end), None));
+        }
+        let run = image.run_at(at, ByteCount::new(end - range.start))?;
+        let end = (at + run.length).as_u64();
+        let whole_end = if end == range.end { end } else { end / grid * grid };
+        match run.mapping {
+            Mapping::Data { at: from } if whole_end > range.start => {
+                Ok((whole_end, Some((found.depth, from))))
+            }
+            _ => Ok((rounded(end), None)),
+        }
     }
 
     /// Copies whole blocks.
@@ -220,11 +306,18 @@ impl Flatten {
             Target::Image { layer, compress: Compress::No } => {
                 image_of(layer)?.write(GuestOffset::new(at), bytes, None)
             }
-            Target::Image { layer, .. } => Err(Error::Unsupported {
-                image: layer.name().to_owned(),
-                feature: "is to have compressed clusters",
-                refused: "writing",
-            }),
+            Target::Image { layer, compress: Compress::Clusters } => {
+                let image = image_of(layer)?;
+                let grid = ByteCount::new(self.pieces.grid);
+                let mut at = GuestOffset::new(at);
+                for cluster in bytes.chunks(grid.as_usize()) {
+                    if !image.write_compressed(at, cluster)? {
+                        image.write(at, cluster, None)?;
+                    }
+                    at += ByteCount::of(cluster.len());
+                }
+                Ok(())
+            }
         }
     }
 

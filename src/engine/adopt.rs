@@ -170,6 +170,7 @@ fn refuse_unstable(layer: &FoundLayer) -> Result<()> {
         Some(LayerState::Head) => {
             Err(not_adoptable(&layer.blob, "it is the head of a volume: its content still changes"))
         }
+        Some(LayerState::Building) => Err(not_adoptable(&layer.blob, "it is still being filled")),
         Some(LayerState::Retired | LayerState::Garbage) => {
             Err(not_adoptable(&layer.blob, "its snapshot was deleted: its room is being reclaimed"))
         }

@@ -99,8 +99,8 @@ impl Engine {
         let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
         for record in reader.layers(LayerId(0))? {
             let record = record?;
-            if record.state == LayerState::Garbage {
-                // Nothing reads it any more.
+            if matches!(record.state, LayerState::Garbage | LayerState::Building) {
+                // Nothing reads it any more, or yet.
                 continue;
             }
             found.layers_checked += 1;

@@ -1,19 +1,21 @@
 //! Groups: all disks of a machine at one moment.
 
 use super::error::Result;
+use super::full::Taking;
 use super::handles::{Volume, WritesHeld};
 use super::locks::{Held, Key};
 use super::perform::Prepared;
 use super::plans::{CreatePlan, PlannedMember};
 use super::pool::{Engine, Pool, kind_of};
-use super::reclaim::{ChainChange, Figures};
+use super::reclaim::Figures;
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running, VolumeId};
 use crate::chain::Layer;
 use crate::inventory::{GroupInventory, Named};
 use crate::plan::Plan;
 use crate::plan::books::Books;
-use crate::plan::freeze::{check_cap, check_quota};
+use crate::plan::freeze::check_quota;
+use crate::plan::full::SnapshotMode;
 use crate::plan::group::{GroupWish, LeftOut, Member, Selection, check_root, select};
 use crate::plan::refusal::Refusal;
 use crate::plan::{self, text};
@@ -40,6 +42,8 @@ pub struct CreateGroup {
     pub description: Option<String>,
     /// Volumes of the machine to leave out.
     pub except: Vec<UuidArg>,
+    /// Whether disks are copied.
+    pub mode: SnapshotMode,
     /// Its uuid; a fresh one when absent. The same uuid with the same wish answers the group that is there, so a
     /// call can be repeated after a crash; with another wish it is refused.
     pub resource_uuid: Option<UuidArg>,
@@ -72,11 +76,18 @@ impl CreateGroup {
             name: name.into(),
             description: None,
             except: Vec::new(),
+            mode: SnapshotMode::default(),
             resource_uuid: None,
             tag_uuids: Vec::new(),
             user_tags: Vec::new(),
             system_tags: Vec::new(),
         }
+    }
+
+    /// The same group, each disk copied: see [`SnapshotMode::Full`].
+    #[must_use]
+    pub fn in_full(self) -> Self {
+        Self { mode: SnapshotMode::Full, ..self }
     }
 }
 
@@ -120,6 +131,8 @@ impl Engine {
     ///
     /// The moment is one for all disks: a write that was seen to finish before another one began is in the group
     /// whenever that other one is. Writes wait meanwhile; reads wait no longer than the flush of their disk takes.
+    /// Where a disk is copied ([`SnapshotMode::Full`], [`ChainFull::Full`](super::ChainFull::Full)), that is done
+    /// while it is written on, and the call returns when it is done; meanwhile no other call changes the machine.
     ///
     /// # Errors
     ///
@@ -139,9 +152,12 @@ impl Engine {
         expected: Option<u64>,
     ) -> Result<CreatedGroup> {
         let pool = &self.pool;
-        self.make_room(&request.of)?;
+        // A plan says what is done, and merging is not in it.
+        if expected.is_none() {
+            self.make_room(&request.of)?;
+        }
         // Attaching takes the machine's lock: from here on its disks are these.
-        let (_held, reader, machine) = self.lock_machine_of(&request.of)?;
+        let (held, reader, machine) = self.lock_machine_of(&request.of)?;
         let wish = parse_wish(request, &machine)?;
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
         let (uuid, taken) = pool.claim(wanted)?;
@@ -158,12 +174,18 @@ impl Engine {
         let wish = GroupWish { uuid, left_out: left_out_uuids, ..wish };
         refuse_running(&machine)?;
         let handles = pool.open_members(&selection.members)?;
-        for disk in &selection.members {
-            check_cap(disk, pool.options.chain_max)?;
-        }
+        let ways = selection.members.iter().map(|disk| pool.way_to_take(disk, request.mode));
+        let ways = ways.collect::<std::result::Result<Vec<Taking>, Refusal>>()?;
         check_quota(reader.counts()?.snapshots, handles.len() as u64, pool.options.snapshots_max)?;
 
-        let group = pool.take_group(&machine, &handles, selection.members, &wish)?;
+        let heads: Vec<LayerId> = selection.members.iter().map(|disk| disk.chain[0].id).collect();
+        let taken = match ways.contains(&Taking::Copied) {
+            true => pool.take_group_in_full(&machine, &handles, selection.members, &ways, &wish),
+            false => pool.take_group(&machine, &handles, selection.members, &wish),
+        };
+        drop(held);
+        self.tidy_up_after_full(&ways, &heads, &taken);
+        let group = taken?;
         let reader = pool.read()?;
         let mut inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
         inventory.volumes_left_out = named(&left_out);
@@ -199,18 +221,23 @@ impl Engine {
                 Running::Elsewhere => Ok(()),
                 Running::Here => pool.open_members(std::slice::from_ref(disk)).map(drop),
             };
-            let ready = ready.and_then(|()| Ok(check_cap(disk, pool.options.chain_max)?));
+            let way = ready.and_then(|()| Ok(pool.way_to_take(disk, request.mode)?));
+            let foretold = pool.foretell_taking(disk, way.as_ref().ok(), &mut plan.figures);
             plan.members.push(PlannedMember {
                 volume_uuid: disk.volume.uuid,
                 name: text::joined_name(&wish.name, &disk.volume.name)?,
-                refused: ready.err().map(|error| error.to_error_code()),
-            });
-            plan.figures.chains.push(ChainChange {
-                volume_uuid: disk.volume.uuid,
-                before: disk.chain.len(),
-                after: disk.chain.len() + 1,
+                mode: match way {
+                    Ok(Taking::Copied) => SnapshotMode::Full,
+                    _ => SnapshotMode::Incremental,
+                },
+                refused: way.map(drop).and(foretold).err().map(|error| error.to_error_code()),
             });
         }
+        let is_copied =
+            |(_, member): &(_, &PlannedMember)| member.mode == SnapshotMode::Full && member.refused.is_none();
+        let members = selection.members.iter().zip(&plan.members);
+        let copied: Vec<&DiskView> = members.filter(is_copied).map(|(disk, _)| disk).collect();
+        pool.foretell_left(&reader, &copied, &mut plan.figures)?;
         Ok(plan)
     }
 
@@ -315,14 +342,18 @@ fn parse_wish(request: &CreateGroup, machine: &MachineRecord) -> Result<GroupWis
         request.except.iter().map(UuidArg::parse).collect::<std::result::Result<_, _>>()?;
     except.sort_unstable();
     except.dedup();
-    let mark = text::wish_mark(&[
+    let machine_uuid = machine.uuid.simple().to_string();
+    let (except_text, tags_text) = (format!("{except:?}"), format!("{tags:?}"));
+    let mut parts = vec![
         "group",
-        &machine.uuid.simple().to_string(),
-        &name,
+        machine_uuid.as_str(),
+        name.as_str(),
         description.as_deref().unwrap_or("\0"),
-        &format!("{except:?}"),
-        &format!("{tags:?}"),
-    ]);
+        &except_text,
+        &tags_text,
+    ];
+    parts.extend(request.mode.wish_part());
+    let mark = text::wish_mark(&parts);
     Ok(GroupWish { uuid: Uuid::nil(), name, description, except, tags, mark, left_out: Vec::new() })
 }
 

@@ -213,6 +213,12 @@ impl Volume {
         Arc::clone(self.open.chain().head())
     }
 
+    /// The layers below the one that is written; none when there are none.
+    pub(super) fn below(&self) -> Option<Chain> {
+        let layers = self.open.chain().layers()[1..].to_vec();
+        (!layers.is_empty()).then(|| Chain::new(layers))
+    }
+
     /// Makes everything durable, for a caller who holds the writes.
     pub(super) fn flush_held(&self) -> Result<()> {
         Ok(self.open.chain().flush()?)

@@ -3,7 +3,7 @@
 
 use super::error::{Error, Result};
 use super::pool::Pool;
-use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Origin};
+use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Origin, VolumeRecord};
 use crate::chain::{Chain, Layer, RawLayer};
 use crate::image::{Facts, Image};
 use crate::storage::{self, Access, Blob, BlobName, Hold, Store};
@@ -54,6 +54,14 @@ impl Pool {
         Ok(Chain::new(layers))
     }
 
+    /// The chain of a volume as it is now: the one of its handle when it has one, else its files.
+    pub(super) fn chain_as_it_is(&self, volume: &VolumeRecord, records: &[LayerRecord]) -> Result<Chain> {
+        match self.open_volumes.chain(volume.id) {
+            Some(chain) => Ok(chain),
+            None => self.open_chain(volume.uuid, records, Access::Read),
+        }
+    }
+
     /// Opens one layer; `below` is the record of the next one down.
     pub(super) fn open_layer(
         &self,
@@ -62,7 +70,7 @@ impl Pool {
         below: Option<&LayerRecord>,
         access: Access,
     ) -> Result<Arc<Layer>> {
-        let is_frozen = access == Access::Read && record.state != LayerState::Head;
+        let is_frozen = access == Access::Read && !record.state.is_written();
         if let (true, Some(layer)) = (is_frozen, self.open_layers.find(record.id)) {
             return Ok(layer);
         }

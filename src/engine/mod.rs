@@ -9,6 +9,7 @@ mod delete;
 mod diff;
 mod error;
 mod export;
+mod full;
 mod group;
 mod handles;
 mod hold;
@@ -57,6 +58,7 @@ pub use crate::catalog::{LayerFormat, LayerState, QuickRepair, Running, Sharing,
 pub use crate::chain::{Change, ChangeKind, Step};
 pub use crate::plan::adopt::LowerLayers;
 pub use crate::plan::delete::{DeleteMode, DeleteScope, Members};
+pub use crate::plan::full::SnapshotMode;
 pub use crate::plan::group::LeftOut;
 pub use crate::plan::reclaim::Direction;
 pub use crate::plan::refusal::{Code, Refusal};

@@ -52,6 +52,9 @@ pub enum ChainFull {
     Merge,
     /// It is refused.
     Refuse,
+    /// The snapshot is a full one: the disk is copied into a layer of its own, which starts a new tree
+    /// ([`SnapshotMode::Full`](super::SnapshotMode::Full)).
+    Full,
 }
 
 /// How a pool is opened. `Options::default()` is right for most.
@@ -60,9 +63,10 @@ pub struct Options {
     /// Whether a pool is made where there is none. Default: in an empty or new directory.
     pub create: CreatePool,
     /// The longest chain, in layers, the head counted. Default 64; usual are 10, 30, 64, 120 and 200. A snapshot
-    /// that would make a longer one is refused.
+    /// that would make a longer one is refused, or made in another way. While a full snapshot is copied the chain is
+    /// one layer longer.
     pub chain_max: u32,
-    /// What happens first when a snapshot would make a longer one. Default: retired layers are merged.
+    /// What happens when a snapshot would make a longer one. Default: retired layers are merged first.
     pub chain_full: ChainFull,
     /// The snapshots that the pool may hold. Default: any number.
     pub snapshots_max: Option<u64>,

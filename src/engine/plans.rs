@@ -7,6 +7,7 @@ use super::pool::Engine;
 use super::reclaim::Figures;
 use super::revert::{Reversion, Reverted};
 use crate::inventory::{DeleteResult, ErrorCode, RevertResult};
+use crate::plan::full::SnapshotMode;
 use uuid::Uuid;
 
 /// An answer that holds at one generation of the catalogue.
@@ -68,6 +69,8 @@ pub struct PlannedMember {
     pub volume_uuid: Uuid,
     /// The name that its snapshot would have.
     pub name: String,
+    /// Whether it would be copied.
+    pub mode: SnapshotMode,
     /// Why this disk refuses.
     pub refused: Option<ErrorCode>,
 }

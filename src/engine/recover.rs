@@ -6,8 +6,9 @@
 
 use super::error::Result;
 use super::reclaim::{finish::finish_rewrite, sweep::sweep};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, VolumeId};
 use crate::image::Facts;
+use crate::plan::books::Books;
 use crate::plan::text::is_layer_blob;
 use crate::storage::{Access, Blob, BlobName, Store};
 use crate::units::{ByteCount, HostOffset};
@@ -26,7 +27,8 @@ pub struct Recovered {
     pub left_alone: Vec<String>,
     /// Files whose headers were being written, finished.
     pub finished: Vec<String>,
-    /// Files that nothing reads any more, removed: a deletion or a reclaim had been cut short.
+    /// Files that nothing reads any more, removed: a deletion or a reclaim had been cut short. And files that were
+    /// still being filled: the copies of full snapshots, imports.
     pub reclaimed: Vec<String>,
     /// What could not be finished or removed, with the reason; the next opening tries again.
     pub unfinished: Vec<String>,
@@ -41,6 +43,7 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered>
             Err(error) => recovered.unfinished.push(format!("{}: {error}", layer.blob)),
         }
     }
+    give_up_building(catalog)?;
     let (removed, failed) = sweep(store, catalog)?;
     recovered.reclaimed.extend(removed.into_iter().map(|(layer, _)| layer.blob.to_string()));
     recovered.unfinished.extend(failed.into_iter().map(|(layer, error)| format!("{}: {error}", layer.blob)));
@@ -61,6 +64,20 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered>
         store.sync_names()?;
     }
     Ok(recovered)
+}
+
+/// Makes garbage of layers that were being filled: nobody was promised anything of them.
+fn give_up_building(catalog: &Catalog) -> Result<()> {
+    let reader = catalog.read()?;
+    let building = reader.layers_building()?.into_vec()?;
+    if building.is_empty() {
+        return Ok(());
+    }
+    let volumes: Vec<VolumeId> = building.iter().map(|layer| layer.volume).collect();
+    let mut books = Books::open(reader.holdings(&volumes, &[])?);
+    building.iter().for_each(|layer| books.retire(layer.id));
+    catalog.commit(None, &books.edits())?;
+    Ok(())
 }
 
 /// Whether a file that no record names is the remainder of a call of this pool: its header says that it is ours,

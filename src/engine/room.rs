@@ -29,6 +29,7 @@ impl Pool {
         if self.options.chain_full != ChainFull::Merge {
             return Ok(());
         }
+        let mut merged_any = false;
         for uuid in volumes {
             let mut tried: Vec<LayerId> = Vec::new();
             loop {
@@ -48,15 +49,13 @@ impl Pool {
                 let everything = ByteCount::new(u64::MAX);
                 // What cannot be merged makes the snapshot refuse, which says why.
                 let merged = self.advance(retired.id, Direction::Pull, everything, &mut Reclaimed::default());
-                if merged.is_err() {
-                    self.admit_change()?;
+                match merged {
+                    Ok(_) => merged_any = true,
+                    Err(_) => self.admit_change()?,
                 }
             }
         }
-        if volumes.is_empty() {
-            return Ok(());
-        }
-        if self.read()?.layers_garbage()?.next().is_some() {
+        if merged_any {
             self.sweep(&mut Reclaimed::default())?;
         }
         Ok(())

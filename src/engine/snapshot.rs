@@ -1,15 +1,17 @@
 //! Snapshots of one volume: taken, and read.
 
 use super::error::Result;
+use super::full::Taking;
 use super::handles::Volume;
 use super::pool::{Engine, Pool, kind_of};
 use super::readers::Claim;
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::holders;
-use crate::catalog::{Entity, LayerRecord, Reader, Running, SnapshotRecord, VolumeRecord};
+use crate::catalog::{DiskView, Entity, LayerRecord, Reader, Running, SnapshotRecord, VolumeRecord};
 use crate::chain::Chain;
 use crate::inventory::SnapshotInventory;
-use crate::plan::freeze::{Minted, Moment, check_cap, check_quota, freeze};
+use crate::plan::freeze::{Minted, Moment, check_quota, freeze};
+use crate::plan::full::SnapshotMode;
 use crate::plan::refusal::Refusal;
 use crate::plan::{Plan, text};
 use crate::storage::Access;
@@ -27,6 +29,8 @@ pub struct CreateSnapshot {
     pub name: String,
     /// Its description: at most 2048 characters.
     pub description: Option<String>,
+    /// Whether the disk is copied.
+    pub mode: SnapshotMode,
     /// Its uuid; a fresh one when absent. The same uuid with the same wish answers what is there.
     pub resource_uuid: Option<UuidArg>,
     /// Tags by uuid.
@@ -42,6 +46,12 @@ impl CreateSnapshot {
     #[must_use]
     pub fn new(volume: impl Into<UuidArg>, name: impl Into<String>) -> Self {
         Self { volume_uuid: Some(volume.into()), name: name.into(), ..Self::default() }
+    }
+
+    /// The same snapshot, the disk copied: see [`SnapshotMode::Full`].
+    #[must_use]
+    pub fn in_full(self) -> Self {
+        Self { mode: SnapshotMode::Full, ..self }
     }
 }
 
@@ -79,7 +89,7 @@ impl Snapshot {
 
 impl Engine {
     /// Takes a snapshot of one volume, attached or not. Writes go on afterwards, into a new overlay. Durable when
-    /// it returns.
+    /// it returns. A full one ([`SnapshotMode::Full`]) is copied while writes go on, and this returns when it is done.
     ///
     /// # Errors
     ///
@@ -96,16 +106,14 @@ impl Engine {
         let description = text::description(request.description.as_deref())?;
         let tags = text::tags(&request.tag_uuids, &request.user_tags, &request.system_tags)?;
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
-        let mark = text::wish_mark(&[
-            "snapshot",
-            &volume_uuid.simple().to_string(),
-            &name,
-            description.as_deref().unwrap_or("\0"),
-            &format!("{tags:?}"),
-        ]);
+        let (of, tags_text) = (volume_uuid.simple().to_string(), format!("{tags:?}"));
+        let description_text = description.as_deref().unwrap_or("\0");
+        let mut parts = vec!["snapshot", of.as_str(), name.as_str(), description_text, tags_text.as_str()];
+        parts.extend(request.mode.wish_part());
+        let mark = text::wish_mark(&parts);
 
         pool.shorten(&[volume_uuid])?;
-        let (_held, volume) = pool.lock_volume(volume_uuid, &[])?;
+        let (held, volume) = pool.lock_volume(volume_uuid, &[])?;
         let (uuid, taken) = pool.claim(wanted)?;
         match taken {
             None => {}
@@ -123,11 +131,11 @@ impl Engine {
         let handle = Volume::open(pool, &volume)?;
         let disk = pool.read()?.need_disk(volume.id)?;
         handle.check_head(&disk.chain)?;
-        check_cap(&disk, pool.options.chain_max)?;
+        let way = pool.way_to_take(&disk, request.mode)?;
         check_quota(pool.read()?.counts()?.snapshots, 1, pool.options.snapshots_max)?;
 
-        let writes = handle.hold_writes();
-        let head_allocated = writes.freeze()?;
+        let head = disk.chain[0].id;
+        let minted = Minted { snapshot: uuid, ..pool.mint_member() };
         let moment = Moment {
             at: pool.source.now(),
             description,
@@ -136,17 +144,13 @@ impl Engine {
             group: None,
             cluster_bits: pool.options.cluster_bits,
         };
-        let mut plan = Plan::default();
-        let minted = Minted { snapshot: uuid, ..pool.mint_member() };
-        let snapshot = freeze(&disk, name, minted, head_allocated, &moment, &pool.catalog.ids(), &mut plan);
-        match pool.prepare(&plan).and_then(super::perform::Prepared::publish) {
-            Ok(mut heads) => writes.switch(disk.chain[0].id, heads.remove(0)),
-            Err(error) => {
-                writes.thaw_unless_unknown(&error);
-                return Err(error);
-            }
-        }
-        drop(writes);
+        let taken = match way {
+            Taking::Copied => pool.take_snapshot_in_full(&handle, disk, &name, minted, &moment),
+            Taking::Frozen => pool.take_snapshot(&handle, &disk, name, minted, &moment),
+        };
+        drop(held);
+        self.tidy_up_after_full(&[way], &[head], &taken);
+        let snapshot = taken?;
         pool.show_snapshot(&pool.read()?, &snapshot)
     }
 
@@ -183,6 +187,30 @@ impl Pool {
         let claim = Claim::to(self, &layers);
         let chain = self.open_chain(snapshot.volume_uuid, &layers, Access::Read)?;
         Ok(Content { snapshot, layers, chain, claim })
+    }
+
+    /// The moment of one disk.
+    fn take_snapshot(
+        &self,
+        handle: &Volume,
+        disk: &DiskView,
+        name: String,
+        minted: Minted,
+        moment: &Moment,
+    ) -> Result<SnapshotRecord> {
+        let writes = handle.hold_writes();
+        let head_allocated = writes.freeze()?;
+        let mut plan = Plan::default();
+        let ids = self.catalog.ids();
+        let snapshot = freeze(disk, name, minted, head_allocated, moment, &ids, &mut plan);
+        match self.prepare(&plan).and_then(super::perform::Prepared::publish) {
+            Ok(mut heads) => writes.switch(disk.chain[0].id, heads.remove(0)),
+            Err(error) => {
+                writes.thaw_unless_unknown(&error);
+                return Err(error);
+            }
+        }
+        Ok(snapshot)
     }
 
     /// Fresh uuids for one member.

@@ -298,14 +298,17 @@ impl Books {
         self.settle(id);
     }
 
-    /// Makes garbage of a retired layer that nobody reads through, and of those below it in the same case.
+    /// Makes garbage of a retired layer that nobody reads through or is about to, and of those below it in the same
+    /// case.
     pub(crate) fn settle(&mut self, id: LayerId) {
-        let mut next = Some(id);
-        while let Some(id) = next {
-            if self.layers_above(id).next().is_some() {
-                return;
+        let mut open = vec![id];
+        while let Some(id) = open.pop() {
+            let will_read = |layer: &LayerRecord| layer.rewrite.as_ref().and_then(|rewrite| rewrite.parent);
+            let is_read = |layer: &LayerRecord| layer.parent == Some(id) || will_read(layer) == Some(id);
+            if self.now.layers.values().any(is_read) {
+                continue;
             }
-            let Some(layer) = self.now.layers.get_mut(&id) else { return };
+            let Some(layer) = self.now.layers.get_mut(&id) else { continue };
             let is_needed = match (layer.state, layer.origin) {
                 (LayerState::Retired, _) => false,
                 // A base is there for whoever is above it.
@@ -315,11 +318,11 @@ impl Books {
                 _ => true,
             };
             if is_needed {
-                return;
+                continue;
             }
-            next = layer.parent.take();
+            open.extend(layer.parent.take());
+            open.extend(layer.rewrite.take().and_then(|rewrite| rewrite.parent));
             layer.state = LayerState::Garbage;
-            layer.rewrite = None;
             if layer.origin == Origin::Base {
                 // Nothing was ever written to the file, and others may use it: it leaves the books and stays.
                 self.now.layers.remove(&id);

@@ -61,8 +61,33 @@ pub(crate) fn freeze(
     plan: &mut Plan,
 ) -> SnapshotRecord {
     let head = disk.chain.first().expect("a volume has a head");
+    let overlay = add_overlay(disk, minted, moment, ids, plan);
+    let content = Content { layer: head, allocated: head_allocated };
+    let (tree, snapshot) = name_content(disk, content, Place::InCurrentTree, name, minted, moment, ids);
+    plan.edits.extend([
+        Edit::PutLayer(LayerRecord { state: LayerState::Frozen, ..head.clone() }),
+        Edit::PutVolume(VolumeRecord {
+            head: overlay.id,
+            tree_current: Some(tree.id),
+            changed: moment.at,
+            ..disk.volume.clone()
+        }),
+        Edit::PutTree(tree),
+        Edit::PutSnapshot(snapshot.clone()),
+    ]);
+    snapshot
+}
+
+/// Adds the overlay that the disk writes to from the moment on.
+pub(super) fn add_overlay(
+    disk: &DiskView,
+    minted: Minted,
+    moment: &Moment,
+    ids: &IdSource,
+    plan: &mut Plan,
+) -> LayerRecord {
+    let head = disk.chain.first().expect("a volume has a head");
     let volume = &disk.volume;
-    let snapshot_id = ids.take_snapshot();
     let overlay = LayerRecord {
         id: ids.take_layer(),
         uuid: minted.layer,
@@ -72,26 +97,70 @@ pub(crate) fn freeze(
         parent: Some(head.id),
         backing_label: Some(backing_label(&head.blob)),
         size: volume.size,
-        cluster_bits: if head.format == LayerFormat::Raw { moment.cluster_bits } else { head.cluster_bits },
+        cluster_bits: cluster_bits(head, moment.cluster_bits),
         state: LayerState::Head,
         origin: Origin::Created,
         created: moment.at,
         rewrite: None,
         taken_in: None,
     };
-    let tree = match &disk.current {
-        Some((tree, _)) => TreeRecord { latest: Some(snapshot_id), changed: moment.at, ..tree.clone() },
+    plan.files.push(NewFile {
+        layer: overlay.clone(),
+        backing_format: Some(head.format),
+        volume_uuid: volume.uuid,
+    });
+    plan.edits.push(Edit::PutLayer(overlay.clone()));
+    overlay
+}
+
+/// The clusters of what is made beside or above a head: its own, or when it has none the default.
+pub(crate) fn cluster_bits(head: &LayerRecord, default: u8) -> u8 {
+    if head.format == LayerFormat::Raw { default } else { head.cluster_bits }
+}
+
+/// A frozen layer that a snapshot shall name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Content<'a> {
+    pub(super) layer: &'a LayerRecord,
+    /// Bytes that its file takes up.
+    pub(super) allocated: ByteCount,
+}
+
+/// Where a snapshot stands among the others of its volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// After the latest one of the current tree; first in a new tree when there is none.
+    InCurrentTree,
+    /// First in a new tree.
+    InNewTree,
+}
+
+/// The snapshot that names a layer, and its tree.
+pub(super) fn name_content(
+    disk: &DiskView,
+    content: Content<'_>,
+    place: Place,
+    name: String,
+    minted: Minted,
+    moment: &Moment,
+    ids: &IdSource,
+) -> (TreeRecord, SnapshotRecord) {
+    let volume = &disk.volume;
+    let id = ids.take_snapshot();
+    let current = disk.current.as_ref().filter(|_| place == Place::InCurrentTree);
+    let tree = match current {
+        Some((tree, _)) => TreeRecord { latest: Some(id), changed: moment.at, ..tree.clone() },
         None => TreeRecord {
             id: ids.take_tree(),
             uuid: minted.tree,
             volume: volume.id,
-            latest: Some(snapshot_id),
+            latest: Some(id),
             created: moment.at,
             changed: moment.at,
         },
     };
     let snapshot = SnapshotRecord {
-        id: snapshot_id,
+        id,
         uuid: minted.snapshot,
         name,
         description: moment.description.clone(),
@@ -99,10 +168,11 @@ pub(crate) fn freeze(
         volume_uuid: volume.uuid,
         volume_kind: volume.kind,
         tree: tree.id,
-        parent: disk.current.as_ref().map(|(_, latest)| latest.id),
-        layer: head.id,
-        distance: distance(disk),
-        size: head_allocated,
+        parent: current.map(|(_, latest)| latest.id),
+        layer: content.layer.id,
+        // 1 for the first snapshot of a volume, 0 for one that starts a later tree, parent + 1 otherwise.
+        distance: current.map_or(u32::from(!disk.has_trees), |(_, latest)| latest.distance + 1),
+        size: content.allocated,
         size_virtual: volume.size,
         group: moment.group,
         tags: moment.tags.clone(),
@@ -111,30 +181,5 @@ pub(crate) fn freeze(
         changed: moment.at,
         holds: Vec::new(),
     };
-    plan.files.push(NewFile {
-        layer: overlay.clone(),
-        backing_format: Some(head.format),
-        volume_uuid: volume.uuid,
-    });
-    plan.edits.extend([
-        Edit::PutLayer(LayerRecord { state: LayerState::Frozen, ..head.clone() }),
-        Edit::PutVolume(VolumeRecord {
-            head: overlay.id,
-            tree_current: Some(tree.id),
-            changed: moment.at,
-            ..volume.clone()
-        }),
-        Edit::PutLayer(overlay),
-        Edit::PutTree(tree),
-        Edit::PutSnapshot(snapshot.clone()),
-    ]);
-    snapshot
-}
-
-/// 1 for the first snapshot of a volume, 0 for one that starts a later tree, parent + 1 otherwise.
-fn distance(disk: &DiskView) -> u32 {
-    match &disk.current {
-        Some((_, latest)) => latest.distance + 1,
-        None => u32::from(!disk.has_trees),
-    }
+    (tree, snapshot)
 }

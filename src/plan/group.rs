@@ -108,6 +108,28 @@ pub(crate) fn create(
     ids: &IdSource,
 ) -> Result<(Plan, GroupRecord), Refusal> {
     let mut plan = Plan::default();
+    let (group, moment) = begin(machine, members.len(), wish, at, cluster_bits, ids);
+    for (ordinal, member) in (0..).zip(members) {
+        let disk = &member.disk;
+        let name = text::joined_name(&wish.name, &disk.volume.name)?;
+        let snapshot = freeze(disk, name, member.minted, member.head_allocated, &moment, ids, &mut plan);
+        let blob = &disk.chain[0].blob;
+        plan.edits.push(Edit::PutRef(ref_of(group.id, ordinal, machine.id, &disk.volume, &snapshot, blob)));
+    }
+    plan.edits.push(Edit::PutGroup(group.clone()));
+    plan.edits.push(Edit::PutMachine(descended(machine, &group)));
+    Ok((plan, group))
+}
+
+/// The record of a group, and what its members have in common.
+pub(crate) fn begin(
+    machine: &MachineRecord,
+    members: usize,
+    wish: &GroupWish,
+    at: Timestamp,
+    cluster_bits: u8,
+    ids: &IdSource,
+) -> (GroupRecord, Moment) {
     let group = GroupRecord {
         id: ids.take_group(),
         uuid: wish.uuid,
@@ -115,7 +137,7 @@ pub(crate) fn create(
         description: wish.description.clone(),
         machine: machine.id,
         machine_uuid: machine.uuid,
-        snapshot_count: u32::try_from(members.len()).expect("a machine has fewer disks than that"),
+        snapshot_count: u32::try_from(members).expect("a machine has fewer disks than that"),
         parent: machine.group_current,
         consistency: Consistency::Crash,
         left_out: wish.left_out.clone(),
@@ -132,20 +154,12 @@ pub(crate) fn create(
         group: Some(group.id),
         cluster_bits,
     };
-    for (ordinal, member) in (0..).zip(members) {
-        let disk = &member.disk;
-        let name = text::joined_name(&wish.name, &disk.volume.name)?;
-        let snapshot = freeze(disk, name, member.minted, member.head_allocated, &moment, ids, &mut plan);
-        let blob = &disk.chain[0].blob;
-        plan.edits.push(Edit::PutRef(ref_of(group.id, ordinal, machine.id, &disk.volume, &snapshot, blob)));
-    }
-    plan.edits.push(Edit::PutGroup(group.clone()));
-    plan.edits.push(Edit::PutMachine(MachineRecord {
-        group_current: Some(group.id),
-        changed: at,
-        ..machine.clone()
-    }));
-    Ok((plan, group))
+    (group, moment)
+}
+
+/// The machine, whose disks descend from a group from now on.
+pub(crate) fn descended(machine: &MachineRecord, group: &GroupRecord) -> MachineRecord {
+    MachineRecord { group_current: Some(group.id), changed: group.created, ..machine.clone() }
 }
 
 /// The group's own record of one member, whose snapshot is in the file `blob`.

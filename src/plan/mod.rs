@@ -7,6 +7,7 @@ pub(crate) mod adopt;
 pub(crate) mod books;
 pub(crate) mod delete;
 pub(crate) mod freeze;
+pub(crate) mod full;
 pub(crate) mod group;
 pub(crate) mod machine;
 pub(crate) mod reclaim;

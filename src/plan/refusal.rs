@@ -142,6 +142,8 @@ pub enum Refusal {
     NotAvailable { group: Uuid, reasons: String },
     #[error("{file} is still being read: close the handles to the deleted snapshot first")]
     BeingRead { file: String },
+    #[error("{file}, which reads through it, is still being filled")]
+    BeingFilled { file: String },
     #[error("volume {} of snapshot {} is gone", .volume.simple(), .snapshot.simple())]
     VolumeGone { snapshot: Uuid, volume: Uuid },
     #[error("{what} is not done yet by this version")]
@@ -183,6 +185,7 @@ impl Refusal {
             | Self::Cloned { .. }
             | Self::NotAvailable { .. }
             | Self::BeingRead { .. }
+            | Self::BeingFilled { .. }
             | Self::VolumeGone { .. }
             | Self::NotYet { .. } => Code::Operation,
             Self::Spared { .. } => Code::BatchDelete,

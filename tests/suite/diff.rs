@@ -78,7 +78,7 @@ fn an_export_is_what_the_snapshot_shows(home: &Home) -> Outcome {
     engine.export(monday, &Export::qcow2(), blob(&store, "monday.qcow2")?)?;
     let base =
         ExportBase { snapshot: monday.into(), label: "monday.qcow2".into(), format: LayerFormat::Qcow2 };
-    engine.export(tuesday, &Export::above(base), blob(&store, "tuesday.qcow2")?)?;
+    engine.export(tuesday, &Export::above(base).compressed(), blob(&store, "tuesday.qcow2")?)?;
     // The exported images are adopted into a pool of their own and read there.
     let options = snapgroup::Options { create: snapgroup::CreatePool::Here, ..snapgroup::Options::default() };
     let other = snapgroup::Engine::open_on(Arc::new(store), options)?;

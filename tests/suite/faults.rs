@@ -199,6 +199,14 @@ fn a_group_under_unflushed_writes_is_there_as_a_whole_or_not_at_all() -> Outcome
 }
 
 #[test]
+fn a_full_group_is_there_as_a_whole_or_not_at_all() -> Outcome {
+    every_call_fails_once(&Program {
+        run: |engine, pool| engine.create_group(&group_wish(pool).in_full()).map(drop),
+        is_done: |engine, _| is_found(engine.group(WANTED)),
+    })
+}
+
+#[test]
 fn a_volume_is_there_as_a_whole_or_not_at_all() -> Outcome {
     every_call_fails_once(&Program {
         run: |engine, _| {

@@ -6,6 +6,7 @@ mod books;
 mod delete;
 mod diff;
 mod faults;
+mod full;
 mod groups;
 mod machines;
 mod moment;

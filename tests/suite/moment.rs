@@ -5,13 +5,16 @@
 //! holds a write without the one before it.
 
 use crate::support::{Home, Machine, Made, Outcome, assert_sound, make_machine, on_memory_and_disk, take};
-use snapgroup::{ByteCount, CreateGroup, CreateSnapshot, Engine, Error, Refusal, Uuid, Volume};
+use snapgroup::{
+    ByteCount, ChainFull, CreateGroup, CreateSnapshot, Engine, Error, Options, Refusal, Uuid, Volume,
+};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 on_memory_and_disk! {
     no_group_holds_a_write_without_the_one_before_it
+    no_copied_group_holds_a_write_without_the_one_before_it
     groups_snapshots_and_handles_at_once_come_to_an_end_and_keep_every_invariant
     one_wish_from_many_threads_is_done_once
 }
@@ -82,7 +85,16 @@ fn assert_in_order(engine: &Engine, groups: &[Vec<Uuid>], offsets: [u64; 2]) -> 
 }
 
 fn no_group_holds_a_write_without_the_one_before_it(home: &Home) -> Outcome {
-    let engine = home.open()?;
+    groups_under_writes(home, home.open()?)
+}
+
+/// Every other group is copied, while the writers go on.
+fn no_copied_group_holds_a_write_without_the_one_before_it(home: &Home) -> Outcome {
+    let short = |options: &mut Options| (options.chain_max, options.chain_full) = (3, ChainFull::Full);
+    groups_under_writes(home, home.open_with(short)?)
+}
+
+fn groups_under_writes(home: &Home, engine: Engine) -> Outcome {
     let vm = make_machine(&engine, 3)?;
     let disks = vm.disks.iter().map(|disk| engine.open_volume(*disk)).collect::<Result<Vec<_>, _>>()?;
     // Two offsets in one cluster, and in a cluster with what never changes.

@@ -25,7 +25,8 @@ impl World {
             let volumes = writers.remove(&layer.id).unwrap_or_default();
             let lawful = match (layer.state, volumes.as_slice()) {
                 (LayerState::Head, [volume]) => *volume == layer.volume,
-                (LayerState::Frozen | LayerState::Retired | LayerState::Garbage, []) => true,
+                (LayerState::Head, _) => false,
+                (_, []) => true,
                 _ => false,
             };
             if !lawful {
@@ -34,7 +35,7 @@ impl World {
         }
         for above in self.layers.values() {
             let below = above.parent.and_then(|parent| self.layers.get(&parent));
-            if let Some(head) = below.filter(|below| below.state == LayerState::Head) {
+            if let Some(head) = below.filter(|below| below.state.is_written()) {
                 found.push(Violation::AboveHead { head: head.id, above: above.id });
             }
         }
@@ -52,17 +53,20 @@ impl World {
         }
         let mut needed: BTreeSet<LayerId> = BTreeSet::new();
         let heads = self.volumes.values().map(|volume| volume.head);
-        for top in heads.chain(self.snapshots.values().map(|snapshot| snapshot.layer)) {
-            let mut at = Some(top);
-            while let Some(id) = at.filter(|id| needed.insert(*id)) {
-                at = self.layers.get(&id).and_then(|layer| layer.parent);
-            }
+        let building = self.layers.values().filter(|layer| layer.state == LayerState::Building);
+        let mut open: Vec<LayerId> = heads.chain(building.map(|layer| layer.id)).collect();
+        open.extend(self.snapshots.values().map(|snapshot| snapshot.layer));
+        while let Some(id) = open.pop() {
+            let Some(layer) = self.layers.get(&id).filter(|_| needed.insert(id)) else { continue };
+            open.extend(layer.parent);
+            // What it will read through, once its header is written.
+            open.extend(layer.rewrite.as_ref().and_then(|rewrite| rewrite.parent));
         }
         for layer in self.layers.values() {
             let (layer, state, is_needed) = (layer.id, layer.state, needed.contains(&layer.id));
             match state {
                 // A head that nobody writes to is C2's business.
-                LayerState::Head => {}
+                LayerState::Head | LayerState::Building => {}
                 LayerState::Frozen | LayerState::Retired if is_needed => {}
                 LayerState::Frozen | LayerState::Retired => found.push(Violation::ForNothing { layer }),
                 LayerState::Garbage if is_needed || self.layers[&layer].parent.is_some() => {

@@ -8,9 +8,9 @@
 //! Layers:
 //!
 //! * **C2** A layer has the state `Head` if and only if exactly one volume writes to it, and it was made for that volume.
-//! * **C3** No layer reads through a head.
-//! * **C4** A layer is needed: a snapshot names it, a volume writes to it, or such a layer reads through it. What is not is
-//!   garbage, and says so ([`Severity::Leftover`]: lawful until its file is removed); garbage reads through nothing.
+//! * **C3** No layer reads through a head, nor through one that is being filled.
+//! * **C4** A layer is needed: a snapshot names it, a volume writes to it, it is being filled, or such a layer reads through
+//!   it or will once its header is written. What is not is garbage, and says so ([`Severity::Leftover`]: lawful until its file is removed); garbage reads through nothing.
 //! * **C5** No snapshot names a retired layer.
 //! * **C6** A chain comes to an end, after at most [`CHAIN_LAYERS_MAX`](super::reader::CHAIN_LAYERS_MAX) layers.
 //! * **C7** A blob holds one layer.
@@ -19,7 +19,7 @@
 //!
 //! * **C8** A snapshot and its tree are of the same volume, and its copies of the volume's uuid and type agree.
 //! * **C9** The parent of a snapshot is in its tree, and no snapshot descends from itself.
-//! * **C10** The layer of a snapshot is frozen.
+//! * **C10** The layer of a snapshot is frozen: no head, and not being filled.
 //! * **C11** The latest snapshot of a tree is in that tree.
 //! * **C12** The current tree of a volume is of that volume.
 //! * **C13** The head of a volume reads through the layer of its current tree's latest snapshot.
@@ -86,7 +86,7 @@ pub enum Violation {
     #[error("C2: layer {} is written by {volumes:?}, which does not go with its state or its volume", layer.0)]
     Head { layer: LayerId, volumes: Vec<VolumeId> },
     /// C3
-    #[error("C3: layer {} reads through layer {}, which is a head", above.0, head.0)]
+    #[error("C3: layer {} reads through layer {}, which is still written", above.0, head.0)]
     AboveHead { head: LayerId, above: LayerId },
     /// C4, a layer that nothing needs and that is not garbage: broken.
     #[error("C4: nothing needs layer {}, and it is no garbage", layer.0)]

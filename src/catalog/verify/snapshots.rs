@@ -1,6 +1,6 @@
 //! C8 to C14: snapshots and trees.
 
-use super::super::record::{LayerState, SnapshotRecord, VolumeRecord};
+use super::super::record::{SnapshotRecord, VolumeRecord};
 use super::{Violation, World, endless};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +43,7 @@ impl World {
         }
         let layer = self.layers.get(&snapshot.layer);
         // A retired one is C5's business.
-        if layer.is_some_and(|layer| layer.state == LayerState::Head) {
+        if layer.is_some_and(|layer| layer.state.is_written()) {
             found.push(Violation::SnapshotNotFrozen { snapshot: snapshot.id });
         }
         let lawful = match parent {

@@ -78,6 +78,30 @@ fn c3_nothing_reads_through_a_head() -> Result<()> {
 }
 
 #[test]
+fn c3_nothing_reads_through_a_layer_that_is_being_filled() -> Result<()> {
+    let catalog = world_catalog();
+    let reader = catalog.read()?;
+    let filled = || layer(30, 9, None, LayerState::Building);
+    assert_eq!(verify_after(&[filled().into()])?, []);
+    let above = changed!(reader, layer(LayerId(10)), layer => layer.parent = Some(LayerId(30)));
+    let wanted = Violation::AboveHead { head: LayerId(30), above: LayerId(10) };
+    assert_eq!(verify_after(&[filled().into(), above])?, [wanted]);
+    Ok(())
+}
+
+#[test]
+fn c4_what_a_header_will_name_is_needed() -> Result<()> {
+    let catalog = world_catalog();
+    let reader = catalog.read()?;
+    let retired = || Edit::from(layer(30, 1, None, LayerState::Retired));
+    let rewrite = HeaderRewrite { header: vec![1], parent: Some(LayerId(30)), backing_label: None };
+    let head = changed!(reader, layer(LayerId(12)), layer => layer.rewrite = Some(rewrite));
+    assert_eq!(verify_after(&[retired(), head])?, []);
+    assert_eq!(verify_after(&[retired()])?, [Violation::ForNothing { layer: LayerId(30) }]);
+    Ok(())
+}
+
+#[test]
 fn c4_a_layer_is_there_for_something_or_garbage() -> Result<()> {
     for state in [LayerState::Frozen, LayerState::Retired] {
         let found = verify_after(&[layer(30, 1, None, state).into()])?;
@@ -196,6 +220,10 @@ fn c10_the_layer_of_a_snapshot_is_frozen() -> Result<()> {
     let mut extra = snapshot(30, &disk, 12, Some(11), None);
     extra.distance = 3;
     assert_eq!(verify_after(&[extra.into()])?, [Violation::SnapshotNotFrozen { snapshot: SnapshotId(30) }]);
+    let mut root = snapshot(30, &disk, 30, None, None);
+    root.tree = TreeId(9);
+    let edits = [layer(30, 1, None, LayerState::Building).into(), tree(9, 1, Some(30)).into(), root.into()];
+    assert_eq!(verify_after(&edits)?, [Violation::SnapshotNotFrozen { snapshot: SnapshotId(30) }]);
     Ok(())
 }
 

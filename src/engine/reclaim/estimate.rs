@@ -18,6 +18,9 @@ pub struct Figures {
     pub bytes_pulled: ByteCount,
     /// The bytes that would be copied down, into the retired layer.
     pub bytes_committed: ByteCount,
+    /// The bytes that would be copied into files of their own, for full snapshots: at most, since what turns out to be
+    /// zeros is left out where it has to be read.
+    pub bytes_flattened: ByteCount,
     /// The bytes of clusters that would be freed inside of files.
     pub bytes_punched: ByteCount,
     /// The bytes that the files to be removed take up.
@@ -56,7 +59,7 @@ impl Figures {
     /// The bytes that would be copied, whichever way.
     #[must_use]
     pub fn bytes_copied(&self) -> ByteCount {
-        self.bytes_pulled + self.bytes_committed
+        self.bytes_pulled + self.bytes_committed + self.bytes_flattened
     }
 }
 

@@ -14,7 +14,8 @@ use super::super::pool::Pool;
 use super::survey::Around;
 use super::work::Target;
 use crate::catalog::{
-    Catalog, HeaderRewrite, LayerId, LayerRecord, LayerState, Reader, RefRecord, SnapshotRecord, VolumeRecord,
+    Catalog, Edit, HeaderRewrite, LayerId, LayerRecord, LayerState, Reader, RefRecord, SnapshotRecord,
+    VolumeRecord,
 };
 use crate::chain::{Chain, Layer};
 use crate::image::{BackingLabel, write_header};
@@ -108,32 +109,8 @@ fn rebase(pool: &Pool, layers: &[(LayerRecord, Arc<Layer>)], below: Option<&Laye
     if layers.is_empty() {
         return Ok(());
     }
-    let label = below.map(|below| backing_label(&below.blob));
-    let backing = below
-        .zip(label.clone())
-        .map(|(below, name)| BackingLabel { name, format: format_name(below.format).to_owned() });
-    let mut drafts = Vec::with_capacity(layers.len());
-    for (record, layer) in layers {
-        let Some(image) = layer.as_qcow2() else { continue };
-        let unusable = |source| pool.unusable(record, source);
-        image.flush().map_err(unusable)?;
-        drafts.push((record, image, image.draft_backing(backing.clone()).map_err(unusable)?));
-    }
-    let notes = drafts.iter().map(|(record, _, draft)| {
-        LayerRecord {
-            rewrite: Some(HeaderRewrite {
-                header: draft.bytes().to_vec(),
-                parent: below.map(|below| below.id),
-                backing_label: label.clone(),
-            }),
-            ..(*record).clone()
-        }
-        .into()
-    });
-    pool.perform(&Plan { edits: notes.collect(), ..Plan::default() })?;
-    for (record, image, draft) in &drafts {
-        image.put_header(draft).map_err(|source| pool.unusable(record, source))?;
-    }
+    let moves: Vec<Move<'_>> = layers.iter().map(|(record, layer)| Move { record, layer, below }).collect();
+    write_headers(pool, &moves, Vec::new())?;
     let ids: Vec<LayerId> = layers.iter().map(|(record, _)| record.id).collect();
     pool.admit_change()?;
     let noted = close(&pool.catalog, &ids);
@@ -141,6 +118,42 @@ fn rebase(pool: &Pool, layers: &[(LayerRecord, Arc<Layer>)], below: Option<&Laye
         pool.note_unknown(error);
     }
     noted
+}
+
+/// A layer, open for writing, and what it is put above.
+pub(in super::super) struct Move<'a> {
+    pub(in super::super) record: &'a LayerRecord,
+    pub(in super::super) layer: &'a Layer,
+    pub(in super::super) below: Option<&'a LayerRecord>,
+}
+
+/// Notes the new headers of layers in the books, with the edits `also`, and writes them. What is below is the old
+/// layer in the books until the caller says otherwise there.
+pub(in super::super) fn write_headers(pool: &Pool, moves: &[Move<'_>], also: Vec<Edit>) -> Result<()> {
+    let mut edits = also;
+    let mut drafts = Vec::with_capacity(moves.len());
+    for Move { record, layer, below } in moves {
+        let Some(image) = layer.as_qcow2() else { continue };
+        let unusable = |source| pool.unusable(record, source);
+        image.flush().map_err(unusable)?;
+        let label = below.map(|below| backing_label(&below.blob));
+        let backing = below
+            .zip(label.clone())
+            .map(|(below, name)| BackingLabel { name, format: format_name(below.format).to_owned() });
+        let draft = image.draft_backing(backing).map_err(unusable)?;
+        let rewrite = HeaderRewrite {
+            header: draft.bytes().to_vec(),
+            parent: below.map(|below| below.id),
+            backing_label: label,
+        };
+        edits.push(LayerRecord { rewrite: Some(rewrite), ..(*record).clone() }.into());
+        drafts.push((record, image, draft));
+    }
+    pool.perform(&Plan { edits, ..Plan::default() })?;
+    for (record, image, draft) in &drafts {
+        image.put_header(draft).map_err(|source| pool.unusable(record, source))?;
+    }
+    Ok(())
 }
 
 /// Says in the books what is below layers whose headers were written as noted, and drops the notes.
@@ -207,7 +220,12 @@ impl Pool {
     /// Lets the open volumes read through the layers that are below them now. One that cannot goes on reading
     /// through the files of before, which it has open.
     fn restack(&self, around: &Around) {
-        for volume in &around.volumes {
+        self.restack_volumes(&around.volumes);
+    }
+
+    /// As [`Pool::restack`], for these volumes.
+    pub(in super::super) fn restack_volumes(&self, volumes: &[VolumeRecord]) {
+        for volume in volumes {
             let stacked = self.read().and_then(|reader| {
                 let Some(volume) = reader.volume(volume.id)? else { return Ok(()) };
                 let records = reader.chain(volume.head)?;

@@ -60,6 +60,8 @@ impl Records for Expected<'_> {
 pub(super) struct Around {
     /// The volumes that read through it.
     pub(super) volumes: Vec<VolumeRecord>,
+    /// The file of a layer above it that is being filled.
+    pub(super) building: Option<String>,
 }
 
 impl Pool {
@@ -76,6 +78,9 @@ impl Pool {
             for above in reader.layers_above(id)? {
                 let above = above?;
                 volumes.insert(above.volume);
+                if above.state == LayerState::Building {
+                    around.building = Some(above.blob.to_string());
+                }
                 if above.state == LayerState::Head
                     && let Some(volume) = reader.volume_of_head(above.id)?
                 {
@@ -93,8 +98,12 @@ impl Pool {
         Ok((Self::keys_around(reader, volumes, groups)?, around))
     }
 
-    /// Refuses while another process has a disk above the layer open: it relies on every file below its head.
+    /// Refuses while another process has a disk above the layer open: it relies on every file below its head. And
+    /// while something above it is being filled by whoever has it open.
     pub(super) fn refuse_busy(&self, reader: &Reader, around: &Around) -> Result<()> {
+        if let Some(file) = &around.building {
+            return Err(Refusal::BeingFilled { file: file.clone() }.into());
+        }
         for volume in &around.volumes {
             for attachment in &volume.attachments {
                 let machine = reader.need_machine(attachment.machine)?;

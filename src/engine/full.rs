@@ -1,0 +1,295 @@
+//! Full snapshots: the moment, the copy, the snapshot.
+//!
+//! 1. The moment: all gates are closed, all heads are made durable, one commit gives each disk a new overlay. The heads
+//!    of before are retired, and the layers that are to be filled are in the books as such. The gates open.
+//! 2. The copies are made and synced, while guests write. Nobody else may change these disks meanwhile.
+//! 3. The headers of the overlays are put above the copies, as a merge does it (`reclaim::finish`).
+//! 4. One commit publishes the snapshots, and what nobody reads any more is garbage.
+//!
+//! A crash before 4 leaves disks that read as before, and no snapshot: copies that are not whole are removed when the
+//! pool is opened, headers that were begun are finished, and retired layers are merged by the next reclaim.
+
+use super::error::Result;
+use super::handles::{Volume, WritesHeld};
+use super::pool::{Engine, Pool};
+use super::reclaim::finish::{Move, write_headers};
+use super::reclaim::{ChainChange, Figures, Reclaimed};
+use crate::catalog::{
+    DiskView, Edit, GroupRecord, LayerId, LayerRecord, LayerState, MachineRecord, Reader, SnapshotRecord,
+    VolumeRecord,
+};
+use crate::chain::{Flatten, Layer, Step};
+use crate::plan::books::Books;
+use crate::plan::freeze::{Minted, Moment, check_cap, cluster_bits};
+use crate::plan::full::{Aside, LAYERS_AFTER, SnapshotMode, check_cap_after, name_aside, set_aside};
+use crate::plan::group::{GroupWish, begin, descended, ref_of};
+use crate::plan::reclaim::Direction;
+use crate::plan::refusal::Refusal;
+use crate::plan::{Plan, text};
+use crate::storage::{Access, Store};
+use crate::units::ByteCount;
+use std::sync::Arc;
+
+/// How much is copied between two looks at whether the pool may still be written.
+const STEP: ByteCount = ByteCount::mib(64);
+
+/// A disk that a snapshot is taken of, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taking {
+    /// Its head becomes the snapshot.
+    Frozen,
+    /// It is copied.
+    Copied,
+}
+
+/// A disk that was set aside, and the layer that its content is copied into.
+struct Copying {
+    aside: Aside,
+    flat: Option<Arc<Layer>>,
+}
+
+impl Pool {
+    /// How a snapshot of a disk is taken; refused when its chain may not get as long as that.
+    pub(super) fn way_to_take(
+        &self,
+        disk: &DiskView,
+        mode: SnapshotMode,
+    ) -> std::result::Result<Taking, Refusal> {
+        let cap = self.options.chain_max;
+        let fits = check_cap(disk, cap);
+        let is_full = mode == SnapshotMode::Full
+            || (fits.is_err() && self.options.chain_full == super::options::ChainFull::Full);
+        if is_full && disk.chain.len() > 1 {
+            check_cap_after(disk, cap)?;
+            return Ok(Taking::Copied);
+        }
+        fits.map(|()| Taking::Frozen)
+    }
+
+    /// Adds what taking a snapshot of a disk would do to the figures; with no way, it refuses.
+    pub(super) fn foretell_taking(
+        &self,
+        disk: &DiskView,
+        way: Option<&Taking>,
+        figures: &mut Figures,
+    ) -> Result<()> {
+        let before = disk.chain.len();
+        let after = if way == Some(&Taking::Copied) { LAYERS_AFTER } else { before + 1 };
+        figures.chains.push(ChainChange { volume_uuid: disk.volume.uuid, before, after });
+        if way == Some(&Taking::Copied) {
+            let _layout = self.layout.read();
+            let chain = self.chain_as_it_is(&disk.volume, &disk.chain)?;
+            let bits = cluster_bits(&disk.chain[0], self.options.cluster_bits);
+            figures.bytes_flattened += Flatten::measure(&chain, None, ByteCount::new(1 << bits))?;
+            // The copies are all there before the first of the old heads goes.
+            figures.bytes_extra_peak = figures.bytes_flattened;
+        }
+        Ok(())
+    }
+
+    /// Adds the files that nobody reads any more, once these disks have been copied.
+    pub(super) fn foretell_left(
+        &self,
+        reader: &Reader,
+        copied: &[&DiskView],
+        figures: &mut Figures,
+    ) -> Result<()> {
+        let volumes: Vec<_> = copied.iter().map(|disk| disk.volume.id).collect();
+        let mut books = Books::open(reader.holdings(&volumes, &[])?);
+        copied.iter().for_each(|disk| books.retire(disk.chain[0].id));
+        for layer in books.layers().filter(|layer| layer.state == LayerState::Garbage) {
+            figures.bytes_removed += self.store().open(&layer.blob, Access::Read)?.allocated()?;
+            figures.files_removed.push(layer.blob.to_string());
+        }
+        Ok(())
+    }
+
+    /// Takes a group of which some members are copied.
+    pub(super) fn take_group_in_full(
+        self: &Arc<Self>,
+        machine: &MachineRecord,
+        handles: &[Volume],
+        disks: Vec<DiskView>,
+        ways: &[Taking],
+        wish: &GroupWish,
+    ) -> Result<GroupRecord> {
+        let at = self.source.now();
+        let ids = self.catalog.ids();
+        let (group, moment) = begin(machine, disks.len(), wish, at, self.options.cluster_bits, &ids);
+        let members = disks.into_iter().map(|disk| (disk, self.mint_member())).collect();
+        self.take_in_full(handles, members, ways, &moment, |books, copied| {
+            for (ordinal, (aside, allocated)) in (0..).zip(copied) {
+                let volume = &aside.disk.volume;
+                let name = text::joined_name(&wish.name, &volume.name)?;
+                let (snapshot, blob) = name_aside(books, aside, *allocated, name, &moment, &ids);
+                books.put_ref(ref_of(group.id, ordinal, machine.id, volume, &snapshot, &blob));
+            }
+            books.put_group(group.clone());
+            books.put_machine(descended(machine, &group));
+            Ok(())
+        })?;
+        Ok(group)
+    }
+
+    /// Takes a snapshot of one disk by copying it.
+    pub(super) fn take_snapshot_in_full(
+        self: &Arc<Self>,
+        handle: &Volume,
+        disk: DiskView,
+        name: &str,
+        minted: Minted,
+        moment: &Moment,
+    ) -> Result<SnapshotRecord> {
+        let ids = self.catalog.ids();
+        let mut taken = None;
+        let handles = std::slice::from_ref(handle);
+        self.take_in_full(handles, vec![(disk, minted)], &[Taking::Copied], moment, |books, copied| {
+            let (aside, allocated) = &copied[0];
+            let (snapshot, _) = name_aside(books, aside, *allocated, name.to_owned(), moment, &ids);
+            taken = Some(snapshot);
+            Ok(())
+        })?;
+        Ok(taken.expect("it was published"))
+    }
+
+    /// Does 1 to 4; `publish` puts the snapshots into the books.
+    fn take_in_full(
+        self: &Arc<Self>,
+        handles: &[Volume],
+        disks: Vec<(DiskView, Minted)>,
+        ways: &[Taking],
+        moment: &Moment,
+        publish: impl FnOnce(&mut Books, &[(Aside, ByteCount)]) -> Result<()>,
+    ) -> Result<()> {
+        let copying = self.set_disks_aside(handles, disks, ways, moment)?;
+        let done = self.copy_all(handles, &copying).and_then(|copied| {
+            let _layout = self.layout.write();
+            let held: Vec<WritesHeld<'_>> = handles.iter().map(Volume::hold_writes).collect();
+            self.put_above_copies(handles, &copying)?;
+            let volumes: Vec<_> = copying.iter().map(|disk| disk.aside.disk.volume.id).collect();
+            let mut books = Books::open(self.read()?.holdings(&volumes, &[])?);
+            let asides: Vec<(Aside, ByteCount)> =
+                copying.iter().map(|disk| disk.aside.clone()).zip(copied).collect();
+            publish(&mut books, &asides)?;
+            self.perform(&Plan { edits: books.edits(), ..Plan::default() })?;
+            drop(held);
+            for disk in &copying {
+                self.open_layers.forget(disk.aside.overlay.id);
+                self.open_layers.forget(disk.aside.disk.chain[0].id);
+            }
+            let volumes: Vec<_> = copying.iter().map(|disk| disk.aside.disk.volume.clone()).collect();
+            self.restack_volumes(&volumes);
+            Ok(())
+        });
+        if done.is_err() {
+            // Best effort: what cannot be tidied up now is when the pool is opened the next time.
+            drop(self.give_up(&copying));
+        }
+        done
+    }
+
+    /// The moment.
+    fn set_disks_aside(
+        &self,
+        handles: &[Volume],
+        disks: Vec<(DiskView, Minted)>,
+        ways: &[Taking],
+        moment: &Moment,
+    ) -> Result<Vec<Copying>> {
+        // One order for everybody who closes more than one gate: the machine's lock sees to it.
+        let held: Vec<WritesHeld<'_>> = handles.iter().map(Volume::hold_writes).collect();
+        let set_aside = || -> Result<(Vec<Aside>, Vec<Arc<Layer>>)> {
+            let mut plan = Plan::default();
+            let ids = self.catalog.ids();
+            let mut asides = Vec::with_capacity(held.len());
+            for ((writes, (disk, minted)), way) in held.iter().zip(disks).zip(ways) {
+                let allocated = writes.freeze()?;
+                let flat = (*way == Taking::Copied).then(|| self.source.mint());
+                asides.push(set_aside(disk, minted, allocated, flat, moment, &ids, &mut plan));
+            }
+            Ok((asides, self.prepare(&plan)?.publish()?))
+        };
+        match set_aside() {
+            Err(error) => {
+                held.iter().for_each(|writes| writes.thaw_unless_unknown(&error));
+                Err(error)
+            }
+            Ok((asides, layers)) => {
+                let mut layers = layers.into_iter();
+                let mut next = || layers.next().expect("each file of the plan has a layer");
+                let mut copying = Vec::with_capacity(asides.len());
+                for (aside, writes) in asides.into_iter().zip(&held) {
+                    writes.switch(aside.disk.chain[0].id, next());
+                    let flat = aside.flat.is_some().then(&mut next);
+                    copying.push(Copying { aside, flat });
+                }
+                Ok(copying)
+            }
+        }
+    }
+
+    /// Makes the copies; answers what the file of each takes up, nothing for a disk that is not copied.
+    fn copy_all(&self, handles: &[Volume], copying: &[Copying]) -> Result<Vec<ByteCount>> {
+        let mut allocated = Vec::with_capacity(copying.len());
+        for (handle, disk) in handles.iter().zip(copying) {
+            allocated.push(match &disk.flat {
+                Some(flat) => {
+                    let source = handle.below().expect("the head of before is below");
+                    let mut flatten = Flatten::sharing(&source, None, Arc::clone(flat))?;
+                    while flatten.step(STEP)? == Step::More {
+                        self.admit_change()?;
+                    }
+                    flat.blob().allocated()?
+                }
+                None => ByteCount::ZERO,
+            });
+        }
+        Ok(allocated)
+    }
+
+    /// Puts the headers of the overlays above the copies. From the notes of that on, these heads hang from no snapshot:
+    /// whoever finishes the headers after a crash knows of none.
+    fn put_above_copies(&self, handles: &[Volume], copying: &[Copying]) -> Result<()> {
+        let heads: Vec<Arc<Layer>> = handles.iter().map(Volume::head).collect();
+        let mut moves = Vec::new();
+        let mut edits: Vec<Edit> = Vec::new();
+        let reader = self.read()?;
+        for (disk, head) in copying.iter().zip(&heads) {
+            if let Some(flat) = &disk.aside.flat {
+                moves.push(Move { record: &disk.aside.overlay, layer: head, below: Some(flat) });
+                edits.push(LayerRecord { state: LayerState::Retired, ..flat.clone() }.into());
+                let volume = reader.need_volume(disk.aside.disk.volume.id)?;
+                edits.push(VolumeRecord { tree_current: None, ..volume }.into());
+            }
+        }
+        write_headers(self, &moves, edits)
+    }
+
+    /// Lets the copies go that nothing was put above.
+    fn give_up(&self, copying: &[Copying]) -> Result<()> {
+        self.admit_change()?;
+        let volumes: Vec<_> = copying.iter().map(|disk| disk.aside.disk.volume.id).collect();
+        let mut books = Books::open(self.read()?.holdings(&volumes, &[])?);
+        for flat in copying.iter().filter_map(|disk| disk.aside.flat.as_ref()) {
+            if books.layer(flat.id).is_some_and(|layer| layer.state == LayerState::Building) {
+                books.retire(flat.id);
+            }
+        }
+        self.perform(&Plan { edits: books.edits(), ..Plan::default() })?;
+        self.sweep(&mut Reclaimed::default()).map(drop)
+    }
+}
+
+impl Engine {
+    /// Deals with the heads that a full snapshot has left, once its locks are given back.
+    pub(super) fn tidy_up_after_full<T>(&self, ways: &[Taking], heads: &[LayerId], taken: &Result<T>) {
+        if !ways.contains(&Taking::Copied) {
+            return;
+        }
+        // Best effort: what is left is owed, and the next reclaim or opening sees to it.
+        match taken {
+            Ok(_) => drop(self.pool.sweep(&mut Reclaimed::default())),
+            Err(_) => drop(self.reclaim_after(heads, Direction::Auto)),
+        }
+    }
+}
