@@ -41,7 +41,8 @@ pub struct SnapshotInventory {
     /// 1 for the first snapshot of a volume, 0 for one that starts a later tree, its parent's + 1 otherwise.
     #[serde(deserialize_with = "whole")]
     pub distance: u32,
-    /// Whether the head hangs from it, or hung from it when its tree was last current. One in each tree.
+    /// Whether the head hangs from it, or hung from it when its tree was last current. At most one in each tree:
+    /// a tree that has come of the deletion of a root has none before it becomes current.
     pub latest: bool,
     /// The bytes that the file took up when it was frozen.
     #[serde(deserialize_with = "whole")]

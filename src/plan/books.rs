@@ -151,6 +151,12 @@ impl Books {
         children.map(|snapshot| snapshot.id).collect()
     }
 
+    /// How many layers a layer reads through.
+    pub(crate) fn depth(&self, id: LayerId) -> usize {
+        let parent_of = |id: &LayerId| self.now.layers.get(id).and_then(|layer| layer.parent);
+        std::iter::successors(Some(id), parent_of).count() - 1
+    }
+
     /// The layers that read directly through a layer.
     pub(crate) fn layers_above(&self, id: LayerId) -> impl Iterator<Item = &LayerRecord> {
         self.now.layers.values().filter(move |layer| layer.parent == Some(id))

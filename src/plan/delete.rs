@@ -6,6 +6,7 @@ use super::books::{Books, Fresh};
 use super::reclaim::Direction;
 use super::refusal::Refusal;
 use crate::catalog::{LayerId, LayerState, Running, SnapshotId, SnapshotRecord};
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::str::FromStr;
@@ -227,7 +228,8 @@ fn willing(books: &Books, snapshot: &SnapshotRecord, direction: Direction) -> Re
     Ok(())
 }
 
-/// The retired layers among these and below them, down to the first one that is needed for itself.
+/// The retired layers among these and below them, down to the first one that is needed for itself. The uppermost
+/// first: what is copied up goes past the retired ones below in one step, and not through each of them.
 pub(crate) fn retired(books: &Books, tops: impl Iterator<Item = LayerId>) -> Vec<LayerId> {
     let mut met = BTreeSet::new();
     let mut found = Vec::new();
@@ -241,5 +243,6 @@ pub(crate) fn retired(books: &Books, tops: impl Iterator<Item = LayerId>) -> Vec
             next = layer.parent;
         }
     }
+    found.sort_by_cached_key(|id| Reverse(books.depth(*id)));
     found
 }
