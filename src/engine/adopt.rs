@@ -157,9 +157,9 @@ impl Engine {
 }
 
 /// A file and its format, as an owner or a header names it.
-type Named = (BlobName, LayerFormat);
+pub(super) type Named = (BlobName, LayerFormat);
 
-fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
+pub(super) fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
     Error::NotAdoptable { blob: blob.to_string(), rule: rule.into() }
 }
 
@@ -279,7 +279,7 @@ impl Pool {
     }
 
     /// Refuses an image in which anything is wrong: what was not checked is not relied on.
-    fn check_sound(&self, name: &BlobName, blob: Arc<dyn Blob>) -> Result<()> {
+    pub(super) fn check_sound(&self, name: &BlobName, blob: Arc<dyn Blob>) -> Result<()> {
         let broken = |error: crate::image::Error| not_adoptable(name, error.to_string());
         let image =
             Image::open(blob, name.as_str(), Access::Read, self.options.image_limits).map_err(broken)?;
@@ -310,7 +310,7 @@ impl Pool {
 
 /// The file below an image, by the label in its header: the name of a file in the same directory, with its
 /// format.
-fn backing_of(name: &BlobName, facts: &Facts) -> Result<Option<Named>> {
+pub(super) fn backing_of(name: &BlobName, facts: &Facts) -> Result<Option<Named>> {
     let Some(label) = &facts.backing_label else { return Ok(None) };
     let format = match facts.backing_format.as_deref() {
         Some("qcow2") => LayerFormat::Qcow2,

@@ -161,8 +161,11 @@ impl Pool {
         moment: &Moment,
         publish: impl FnOnce(&mut Books, &[(Aside, ByteCount)]) -> Result<()>,
     ) -> Result<()> {
-        let copying = self.set_disks_aside(handles, disks, ways, moment)?;
-        let done = self.copy_all(handles, &copying).and_then(|copied| {
+        let mut copying = self.set_disks_aside(handles, disks, ways, moment)?;
+        let copied = self.copy_all(handles, &mut copying);
+        // Whoever opens the copies next opens them for reading.
+        copying.iter_mut().for_each(|disk| disk.flat = None);
+        let done = copied.and_then(|copied| {
             let _layout = self.layout.write();
             let held: Vec<WritesHeld<'_>> = handles.iter().map(Volume::hold_writes).collect();
             self.put_above_copies(handles, &copying)?;
@@ -229,13 +232,13 @@ impl Pool {
     }
 
     /// Makes the copies; answers what the file of each takes up, nothing for a disk that is not copied.
-    fn copy_all(&self, handles: &[Volume], copying: &[Copying]) -> Result<Vec<ByteCount>> {
+    fn copy_all(&self, handles: &[Volume], copying: &mut [Copying]) -> Result<Vec<ByteCount>> {
         let mut allocated = Vec::with_capacity(copying.len());
         for (handle, disk) in handles.iter().zip(copying) {
-            allocated.push(match &disk.flat {
+            allocated.push(match disk.flat.take() {
                 Some(flat) => {
                     let source = handle.below().expect("the head of before is below");
-                    let mut flatten = Flatten::sharing(&source, None, Arc::clone(flat))?;
+                    let mut flatten = Flatten::sharing(&source, None, Arc::clone(&flat))?;
                     while flatten.step(STEP)? == Step::More {
                         self.admit_change()?;
                     }

@@ -91,6 +91,11 @@ impl Home {
         Self { place, seed: AtomicU64::new(self.seed.load(Ordering::Relaxed)) }
     }
 
+    /// Whether it can be forked.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        !matches!(self.place, Place::Disk(_))
+    }
+
     /// The store that fails on request.
     pub(crate) fn faulty(&self) -> &SimulatedStore {
         match &self.place {
