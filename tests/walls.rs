@@ -20,7 +20,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("catalog", &["storage", "units"]),
     ("plan", &["catalog", "units"]),
     ("inventory", &["catalog", "units"]),
-    ("engine", &["inventory", "plan", "catalog", "chain", "image", "storage", "units"]),
+    ("picture", &["inventory", "units"]),
+    ("engine", &["picture", "inventory", "plan", "catalog", "chain", "image", "storage", "units"]),
 ];
 
 /// Single items that a room may name in a room that is closed to it.

@@ -17,6 +17,7 @@ mod locks;
 mod machine;
 mod options;
 mod perform;
+mod picture;
 mod plans;
 mod pool;
 mod query;

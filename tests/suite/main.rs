@@ -9,6 +9,7 @@ mod faults;
 mod groups;
 mod machines;
 mod moment;
+mod pictures;
 mod queries;
 mod refusals;
 mod revert;
