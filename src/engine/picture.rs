@@ -5,7 +5,7 @@ use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
 use crate::catalog::{GroupId, LayerId, LayerRecord, LayerState, Reader, SnapshotRecord, VolumeRecord};
 use crate::inventory::{Forest, GroupTreeInventory};
-use crate::picture::{NodeKind, Picture, PictureNode, bytes};
+use crate::picture::{NodeKind, Picture, PictureNode};
 use crate::storage::{Access, Store};
 use std::collections::BTreeMap;
 
@@ -92,11 +92,11 @@ impl Pool {
         };
         let mut facts = Vec::new();
         match self.store().open(&layer.blob, Access::Read).and_then(|blob| blob.allocated()) {
-            Ok(allocated) => facts.push(bytes(allocated)),
+            Ok(allocated) => facts.push(allocated.rounded()),
             Err(_) => facts.push("its file cannot be read".to_owned()),
         }
         match kind {
-            NodeKind::Head => facts.push(format!("head, {} disk", bytes(volume.size))),
+            NodeKind::Head => facts.push(format!("head, {} disk", volume.size.rounded())),
             NodeKind::Retired => facts.push("retired".to_owned()),
             NodeKind::Base => facts.push("base".to_owned()),
             _ => {}

@@ -16,8 +16,6 @@ mod text;
 mod walk;
 
 use crate::inventory::Forest;
-use crate::units::ByteCount;
-use std::fmt::Write as _;
 
 /// A tree, ready to be drawn.
 ///
@@ -125,23 +123,6 @@ impl NodeKind {
             Self::Retired => ("#ffffff", "#999999"),
         }
     }
-}
-
-/// A number of bytes for people: three digits at the most, a binary unit.
-pub(crate) fn bytes(count: ByteCount) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let (mut whole, mut rest, mut unit) = (count.as_u64(), 0, 0);
-    while whole >= 1024 {
-        (whole, rest, unit) = (whole >> 10, whole & 1023, unit + 1);
-    }
-    let mut text = whole.to_string();
-    if whole < 10 && rest > 0 {
-        let tenth = rest * 10 >> 10;
-        if tenth > 0 {
-            let _ = write!(text, ".{tenth}");
-        }
-    }
-    text + " " + UNITS[unit]
 }
 
 /// A text on one line, without the characters that steer a terminal or turn the direction of writing.

@@ -92,18 +92,3 @@ fn a_name_steers_no_terminal_no_parser_and_no_browser() {
     assert!(!picture.to_svg().contains("<script"));
     assert!(!picture.to_mermaid().contains("<script"));
 }
-
-#[test]
-fn bytes_have_three_digits_at_the_most_and_a_binary_unit() {
-    let cases = [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1 KiB"),
-        (1536, "1.5 KiB"),
-        (10 << 20, "10 MiB"),
-        (u64::MAX, "15 EiB"),
-    ];
-    for (count, text) in cases {
-        assert_eq!(bytes(ByteCount::new(count)), text);
-    }
-}
