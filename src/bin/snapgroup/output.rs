@@ -97,9 +97,7 @@ impl Output {
         } else {
             text()
         };
-        let mut out = std::io::stdout().lock();
-        // A reader who has gone away wants no more of it.
-        let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
+        write(&format!("{}\n", text.trim_end_matches('\n')));
     }
 
     pub(crate) fn fail(&self, failure: &Failure) {
@@ -117,7 +115,7 @@ impl Output {
             }
         };
         if self.json {
-            println!("{}", serde_json::json!({ "error": code }));
+            write(&format!("{}\n", serde_json::json!({ "error": code })));
             return;
         }
         eprintln!("{}: {}", self.red("error"), chain_of(&code));
@@ -154,6 +152,12 @@ impl Output {
     fn red(&self, text: &str) -> String {
         if self.colours { format!("\u{1b}[31m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+/// Prints a text as it is.
+pub(crate) fn write(text: &str) {
+    // A reader who has gone away wants no more of it.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// An error with everything that caused it, on one line.

@@ -73,7 +73,7 @@ pub(crate) fn draw_picture(picture: &Picture, draw: &Draw) {
         Drawing::Dot => picture.to_dot(),
         Drawing::Mermaid => picture.to_mermaid(),
     };
-    print!("{drawn}");
+    crate::output::write(&drawn);
 }
 
 const fn kind(root: bool) -> VolumeKind {
