@@ -258,6 +258,7 @@
 //! |---|---|
 //! | here | the door: [`Engine`], its requests, its handles, [`Error`] |
 //! | [`inventory`] | what callers are shown, serialisable as the API's JSON |
+//! | [`picture`] | trees drawn as text, SVG, DOT and Mermaid |
 //! | [`query`] | conditions, sort and pages for the `query_` calls |
 //! | [`chain`] | images stacked: one disk through its whole chain |
 //! | [`image`] | one qcow2 file: made, opened, read, written, checked |
@@ -275,6 +276,7 @@ mod engine;
 pub mod format;
 pub mod image;
 pub mod inventory;
+pub mod picture;
 mod plan;
 pub mod storage;
 pub mod units;

@@ -218,6 +218,28 @@ impl ByteCount {
         Self(count << 40)
     }
 
+    /// The number for people, rounded down: a binary unit, and a tenth where there is one digit before it.
+    ///
+    /// ```
+    /// use snapgroup::ByteCount;
+    ///
+    /// assert_eq!(ByteCount::new(1536).rounded(), "1.5 KiB");
+    /// assert_eq!(ByteCount::gib(20).rounded(), "20 GiB");
+    /// ```
+    #[must_use]
+    pub fn rounded(self) -> String {
+        const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let (mut whole, mut tenth, mut unit) = (self.0, 0, 0);
+        while whole >= 1024 {
+            tenth = (whole & 1023) * 10 >> 10;
+            (whole, unit) = (whole >> 10, unit + 1);
+        }
+        match tenth {
+            1.. if whole < 10 => format!("{whole}.{tenth} {}", UNITS[unit]),
+            _ => format!("{whole} {}", UNITS[unit]),
+        }
+    }
+
     /// The number as a length in memory.
     ///
     /// # Panics
@@ -261,6 +283,22 @@ impl HostOffset {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_for_people_has_a_binary_unit_and_is_rounded_down() {
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            ((10 << 20) - 1, "9.9 MiB"),
+            (10 << 20, "10 MiB"),
+            (u64::MAX, "15 EiB"),
+        ];
+        for (count, text) in cases {
+            assert_eq!(ByteCount::new(count).rounded(), text);
+        }
+    }
 
     #[test]
     fn positions_and_distances_add_and_subtract() {

@@ -19,6 +19,7 @@ mod locks;
 mod machine;
 mod options;
 mod perform;
+mod picture;
 mod plans;
 mod pool;
 mod query;

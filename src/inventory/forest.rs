@@ -81,6 +81,18 @@ impl<T> Forest<T> {
         forest
     }
 
+    /// The same forest of what `change` makes of each value.
+    #[must_use]
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Forest<U> {
+        let nodes = self.nodes.into_iter().map(|node| ForestNode {
+            value: change(node.value),
+            depth: node.depth,
+            parent: node.parent,
+            children: node.children,
+        });
+        Forest { nodes: nodes.collect() }
+    }
+
     /// Every node, each parent before its children, a whole subtree before the next sibling.
     #[must_use]
     pub fn nodes(&self) -> &[ForestNode<T>] {

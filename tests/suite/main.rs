@@ -11,6 +11,7 @@ mod groups;
 mod import;
 mod machines;
 mod moment;
+mod pictures;
 mod queries;
 mod refusals;
 mod revert;

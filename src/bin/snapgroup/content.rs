@@ -1,0 +1,104 @@
+//! `snapgroup diff`, `read` and `export`.
+
+use crate::arguments::{Diff, Export as Wanted, Format, Read};
+use crate::output::{Failure, Outcome, Output, bytes, table};
+use crate::{find, volume};
+use serde_json::json;
+use snapgroup::{ByteCount, ChangeKind, DiffOptions, Engine, Export, ExportBase, LayerFormat};
+use std::io::Write;
+
+/// How much is read at a time.
+const PIECE: u64 = 1 << 20;
+
+pub(crate) fn diff(engine: &Engine, diff: &Diff, output: &Output) -> Outcome {
+    let from = match diff.from.as_str() {
+        "-" => None,
+        said => Some(find::snapshot(engine, said)?.into()),
+    };
+    let options = DiffOptions { start: diff.start, exact: diff.exact };
+    let changes = engine.diff(from, find::snapshot(engine, &diff.to)?, &options)?;
+    let mut rows = Vec::new();
+    for change in changes {
+        let change = change?;
+        let kind = match change.kind {
+            ChangeKind::Data => "data",
+            ChangeKind::Zero => "zero",
+        };
+        rows.push((change.at.as_u64(), change.length.as_u64(), kind));
+    }
+    let value: Vec<_> = rows
+        .iter()
+        .map(|(at, length, kind)| json!({ "start": at, "length": length, "kind": kind }))
+        .collect();
+    output.print(&json!({ "extents": value }), || {
+        let total = rows.iter().map(|(_, length, _)| length).sum();
+        let lines = rows
+            .iter()
+            .map(|(at, length, kind)| vec![at.to_string(), length.to_string(), (*kind).to_owned()]);
+        table(&["START", "LENGTH", "KIND"], lines.collect())
+            + &format!("{} in all\n", bytes(ByteCount::new(total)))
+    });
+    Ok(())
+}
+
+pub(crate) fn read(engine: &Engine, read: &Read) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    match find::snapshot(engine, &read.of) {
+        Ok(uuid) => {
+            let snapshot = engine.open_snapshot(uuid)?;
+            copy(snapshot.size(), read, &mut out, |at, buffer| snapshot.read_at(at, buffer))
+        }
+        Err(Failure::Said(_)) => {
+            let volume =
+                engine.open_volume(find::volume(engine, &read.of).map_err(|failure| match failure {
+                    Failure::Said(_) => {
+                        Failure::Said(format!("there is no one snapshot or volume {:?}", read.of))
+                    }
+                    other => other,
+                })?)?;
+            copy(volume.size(), read, &mut out, |at, buffer| volume.read_at(at, buffer))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+fn copy(
+    size: ByteCount,
+    read: &Read,
+    out: &mut impl Write,
+    read_at: impl Fn(u64, &mut [u8]) -> snapgroup::Result<()>,
+) -> Outcome {
+    let end = match read.length {
+        None => size.as_u64(),
+        Some(length) => read.at.saturating_add(length),
+    };
+    let mut at = read.at;
+    let mut buffer = vec![0; usize::try_from(PIECE).expect("a mebibyte")];
+    while at < end {
+        let piece = &mut buffer[..usize::try_from(PIECE.min(end - at)).expect("at most a mebibyte")];
+        read_at(at, piece)?;
+        out.write_all(piece)?;
+        at += piece.len() as u64;
+    }
+    Ok(out.flush()?)
+}
+
+pub(crate) fn export(engine: &Engine, wanted: &Wanted, output: &Output) -> Outcome {
+    let snapshot = find::snapshot(engine, &wanted.snapshot)?;
+    let export = match (&wanted.above, &wanted.above_file, wanted.format) {
+        (Some(above), Some(label), Format::Qcow2) => {
+            let snapshot = find::snapshot(engine, above)?.into();
+            Export::above(ExportBase { snapshot, label: label.clone(), format: LayerFormat::Qcow2 })
+        }
+        (Some(_), _, Format::Raw) => {
+            return Err(Failure::Said("a raw file stands alone: it cannot be above another one".to_owned()));
+        }
+        _ if volume::format(wanted.format) == LayerFormat::Raw => Export::raw(),
+        _ => Export::qcow2(),
+    };
+    let export = if wanted.compressed { export.compressed() } else { export };
+    let copied = engine.export_file(snapshot, &export, &wanted.file)?;
+    let text = format!("{}: {} copied", wanted.file.display(), bytes(copied));
+    output.done(&json!({ "file": wanted.file, "bytesCopied": copied }), &text);
+    Ok(())
+}

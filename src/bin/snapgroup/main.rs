@@ -1,0 +1,104 @@
+//! `snapgroup`: the calls of the library on a pool in a directory, for people and for scripts.
+//!
+//! * `arguments` - what can be said
+//! * `find` - names to uuids
+//! * `output` - tables for people, the API's JSON for programs
+//! * one file for each noun: `machine`, `volume`, `group`, `snapshot`; and for what is done with bytes: `reclaim`,
+//!   `content`, `health`
+//!
+//! Nothing is decided here: each command is one call of [`snapgroup::Engine`], or two.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line prints")]
+
+mod arguments;
+mod content;
+mod find;
+mod group;
+mod health;
+mod machine;
+mod output;
+mod progress;
+mod reclaim;
+mod snapshot;
+mod volume;
+
+use arguments::{Arguments, Command};
+use clap::{CommandFactory, Parser};
+use output::{Failure, Outcome, Output};
+use snapgroup::{CreatePool, Engine, Options};
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.json);
+    match run(&arguments, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.fail(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(arguments: &Arguments, output: &Output) -> Outcome {
+    match &arguments.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "snapgroup", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Init => {
+            let options = Options { create: CreatePool::Here, ..Options::default() };
+            let engine = Engine::open(&arguments.pool, options)?;
+            let said =
+                serde_json::json!({ "uuid": engine.uuid().simple().to_string(), "path": engine.location() });
+            output.done(&said, &format!("made a pool in {}", engine.location()));
+            Ok(engine.close()?)
+        }
+        command => {
+            let engine = open(&arguments.pool)?;
+            tell_of_recovery(&engine);
+            perform(&engine, command, output)?;
+            Ok(engine.close()?)
+        }
+    }
+}
+
+/// Opens a pool that is there: a mistyped path makes none.
+fn open(pool: &Path) -> Result<Engine, Failure> {
+    Ok(Engine::open(pool, Options { create: CreatePool::Never, ..Options::default() })?)
+}
+
+/// What an earlier crash had left is worth a line.
+fn tell_of_recovery(engine: &Engine) {
+    let recovered = engine.recovered();
+    let counts = [
+        (recovered.finished.len(), "headers were finished"),
+        (recovered.removed.len(), "files of calls that never ended were removed"),
+        (recovered.reclaimed.len(), "files that nothing reads any more were removed"),
+    ];
+    for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
+        eprintln!("recovered: {count} {what}");
+    }
+    for left in &recovered.unfinished {
+        eprintln!("recovered, but not finished: {left}");
+    }
+}
+
+fn perform(engine: &Engine, command: &Command, output: &Output) -> Outcome {
+    match command {
+        Command::Adopt(adopt) => volume::adopt(engine, adopt, output),
+        Command::Vm(command) => machine::run(engine, command, output),
+        Command::Volume(command) => volume::run(engine, command, output),
+        Command::Group(command) => group::run(engine, command, output),
+        Command::Snapshot(command) => snapshot::run(engine, command, output),
+        Command::Plan(command) => group::plan(engine, command, output),
+        Command::Reclaim(reclaim) => reclaim::run(engine, reclaim, output),
+        Command::Owed => reclaim::owed(engine, output),
+        Command::Diff(diff) => content::diff(engine, diff, output),
+        Command::Read(read) => content::read(engine, read),
+        Command::Export(export) => content::export(engine, export, output),
+        Command::Check => health::check(engine, output),
+        Command::Init | Command::Completions { .. } => Ok(()),
+    }
+}

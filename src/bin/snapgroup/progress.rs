@@ -1,0 +1,55 @@
+//! How far something has come, on a terminal; and Ctrl-C, which ends it between two steps.
+
+use crate::output::{Failure, Outcome};
+use indicatif::{ProgressBar, ProgressStyle};
+use snapgroup::{ByteCount, Step};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How much is done between two looks at whether somebody wants it to end.
+pub(crate) const STEP: ByteCount = ByteCount::mib(16);
+
+/// Set by Ctrl-C.
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From here on Ctrl-C only asks for an end. A second one ends the process, as ever.
+    pub(crate) fn catch() -> Outcome<Self> {
+        let asked = Arc::new(AtomicBool::new(false));
+        let set = Arc::clone(&asked);
+        ctrlc::set_handler(move || {
+            if set.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+        })
+        .map_err(|error| Failure::Said(format!("Ctrl-C cannot be caught: {error}")))?;
+        Ok(Self(asked))
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Goes on step by step to the end, or until Ctrl-C. `step` answers how far it has come and whether that is the end.
+pub(crate) fn run(mut step: impl FnMut() -> Outcome<(ByteCount, ByteCount, Step)>) -> Outcome {
+    let interrupt = Interrupt::catch()?;
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left")
+            .expect("a constant template");
+    // Drawn on standard error, and only where that is a terminal.
+    let bar = ProgressBar::new(0).with_style(style);
+    loop {
+        let (done, total, state) = step()?;
+        bar.set_length(total.as_u64());
+        bar.set_position(done.as_u64());
+        if state == Step::Done {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        if interrupt.is_asked_for() {
+            bar.abandon();
+            return Err(Failure::Interrupted);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! `snapgroup snapshot`.
+
+use crate::arguments::Snapshot;
+use crate::find;
+use crate::group::{How, show_deleted, show_reverted};
+use crate::output::{Outcome, Output, bytes, table};
+use snapgroup::inventory::SnapshotInventory;
+use snapgroup::query::{Query, SnapshotField, Test, Value};
+use snapgroup::{CreateSnapshot, DeleteSnapshots, Engine, RevertVolume, UpdateSnapshot};
+
+pub(crate) fn run(engine: &Engine, command: &Snapshot, output: &Output) -> Outcome {
+    match command {
+        Snapshot::Create { volume, name, description } => {
+            let request = CreateSnapshot {
+                description: description.clone(),
+                ..CreateSnapshot::new(find::volume(engine, volume)?, name)
+            };
+            show(&engine.create_snapshot(&request)?, output);
+        }
+        Snapshot::List { volume } => {
+            let mut query = Query::all();
+            if let Some(volume) = volume {
+                let uuid = find::volume(engine, volume)?;
+                query = query.with(SnapshotField::VolumeUuid, Test::Equal(Value::from(uuid)));
+            }
+            let page = engine.query_snapshots(&query)?;
+            output.inventories(&page.items, || snapshots(&page.items));
+        }
+        Snapshot::Show { snapshot } => show(&engine.snapshot(find::snapshot(engine, snapshot)?)?, output),
+        Snapshot::Update { snapshot, name, description } => {
+            let update = UpdateSnapshot { name: name.clone(), description: description.clone() };
+            show(&engine.update_snapshot(find::snapshot(engine, snapshot)?, &update)?, output);
+        }
+        Snapshot::Delete { snapshots, how } => {
+            let how = How::of(how);
+            let uuids: Vec<_> =
+                snapshots.iter().map(|said| find::snapshot(engine, said)).collect::<Outcome<_>>()?;
+            let request = DeleteSnapshots {
+                mode: how.mode,
+                scope: how.scope,
+                members: how.members,
+                direction: how.direction,
+                reclaim: how.reclaim,
+                ..DeleteSnapshots::all(uuids)
+            };
+            show_deleted(&engine.delete_snapshots(&request)?, output)?;
+        }
+        Snapshot::Revert { snapshot, keep } => {
+            let request = RevertVolume { keep: *keep, ..RevertVolume::to(find::snapshot(engine, snapshot)?) };
+            show_reverted(&engine.revert_volume(&request)?, output)?;
+        }
+        Snapshot::Hold { snapshot, name } => {
+            show(&engine.hold(find::snapshot(engine, snapshot)?, name)?, output);
+        }
+        Snapshot::Release { snapshot, name } => {
+            show(&engine.release(find::snapshot(engine, snapshot)?, name)?, output);
+        }
+    }
+    Ok(())
+}
+
+fn show(snapshot: &SnapshotInventory, output: &Output) {
+    output.inventory(snapshot, || snapshots(std::slice::from_ref(snapshot)));
+}
+
+fn snapshots(snapshots: &[SnapshotInventory]) -> String {
+    let rows = snapshots.iter().map(|snapshot| {
+        vec![
+            snapshot.name.clone(),
+            snapshot.uuid.simple().to_string(),
+            bytes(snapshot.size),
+            snapshot.distance.to_string(),
+            if snapshot.latest { "latest" } else { "-" }.to_owned(),
+            snapshot.create_date.to_string(),
+            snapshot.holds.join(", "),
+        ]
+    });
+    table(&["NAME", "UUID", "TAKES UP", "DISTANCE", "LATEST", "TAKEN", "HELD BY"], rows.collect())
+}
