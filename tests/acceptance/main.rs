@@ -7,7 +7,7 @@
 //!
 //! | case | test, or why there is none |
 //! |---|---|
-//! | BatchDeleteVolumeSnapshotCase | `deletion`: a_batch_of_ancestors_and_descendants_deletes_each_once, deleting_a_side_branch_merges_nothing_and_keeps_the_rest, deleting_all_leaves_none_and_the_disk_alone_with_its_data, a_failure_shows_in_the_lines_of_those_that_were_asked_for, a_batch_may_span_volumes_and_name_what_is_gone, a_merge_that_fails_is_told_and_made_up_for |
+//! | BatchDeleteVolumeSnapshotCase | `full`: snapshots_of_a_tree_that_is_not_current_are_deleted_without_a_merge; `deletion`: a_batch_of_ancestors_and_descendants_deletes_each_once, deleting_a_side_branch_merges_nothing_and_keeps_the_rest, deleting_all_leaves_none_and_the_disk_alone_with_its_data, a_failure_shows_in_the_lines_of_those_that_were_asked_for, a_batch_may_span_volumes_and_name_what_is_gone, a_merge_that_fails_is_told_and_made_up_for |
 //! | ConcurrentlySnapshotCase | `deletion`: a_hundred_snapshots_deleted_by_many_threads_are_gone_and_the_disk_keeps_its_data |
 //! | CreateSnapshotFailureCase | `snapshots`: a_failed_snapshot_leaves_the_earlier_ones_the_latest_mark_and_no_file |
 //! | CreateSnapshotOnRootVolumeCase, CreateSnapshotOnDataVolumeCase | `snapshots`: five_snapshots_have_the_distances_one_to_five_in_one_tree, a_detached_data_volume_is_snapshotted_like_any_other; `deletion`: deleting_the_fourth_of_five_takes_the_fifth_along |
@@ -16,7 +16,7 @@
 //! | ReimageVmSaveSnapshotCase | no reimage; the nearest is a revert that keeps the state: `reverts` |
 //! | RevertVolumeFromSnapshotCase | `reverts`: a_snapshot_after_a_revert_is_a_branch_of_the_same_tree; no trash |
 //! | RevertVolumeFromSnapshot2Case | `reverts`: after_a_revert_all_snapshots_can_be_deleted_at_once; no record of locations |
-//! | SnapshotMaxIncrementalCase | `trees`: the_latest_mark_moves_to_the_parent_of_what_is_deleted, a_chain_deletion_of_the_root_leaves_no_tree; `reverts`: a_revert_across_trees_makes_the_other_tree_current |
+//! | SnapshotMaxIncrementalCase | `full`: with_a_maximum_of_two_the_third_snapshot_is_full_and_begins_a_tree_at_distance_zero, deleting_the_latest_moves_the_mark_and_deleting_the_full_root_leaves_no_current_tree, a_hundred_snapshots_make_as_many_trees_as_fit_and_all_can_be_deleted, a_revert_leads_across_trees_and_the_next_snapshot_goes_on_there |
 //! | PerVolumeSnapshotMaxNumCase | the longest chain is the pool's: `suite` a_chain_at_its_cap_is_not_made_longer |
 //! | SnapshotProtectorCase | `deletion`: a_snapshot_whose_file_is_not_as_it_was_refuses_and_enforcing_says_so |
 //! | UpdataSnapshotCase | `snapshots`: a_snapshot_is_renamed_and_what_is_not_given_stays |
@@ -39,7 +39,7 @@
 //! |---|---|
 //! | plain, 1 | `snapshots`: five_snapshots_have_the_distances_one_to_five_in_one_tree, a_volume_without_snapshots_has_no_tree |
 //! | 2 | `reverts`: a_snapshot_after_a_revert_is_a_branch_of_the_same_tree |
-//! | 3, 4, 6 | trees that begin with a full snapshot; of their deletions see `trees` |
+//! | 3, 4, 6 | `full`: with_a_maximum_of_two_the_third_snapshot_is_full_and_begins_a_tree_at_distance_zero, snapshots_of_a_tree_that_is_not_current_are_deleted_without_a_merge, deleting_the_latest_moves_the_mark_and_deleting_the_full_root_leaves_no_current_tree |
 //! | 5 | `deletion`: deleting_all_leaves_none_and_the_disk_alone_with_its_data |
 //! | 7 | `snapshots`: a_failed_snapshot_leaves_the_earlier_ones_the_latest_mark_and_no_file |
 //! | 8 | `deletion`: deleting_a_side_branch_merges_nothing_and_keeps_the_rest |
@@ -95,6 +95,7 @@
 //! | trees: one current at most, one latest each | `trees`: all of them; every small one in the binary `trees` |
 
 mod deletion;
+mod full;
 mod groups;
 mod lifecycle;
 mod reverts;
@@ -103,8 +104,9 @@ mod support;
 mod trees;
 
 /// Every test of this binary, and those of `suite` that the table names.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("deletion.rs"),
+    include_str!("full.rs"),
     include_str!("groups.rs"),
     include_str!("lifecycle.rs"),
     include_str!("reverts.rs"),
