@@ -201,7 +201,8 @@ impl Engine {
     /// detached, or deleted, make no difference.
     ///
     /// What refuses: a hold; a volume that was made on the snapshot; a file that is missing, not what the catalogue
-    /// says, or written by another process; for [`Direction::Commit`] a machine that runs in another process.
+    /// says, or written by another process, and, when its bytes are dealt with at once, one whose tables are broken;
+    /// for [`Direction::Commit`] a machine that runs in another process.
     ///
     /// # Errors
     ///
@@ -356,7 +357,7 @@ impl Pool {
             let going = target.snapshot.map(|id| goes_with(&books, id, request.scope));
             for id in going.unwrap_or_default() {
                 let Some(snapshot) = books.snapshot(id) else { continue };
-                if let Err(error) = self.check_snapshot_file(reader, snapshot) {
+                if let Err(error) = self.check_snapshot_file(reader, snapshot, request.reclaim) {
                     obstacles.insert(id, error.to_error_code());
                 }
             }
@@ -375,12 +376,16 @@ impl Pool {
         Ok(Considered { books, targets: targets.to_vec(), verdict, obstacles })
     }
 
-    /// Refuses unless the file of a snapshot is there, is what the catalogue says, and is written by nobody.
-    pub(super) fn check_snapshot_file(&self, reader: &Reader, snapshot: &SnapshotRecord) -> Result<()> {
+    /// Refuses unless the file of a snapshot is there, is what the catalogue says, and is written by nobody. When its
+    /// bytes are dealt with at once, its tables must be sound, too.
+    fn check_snapshot_file(&self, reader: &Reader, snapshot: &SnapshotRecord, reclaim: When) -> Result<()> {
         let record = reader.need_layer(snapshot.layer)?;
         let below = record.parent.map(|parent| reader.need_layer(parent)).transpose()?;
-        let volume = snapshot.volume_uuid;
-        self.open_layer_anew(volume, &record, below.as_ref(), Access::Read).map(drop)
+        let layer = self.open_layer_anew(snapshot.volume_uuid, &record, below.as_ref(), Access::Read)?;
+        if reclaim == When::Now {
+            layer.extents().map_err(|source| self.unusable(&record, source))?;
+        }
+        Ok(())
     }
 }
 
