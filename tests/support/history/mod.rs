@@ -119,7 +119,10 @@ impl History {
             volume.read_at(0, &mut bytes)?;
             assert!(bytes == disk.bytes, "disk {index} reads differently");
             let shown = engine.volume(disk.uuid)?;
-            assert_eq!((shown.size.as_usize(), shown.vm_instance_uuid.is_some()), (bytes.len(), disk.attached));
+            assert_eq!(
+                (shown.size.as_usize(), shown.vm_instance_uuid.is_some()),
+                (bytes.len(), disk.attached)
+            );
             pictures.push(Picture { file: file_of(&shown.install_path), bytes });
         }
         for (uuid, taken) in &self.model.taken {

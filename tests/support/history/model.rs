@@ -112,8 +112,12 @@ impl Model {
             let is_next = |uuid: &Uuid, taken: &Taken| {
                 !found.contains(uuid) && taken.parent.is_some_and(|parent| found.contains(&parent))
             };
-            let more: Vec<Uuid> =
-                self.taken.iter().filter(|(uuid, taken)| is_next(uuid, taken)).map(|(uuid, _)| *uuid).collect();
+            let more: Vec<Uuid> = self
+                .taken
+                .iter()
+                .filter(|(uuid, taken)| is_next(uuid, taken))
+                .map(|(uuid, _)| *uuid)
+                .collect();
             if more.is_empty() {
                 return found;
             }
@@ -133,9 +137,9 @@ impl Model {
     /// Whether another disk was made on a snapshot, or on one above it that is deleted.
     fn is_cloned(&self, node: usize) -> bool {
         let disk = self.nodes[node].disk;
-        self.above(node).filter(|above| self.is_needed(*above)).any(|above| {
-            self.nodes[above].disk != disk || !self.nodes[above].living && self.is_cloned(above)
-        })
+        self.above(node)
+            .filter(|above| self.is_needed(*above))
+            .any(|above| self.nodes[above].disk != disk || !self.nodes[above].living && self.is_cloned(above))
     }
 
     fn refuses(&self, uuid: Uuid) -> bool {

@@ -3,9 +3,9 @@
 use super::model::Manner;
 use super::{History, Outcome, options};
 use snapgroup::{
-    ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeleteScope,
-    DeleteSnapshots, DeleteVolume, Deleted, DeletePlan, Direction, Engine, Kind, Members, Owed,
-    ReclaimOptions, RevertGroup, RevertVolume, Step, Uuid, When,
+    ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeletePlan, DeleteScope,
+    DeleteSnapshots, DeleteVolume, Deleted, Direction, Engine, Kind, Members, Owed, ReclaimOptions,
+    RevertGroup, RevertVolume, Step, Uuid, When,
 };
 use std::collections::BTreeSet;
 
@@ -167,7 +167,11 @@ impl History {
     }
 
     /// A disk goes back only when it is not open.
-    fn close_for_revert(&mut self, disks: &BTreeSet<usize>, revert: impl Fn(&Engine) -> snapgroup::Result<()>) {
+    fn close_for_revert(
+        &mut self,
+        disks: &BTreeSet<usize>,
+        revert: impl Fn(&Engine) -> snapgroup::Result<()>,
+    ) {
         let is_open = disks.iter().any(|disk| self.open.contains_key(disk));
         if is_open && self.below(2) == 0 {
             let refused = revert(self.engine()).map_err(|error| error.kind());
@@ -182,8 +186,7 @@ impl History {
 
     fn revert_volume(&mut self) -> Outcome {
         let Some(uuid) = self.any_snapshot() else { return Ok(()) };
-        let wish =
-            RevertVolume { keep: self.below(2) == 0, reclaim: self.when(), ..RevertVolume::to(uuid) };
+        let wish = RevertVolume { keep: self.below(2) == 0, reclaim: self.when(), ..RevertVolume::to(uuid) };
         self.log.push(format!("revert {wish:?}"));
         let index = self.model.taken[&uuid].disk;
         self.close_for_revert(&[index].into(), |engine| engine.revert_volume(&wish).map(drop));
@@ -207,8 +210,7 @@ impl History {
 
     fn revert_group(&mut self) -> Outcome {
         let Some(uuid) = self.any_group() else { return Ok(()) };
-        let wish =
-            RevertGroup { keep: self.below(2) == 0, reclaim: self.when(), ..RevertGroup::new(uuid) };
+        let wish = RevertGroup { keep: self.below(2) == 0, reclaim: self.when(), ..RevertGroup::new(uuid) };
         self.log.push(format!("revert {wish:?}"));
         if !self.model.is_available(uuid) {
             let refused = self.engine().revert_group(&wish).map_err(|error| error.kind());
