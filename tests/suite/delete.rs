@@ -23,6 +23,7 @@ on_every_store! {
     a_member_with_broken_tables_keeps_all_of_them_unless_bytes_wait
     each_on_its_own_deletes_the_willing
     enforcing_overrules_a_hold
+    a_line_tells_of_what_goes_with_its_snapshot
     members_of_detached_volumes_are_deleted_too
     twice_is_once
     a_clone_keeps_its_snapshot_and_enforcing_keeps_its_bytes
@@ -236,6 +237,32 @@ fn enforcing_overrules_a_hold(home: &Home) -> Outcome {
     let deleted = engine.delete_group(&wish)?;
     assert!(deleted.is_success() && deleted.owed.is_empty());
     assert_eq!(deleted.groups_removed, [group]);
+    assert_sound(&engine)
+}
+
+fn a_line_tells_of_what_goes_with_its_snapshot(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let taken = snapshots(&engine, vm.root(), 3)?;
+    let before = read_volume(&engine, vm.root())?;
+    let file = file_of(&engine.snapshot(taken[1].0.uuid)?.primary_storage_install_path);
+    let bytes = home.bytes(&file)?;
+    home.remove(&file)?;
+    let (mode, scope) = (DeleteMode::Enforcing, DeleteScope::Chain);
+    let one = DeleteSnapshots::one(taken[0].0.uuid);
+    let deleted = engine.delete_snapshots(&DeleteSnapshots { mode, scope, reclaim: When::Later, ..one })?;
+    let [line] = &deleted.results[..] else { panic!("{deleted:#?}") };
+    let error = line.error.as_ref().expect("the file of a descendant is missing");
+    assert_eq!(
+        (line.success, error.code.as_str(), error.root().code.as_str()),
+        (false, "SYS.1004", "SYS.1006")
+    );
+    assert!(error.root().details.as_ref().is_some_and(|details| details.contains(&file)), "{error:#?}");
+    assert!(engine.snapshot(taken[2].0.uuid).is_err() && !engine.owed()?.is_empty());
+    home.put(&file, &bytes)?;
+    let (_, owed) = engine.reclaim(&ReclaimOptions::default())?.finish()?;
+    assert_eq!((owed, engine.owed()?), (vec![], vec![]));
+    assert!(read_volume(&engine, vm.root())? == before);
     assert_sound(&engine)
 }
 
