@@ -1,7 +1,7 @@
 //! Random histories of a machine, in memory and on disk: see `support/history`.
 //!
 //! `SNAPGROUP_HISTORIES=n` runs n of them in memory and a tenth as many on disk, `SNAPGROUP_SEED=n` begins with
-//! another one.
+//! another one, `SNAPGROUP_STEPS=n` makes them longer.
 
 #[path = "support/dice.rs"]
 mod dice;
@@ -13,7 +13,12 @@ use snapgroup::storage::{DiskStore, MemoryStore, Store};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-const STEPS: usize = 25;
+/// How long a history is, unless `SNAPGROUP_STEPS` says otherwise.
+const STEPS: u64 = 25;
+
+fn steps() -> usize {
+    usize::try_from(number("SNAPGROUP_STEPS", STEPS)).expect("a few steps")
+}
 
 /// Each disk and each snapshot has a file of its own.
 fn distinct(pictures: &[Picture]) -> Outcome {
@@ -28,7 +33,7 @@ fn histories_in_memory_read_as_the_model_says() {
     let first = number("SNAPGROUP_SEED", 1);
     for seed in first..first + number("SNAPGROUP_HISTORIES", 200) {
         let memory = MemoryStore::new();
-        run(Arc::new(move || Arc::new(memory.clone())), seed, STEPS, &mut distinct);
+        run(Arc::new(move || Arc::new(memory.clone())), seed, steps(), &mut distinct);
     }
 }
 
@@ -39,6 +44,6 @@ fn histories_on_disk_read_as_the_model_says() {
         let directory = tempfile::TempDir::new().expect("a directory");
         let path = directory.path().to_owned();
         let store = move || -> Arc<dyn Store> { Arc::new(DiskStore::create(&path).expect("a pool")) };
-        run(Arc::new(store), seed, STEPS, &mut distinct);
+        run(Arc::new(store), seed, steps(), &mut distinct);
     }
 }

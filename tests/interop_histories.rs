@@ -1,7 +1,8 @@
 //! Random histories of a machine, judged by QEMU: see `support/history`. After a tenth of the steps each file of the
 //! pool passes `qemu-img check`, and each disk and each snapshot shows QEMU the bytes of the model.
 //!
-//! `SNAPGROUP_HISTORIES=n` runs n of them, `SNAPGROUP_SEED=n` begins with another one:
+//! `SNAPGROUP_HISTORIES=n` runs n of them, `SNAPGROUP_SEED=n` begins with another one, `SNAPGROUP_STEPS=n` makes them
+//! longer:
 //! `cargo test --release --test interop_histories -- --ignored`.
 
 #![cfg(target_os = "linux")]
@@ -23,7 +24,12 @@ use snapgroup::storage::{DiskStore, Store};
 use std::path::Path;
 use std::sync::Arc;
 
-const STEPS: usize = 25;
+/// How long a history is, unless `SNAPGROUP_STEPS` says otherwise.
+const STEPS: u64 = 25;
+
+fn steps() -> usize {
+    usize::try_from(number("SNAPGROUP_STEPS", STEPS)).expect("a few steps")
+}
 
 fn judge(directory: &Path, pictures: &[Picture]) -> Outcome {
     let qemu = Qemu::in_directory(directory);
@@ -51,7 +57,7 @@ fn qemu_sees_histories_as_the_model_says() {
         let store = move || -> Arc<dyn Store> { Arc::new(DiskStore::create(&home).expect("a pool")) };
         // Dice of its own: a history is the same whether it is judged or not.
         let mut dice = Dice::of(seed);
-        run(Arc::new(store), seed, STEPS, &mut |pictures| match dice.roll(10) {
+        run(Arc::new(store), seed, steps(), &mut |pictures| match dice.roll(10) {
             0 => judge(&path, pictures),
             _ => Ok(()),
         });
