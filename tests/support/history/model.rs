@@ -73,6 +73,14 @@ impl Model {
         self.present().into_iter().filter(|index| self.disks[*index].attached).collect()
     }
 
+    /// A disk is copied: what it descends from is nothing to it from now on.
+    pub(super) fn start_anew(&mut self, index: usize) {
+        self.nodes[self.disks[index].node].living = false;
+        let node = self.node(index, None);
+        let disk = &mut self.disks[index];
+        (disk.node, disk.current) = (node, None);
+    }
+
     /// A snapshot of a disk as it is.
     pub(super) fn take(&mut self, index: usize, uuid: Uuid, group: Option<Uuid>) {
         let frozen = self.disks[index].node;

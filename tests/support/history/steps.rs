@@ -59,7 +59,12 @@ impl History {
 
     fn snapshot(&mut self) -> Outcome {
         let Some(index) = self.any_disk() else { return Ok(()) };
-        let wish = CreateSnapshot::new(self.model.disks[index].uuid, "s");
+        let mut wish = CreateSnapshot::new(self.model.disks[index].uuid, "s");
+        if self.below(4) == 0 {
+            self.log.push("in full".into());
+            wish = wish.in_full();
+            self.model.start_anew(index);
+        }
         let uuid = self.engine().create_snapshot(&wish)?.uuid;
         self.log.push(format!("snapshot {} of disk {index}", uuid.simple()));
         self.model.take(index, uuid, None);
@@ -70,7 +75,17 @@ impl History {
         if self.model.attached().is_empty() {
             return Ok(());
         }
-        let group = self.engine().create_group(&CreateGroup::of_machine(self.machine, "g"))?.inventory;
+        let mut wish = CreateGroup::of_machine(self.machine, "g");
+        if self.below(5) == 0 {
+            self.log.push("in full".into());
+            wish = wish.in_full();
+            self.model.attached().into_iter().for_each(|index| self.model.start_anew(index));
+        }
+        let plan = self.engine().plan_create(&wish)?;
+        let group = self.engine().run(&plan)?.inventory;
+        for change in &plan.figures.chains {
+            assert_eq!(self.engine().chain(change.volume_uuid)?.len(), change.after);
+        }
         self.log.push(format!("group {}", group.uuid.simple()));
         self.model.take_group(&group);
         Ok(())
