@@ -8,6 +8,8 @@
 mod dice;
 #[path = "support/qemu.rs"]
 mod qemu;
+#[path = "support/qemu_io.rs"]
+mod qemu_io;
 
 use dice::Dice;
 use qemu::{Checked, Qemu};

@@ -1,16 +1,19 @@
 //! What the engine leaves on disk, as QEMU's own tools see it. Run with `cargo test -- --ignored`.
 #![cfg(target_os = "linux")]
 
+#[path = "support/writer.rs"]
+mod writer;
+
 use snapgroup::query::Query;
 use snapgroup::{
     AdoptVolume, ByteCount, CreateGroup, CreateMachine, CreatePool, CreateVolume, Engine, Error, GroupOf,
     Kind, LowerLayers, Options, Uuid, VolumeKind,
 };
 use std::error::Error as StdError;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use tempfile::TempDir;
+use writer::Writer;
 
 type Outcome = Result<(), Box<dyn StdError>>;
 type Made<T> = Result<T, Box<dyn StdError>>;
@@ -214,37 +217,6 @@ fn a_chain_of_qemu_is_adopted_read_and_written() -> Outcome {
     Ok(())
 }
 
-/// Keeps an image open for writing in another process until it is dropped.
-struct Writer(Child);
-
-impl Writer {
-    fn of(image: &str) -> Made<Self> {
-        use std::io::{BufRead, BufReader};
-        let mut child = Command::new("qemu-io")
-            .args(["-f", "qcow2", image])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        // It answers once it has opened the image, and then waits for the next command.
-        let mut stdin = child.stdin.take().ok_or("piped")?;
-        writeln!(stdin, "write -P 0x44 0 4k")?;
-        stdin.flush()?;
-        let stdout = child.stdout.take().ok_or("piped")?;
-        let answered =
-            BufReader::new(stdout).lines().map_while(Result::ok).any(|line| line.contains("wrote"));
-        child.stdin = Some(stdin);
-        assert!(answered, "the writer could not open the image");
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        let ended = self.0.kill().and_then(|()| self.0.wait());
-        drop(ended);
-    }
-}
-
 #[test]
 #[ignore = "needs qemu-img"]
 fn a_head_that_qemu_writes_is_refused_until_it_is_let_go() -> Outcome {
@@ -259,7 +231,8 @@ fn a_head_that_qemu_writes_is_refused_until_it_is_let_go() -> Outcome {
     let Err(error @ Error::HeadInUse { volume, .. }) = &taken else { panic!("{taken:?}") };
     assert_eq!((*volume, error.code().as_str(), error.kind()), (disks[2], "SYS.1006", Kind::Refused));
     let opened = engine.open_volume(disks[2]);
-    let Err(Error::HeadInUse { .. }) = opened else { panic!("{opened:?}") };
+    let Err(Error::HeadInUse { holder, .. }) = opened else { panic!("{opened:?}") };
+    assert_eq!(holder.process, Some(writer.process()));
     assert_eq!(files()?, before);
     drop(writer);
     engine.create_group(&group)?;

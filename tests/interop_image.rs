@@ -6,6 +6,8 @@
 
 #[path = "support/qemu.rs"]
 mod qemu;
+#[path = "support/qemu_io.rs"]
+mod qemu_io;
 
 use qemu::{Checked, Qemu};
 use snapgroup::image::{CheckReport, Error, Facts, Image, Limits, Mapping, NewImage, Space, Version};

@@ -189,6 +189,8 @@ impl From<&DeleteSnapshots> for Deletion {
 pub(super) struct Considered {
     pub(super) books: Books,
     pub(super) targets: Vec<Target>,
+    /// What goes with each target, itself included.
+    going: Vec<Vec<SnapshotId>>,
     pub(super) verdict: Verdict,
     pub(super) obstacles: HashMap<SnapshotId, ErrorCode>,
 }
@@ -201,7 +203,8 @@ impl Engine {
     /// detached, or deleted, make no difference.
     ///
     /// What refuses: a hold; a volume that was made on the snapshot; a file that is missing, not what the catalogue
-    /// says, or written by another process; for [`Direction::Commit`] a machine that runs in another process.
+    /// says, or written by another process, and, when its bytes are dealt with at once, one whose tables are broken;
+    /// for [`Direction::Commit`] a machine that runs in another process.
     ///
     /// # Errors
     ///
@@ -352,14 +355,16 @@ impl Pool {
         volumes.dedup();
         let mut books = Books::open(reader.holdings(&volumes, &groups)?);
         let mut obstacles = HashMap::new();
+        let mut going = Vec::with_capacity(targets.len());
         for target in targets {
-            let going = target.snapshot.map(|id| goes_with(&books, id, request.scope));
-            for id in going.unwrap_or_default() {
-                let Some(snapshot) = books.snapshot(id) else { continue };
-                if let Err(error) = self.check_snapshot_file(reader, snapshot) {
-                    obstacles.insert(id, error.to_error_code());
+            let with = target.snapshot.map(|id| goes_with(&books, id, request.scope)).unwrap_or_default();
+            for id in &with {
+                let Some(snapshot) = books.snapshot(*id) else { continue };
+                if let Err(error) = self.check_snapshot_file(reader, snapshot, request.reclaim) {
+                    obstacles.insert(*id, error.to_error_code());
                 }
             }
+            going.push(with);
         }
         let manner = Manner {
             mode: request.mode,
@@ -372,34 +377,37 @@ impl Pool {
         let fresh = Fresh { ids: &ids, mint: &mint, at: self.source.now() };
         let obstructed: HashSet<SnapshotId> = obstacles.keys().copied().collect();
         let verdict = delete(&mut books, targets, manner, &obstructed, &fresh);
-        Ok(Considered { books, targets: targets.to_vec(), verdict, obstacles })
+        Ok(Considered { books, targets: targets.to_vec(), going, verdict, obstacles })
     }
 
-    /// Refuses unless the file of a snapshot is there, is what the catalogue says, and is written by nobody.
-    pub(super) fn check_snapshot_file(&self, reader: &Reader, snapshot: &SnapshotRecord) -> Result<()> {
+    /// Refuses unless the file of a snapshot is there, is what the catalogue says, and is written by nobody. When its
+    /// bytes are dealt with at once, its tables must be sound, too.
+    fn check_snapshot_file(&self, reader: &Reader, snapshot: &SnapshotRecord, reclaim: When) -> Result<()> {
         let record = reader.need_layer(snapshot.layer)?;
         let below = record.parent.map(|parent| reader.need_layer(parent)).transpose()?;
-        let volume = snapshot.volume_uuid;
-        self.open_layer_anew(volume, &record, below.as_ref(), Access::Read).map(drop)
+        let layer = self.open_layer_anew(snapshot.volume_uuid, &record, below.as_ref(), Access::Read)?;
+        if reclaim == When::Now {
+            layer.extents().map_err(|source| self.unusable(&record, source))?;
+        }
+        Ok(())
     }
 }
 
 impl Considered {
     /// The lines of the answer.
     pub(super) fn lines(&self) -> Vec<DeleteResult> {
-        let lines = self.targets.iter().zip(&self.verdict.outcomes);
-        lines.map(|(target, outcome)| self.line(target, outcome)).collect()
+        let lines = self.targets.iter().zip(&self.going).zip(&self.verdict.outcomes);
+        lines.map(|((target, going), outcome)| self.line(target, going, outcome)).collect()
     }
 
-    fn line(&self, target: &Target, outcome: &Outcome) -> DeleteResult {
+    fn line(&self, target: &Target, going: &[SnapshotId], outcome: &Outcome) -> DeleteResult {
         let (snapshot, volume) = (target.snapshot_uuid, target.volume_uuid);
         match outcome {
             Outcome::AlreadyDeleted => DeleteResult::already_deleted(snapshot, volume),
             Outcome::Deleted => {
-                // It has left the books. What its file is like is said all the same.
-                let id = target.snapshot.filter(|id| self.obstacles.contains_key(id));
-                let obstacle = id.map(|id| not_deleted(self.obstacles[&id].clone()));
-                DeleteResult::new(snapshot, volume, obstacle.map_or(Ok(()), Err))
+                // It has left the books. What its file is like, or that of one that went with it, is said all the same.
+                let obstacle = going.iter().find_map(|id| self.obstacles.get(id));
+                DeleteResult::new(snapshot, volume, obstacle.cloned().map(not_deleted).map_or(Ok(()), Err))
             }
             Outcome::Refused(cause) => {
                 let cause = match cause {
@@ -415,12 +423,12 @@ impl Considered {
         }
     }
 
-    /// Says in the lines of snapshots that are gone what could not be done with their bytes.
+    /// Says in the lines of snapshots that are gone what could not be done with their bytes, or with those of what
+    /// went with them.
     fn note_owed(&self, lines: &mut [DeleteResult], owed: &[Owed]) {
-        for line in lines.iter_mut().filter(|line| line.success) {
-            let gone = self.verdict.gone.iter().find(|snapshot| Some(snapshot.uuid) == line.snapshot_uuid);
-            let layer = gone.and_then(|snapshot| self.books.layer(snapshot.layer));
-            let failed = layer.and_then(|layer| {
+        for (line, going) in lines.iter_mut().zip(&self.going).filter(|(line, _)| line.success) {
+            let gone = self.verdict.gone.iter().filter(|snapshot| going.contains(&snapshot.id));
+            let failed = gone.filter_map(|snapshot| self.books.layer(snapshot.layer)).find_map(|layer| {
                 owed.iter().find(|owed| owed.file == layer.blob.as_str()).and_then(|owed| owed.error.clone())
             });
             if let Some(error) = failed {

@@ -67,8 +67,8 @@ impl Engine {
         {
             return Err(Error::HeadInUse { volume: uuid, blob: head.blob.to_string(), holder });
         }
-        let wish =
-            DeleteSnapshots { mode: request.mode, ..DeleteSnapshots::all(snapshots.iter().map(|s| s.uuid)) };
+        let all = DeleteSnapshots::all(snapshots.iter().map(|snapshot| snapshot.uuid));
+        let wish = DeleteSnapshots { mode: request.mode, reclaim: request.reclaim, ..all };
         let deletion = Deletion::from(&wish);
         let targets = if snapshots.is_empty() { Vec::new() } else { deletion.find(&reader)?.1 };
         let mut considered: Considered = pool.consider_with(&reader, &deletion, &targets, &[volume.id])?;

@@ -4,13 +4,13 @@
 //! and have a line; a group goes with its last member and not with its root volume's.
 
 use crate::support::{
-    Home, Machine, Made, Outcome, assert_sound, fill, make_machine, on_every_store, read_snapshot,
+    Home, Machine, Made, Outcome, assert_sound, file_of, fill, make_machine, on_every_store, read_snapshot,
     read_volume, take,
 };
 use snapgroup::inventory::{DeleteResult, SnapshotInventory};
 use snapgroup::{
     CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeleteScope, DeleteSnapshots, DeleteVolume,
-    Direction, Engine, Members, ReclaimOptions, Step, Uuid, When,
+    Direction, Engine, Members, OwedReason, ReclaimOptions, Step, Uuid, When,
 };
 
 on_every_store! {
@@ -20,8 +20,10 @@ on_every_store! {
     the_last_member_takes_the_group_along
     one_member_less_makes_the_group_unavailable
     a_held_member_keeps_all_of_them
+    a_member_with_broken_tables_keeps_all_of_them_unless_bytes_wait
     each_on_its_own_deletes_the_willing
     enforcing_overrules_a_hold
+    a_line_tells_of_what_goes_with_its_snapshot
     members_of_detached_volumes_are_deleted_too
     twice_is_once
     a_clone_keeps_its_snapshot_and_enforcing_keeps_its_bytes
@@ -178,6 +180,44 @@ fn a_held_member_keeps_all_of_them(home: &Home) -> Outcome {
     assert_sound(&engine)
 }
 
+fn a_member_with_broken_tables_keeps_all_of_them_unless_bytes_wait(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 2)?;
+    for disk in &vm.disks {
+        fill(&engine.open_volume(*disk)?, 0, 100_000, 7)?;
+    }
+    let group = take(&engine, &vm, "g")?.uuid;
+    let members = members(&engine, group)?;
+    let file = file_of(&engine.snapshot(members[1])?.primary_storage_install_path);
+    // The first L2 table is said to lie where none can: not at the start of a cluster.
+    let bytes = home.bytes(&file)?;
+    let at = u64::from_be_bytes(bytes[40..48].try_into()?);
+    let place = usize::try_from(at)?;
+    let sound: [u8; 8] = bytes[place..place + 8].try_into()?;
+    home.patch(&file, at, &(u64::from_be_bytes(sound) | 0x200).to_be_bytes())?;
+    let generation = engine.generation();
+    let deleted = engine.delete_group(&DeleteGroup::new(group))?;
+    assert_eq!(engine.generation(), generation);
+    let codes: Vec<_> = deleted
+        .results
+        .iter()
+        .map(|line| {
+            line.error.as_ref().and_then(|error| error.cause.as_ref()).map(|cause| cause.code.as_str())
+        })
+        .collect();
+    assert_eq!(codes, [Some("VOLUME_SNAPSHOT.1002"), Some("SYS.1006")]);
+    // A deletion whose bytes wait is one commit, and looks at no table.
+    let wish = DeleteGroup { reclaim: When::Later, ..DeleteGroup::new(group) };
+    assert!(engine.delete_group(&wish)?.is_success());
+    let owed = engine.owed()?;
+    let hindered: Vec<_> = owed.iter().filter(|owed| owed.reason == OwedReason::Hindered).collect();
+    assert_eq!(hindered.iter().map(|owed| owed.file.as_str()).collect::<Vec<_>>(), [file.as_str()]);
+    home.patch(&file, at, &sound)?;
+    let (_, owed) = engine.reclaim(&ReclaimOptions::default())?.finish()?;
+    assert_eq!((owed, engine.owed()?), (vec![], vec![]));
+    assert_sound(&engine)
+}
+
 fn each_on_its_own_deletes_the_willing(home: &Home) -> Outcome {
     let engine = home.open()?;
     let (_, group, members) = held(&engine)?;
@@ -197,6 +237,32 @@ fn enforcing_overrules_a_hold(home: &Home) -> Outcome {
     let deleted = engine.delete_group(&wish)?;
     assert!(deleted.is_success() && deleted.owed.is_empty());
     assert_eq!(deleted.groups_removed, [group]);
+    assert_sound(&engine)
+}
+
+fn a_line_tells_of_what_goes_with_its_snapshot(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let taken = snapshots(&engine, vm.root(), 3)?;
+    let before = read_volume(&engine, vm.root())?;
+    let file = file_of(&engine.snapshot(taken[1].0.uuid)?.primary_storage_install_path);
+    let bytes = home.bytes(&file)?;
+    home.remove(&file)?;
+    let (mode, scope) = (DeleteMode::Enforcing, DeleteScope::Chain);
+    let one = DeleteSnapshots::one(taken[0].0.uuid);
+    let deleted = engine.delete_snapshots(&DeleteSnapshots { mode, scope, reclaim: When::Later, ..one })?;
+    let [line] = &deleted.results[..] else { panic!("{deleted:#?}") };
+    let error = line.error.as_ref().expect("the file of a descendant is missing");
+    assert_eq!(
+        (line.success, error.code.as_str(), error.root().code.as_str()),
+        (false, "SYS.1004", "SYS.1006")
+    );
+    assert!(error.root().details.as_ref().is_some_and(|details| details.contains(&file)), "{error:#?}");
+    assert!(engine.snapshot(taken[2].0.uuid).is_err() && !engine.owed()?.is_empty());
+    home.put(&file, &bytes)?;
+    let (_, owed) = engine.reclaim(&ReclaimOptions::default())?.finish()?;
+    assert_eq!((owed, engine.owed()?), (vec![], vec![]));
+    assert!(read_volume(&engine, vm.root())? == before);
     assert_sound(&engine)
 }
 

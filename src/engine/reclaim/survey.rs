@@ -177,7 +177,7 @@ impl Pool {
     }
 
     /// What went wrong with the bytes of a layer.
-    pub(super) fn unusable(&self, record: &LayerRecord, source: crate::image::Error) -> Error {
+    pub(in super::super) fn unusable(&self, record: &LayerRecord, source: crate::image::Error) -> Error {
         let volume = self.uuid_of_volume(record.volume).unwrap_or_default();
         Error::Layer { volume, blob: record.blob.to_string(), source: Box::new(source) }
     }
