@@ -267,7 +267,7 @@ fn read_header(blob: &dyn Blob, name: &str, end: HostOffset) -> Result<Header> {
 }
 
 /// What cannot even be read here.
-fn refuse_unreadable(header: &Header, name: &str) -> Result<()> {
+pub(super) fn refuse_unreadable(header: &Header, name: &str) -> Result<()> {
     let feature = if header.encryption != Encryption::None {
         "is encrypted"
     } else if header.incompatible.has_data_file() {
@@ -283,7 +283,7 @@ fn refuse_unreadable(header: &Header, name: &str) -> Result<()> {
 /// What can be read here, but not written.
 fn refuse_unwritable(header: &Header, name: &str) -> Result<()> {
     let feature = if header.incompatible.is_dirty() {
-        "is marked dirty (its refcounts must be rebuilt first: qemu-img check -r all)"
+        "is marked dirty (its refcounts must be repaired first)"
     } else if header.incompatible.is_corrupt() {
         "is marked corrupt"
     } else if header.snapshot_count > 0 {

@@ -14,13 +14,13 @@ use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
 use std::collections::{BTreeSet, HashMap};
 
 /// The refcount table may take 8 MiB (QEMU enforces).
-const TABLE_BYTES_MAX: u64 = 8 << 20;
+pub(super) const TABLE_BYTES_MAX: u64 = 8 << 20;
 
 /// Blocks that are kept when they can be read again.
 const BLOCKS_HELD_MAX: usize = 64;
 
 /// Clusters end here: the offset in an L1 or L2 entry has 56 bits (qcow2 specification, cluster mapping).
-const OFFSET_END: HostOffset = HostOffset::new(1 << 56);
+pub(super) const OFFSET_END: HostOffset = HostOffset::new(1 << 56);
 
 /// One block of refcounts.
 #[derive(Debug)]

@@ -3,14 +3,19 @@
 //! Reads the tables from the blob, not from memory, one at a time. The counts are held per stretch of the file
 //! that is really in use, never by its length.
 
+mod compare;
+mod references;
 mod walk;
 
 use super::error::Result;
-use super::open::Image;
+use super::open::{Image, refuse_unreadable};
+use crate::storage::Blob;
 use crate::units::{HostCluster, HostOffset};
 use parking_lot::RwLockWriteGuard;
 use std::fmt;
-use walk::Walk;
+
+pub(in crate::image) use references::{References, STRETCH};
+pub(in crate::image) use walk::{Counted, Walk};
 
 /// The findings that a report keeps at most; more are only counted.
 const FINDINGS_MAX: usize = 1000;
@@ -23,8 +28,17 @@ pub struct CheckReport {
     pub findings: Vec<Finding>,
     /// How many references are wrong or broken: the image must not be written.
     pub corruptions: u64,
+    /// How many of these are clusters whose refcount is too low.
+    pub refcounts_too_low: u64,
+    /// How many corruptions nothing can mend without guessing: tables that lead outside of the file or make no sense,
+    /// and clusters that are used twice.
+    pub beyond_repair: u64,
     /// How many clusters are counted as used without being so: space lost, nothing worse.
     pub leaks: u64,
+    /// Whether the header says that the refcounts may be out of date.
+    pub dirty: bool,
+    /// Whether the header says that the image is damaged.
+    pub marked_corrupt: bool,
     /// Clusters of guest data, compressed ones included.
     pub data_clusters: u64,
     /// Compressed clusters. Where they lie is checked, not whether their bytes can be decoded.
@@ -60,6 +74,11 @@ pub enum Finding {
         /// Its refcount.
         refcount: u64,
     },
+    /// A cluster is used for two things that never share one.
+    Overlap {
+        /// The cluster.
+        cluster: HostCluster,
+    },
     /// A table entry breaks a rule of the format.
     BrokenEntry {
         /// Which table.
@@ -80,6 +99,11 @@ impl CheckReport {
     /// Whether nothing at all is wrong.
     #[must_use]
     pub fn is_clean(&self) -> bool {
+        self.agrees() && !self.dirty && !self.marked_corrupt
+    }
+
+    /// Whether nothing is wrong but what the header may say of an earlier time.
+    pub(in crate::image) fn agrees(&self) -> bool {
         self.is_sound() && self.leaks == 0
     }
 
@@ -107,6 +131,12 @@ impl fmt::Display for CheckReport {
             return f.write_str("no errors");
         }
         write!(f, "{} corruptions, {} leaked clusters", self.corruptions, self.leaks)?;
+        if self.dirty {
+            f.write_str(", marked dirty")?;
+        }
+        if self.marked_corrupt {
+            f.write_str(", marked corrupt")?;
+        }
         if let Some(first) = self.findings.first() {
             write!(f, "; first: {first:?}")?;
         }
@@ -127,6 +157,19 @@ impl Image {
         }
         // Nobody may write tables between the flush and the walk.
         let state = RwLockWriteGuard::downgrade(state);
-        Walk::new(&*self.blob, &state.header, state.end).report()
+        Ok(Walk::new(&*self.blob, &state.header, state.end).count()?.report)
     }
+}
+
+/// Checks an image that is not open, one that cannot be opened included: all that must be whole is its header.
+///
+/// # Errors
+///
+/// [`Error::Format`](super::Error::Format) for a header that breaks a rule; [`Error::Unsupported`](super::Error::Unsupported)
+/// for what can be neither read nor written here; [`Error::Storage`](super::Error::Storage). What the check finds is
+/// in the report.
+pub fn check(blob: &dyn Blob, name: &str) -> Result<CheckReport> {
+    let header = Image::header_of(blob, name)?;
+    refuse_unreadable(&header, name)?;
+    Ok(Walk::new(blob, &header, HostOffset::end_of(blob.length()?)).count()?.report)
 }

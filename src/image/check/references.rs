@@ -1,0 +1,158 @@
+//! The references to each cluster, as they are counted, and what kinds of things refer to it.
+
+use crate::units::{ByteCount, ClusterCount, HostCluster};
+use std::collections::BTreeMap;
+
+/// The clusters that one stretch of counts covers. Small: in a hostile file each of them has one reference. No
+/// refcount block counts fewer.
+pub(in crate::image) const STRETCH: u64 = 64;
+
+/// What a reference takes a cluster for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// The refcount table or one of its blocks.
+    Refcounts,
+    /// The header, an L1 table, the table of internal snapshots, a bitmap: never shared.
+    Own,
+    /// An L2 table. Internal snapshots share it with the active tables.
+    Table,
+    /// Guest data. Internal snapshots share it.
+    Data,
+    /// Guest data that is compressed. Several clusters of the guest share it.
+    Compressed,
+}
+
+/// Whether one more reference goes with those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    Lawful,
+    /// The cluster is used for two things at once, and one of them is a refcount.
+    OverRefcounts,
+    /// The cluster is used for two things at once.
+    Overlap,
+}
+
+/// Two references of one disk to one cluster that is no compressed one.
+const SHARED: u8 = 1 << 6;
+/// A reference of the disk that is being walked.
+const SEEN: u8 = 1 << 7;
+
+impl Use {
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Refcounts => 1,
+            Self::Own => 2,
+            Self::Table => 4,
+            Self::Data => 8,
+            Self::Compressed => 16,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Stretch {
+    /// The disk that the marks [`SEEN`] are of.
+    disk: u32,
+    counts: [u32; STRETCH as usize],
+    uses: [u8; STRETCH as usize],
+}
+
+/// The references counted so far, in stretches of the file.
+#[derive(Debug, Default)]
+pub(in crate::image) struct References {
+    stretches: BTreeMap<u64, Box<Stretch>>,
+    /// The disk that is being walked.
+    disk: u32,
+    /// Those of them that come from the refcount table and its place in the header.
+    by_refcounts: BTreeMap<HostCluster, u32>,
+}
+
+fn place(cluster: HostCluster) -> (u64, usize) {
+    (cluster.as_u64() / STRETCH, ByteCount::new(cluster.as_u64() % STRETCH).as_usize())
+}
+
+impl References {
+    /// Begins with another disk: the active one, or that of an internal snapshot.
+    pub(super) fn begin_disk(&mut self) {
+        self.disk += 1;
+    }
+
+    /// Counts one more reference.
+    pub(super) fn add(&mut self, cluster: HostCluster, what: Use) -> Fit {
+        let (stretch, index) = place(cluster);
+        let disk = self.disk;
+        let stretch = self.stretches.entry(stretch).or_insert_with(|| {
+            Box::new(Stretch { disk, counts: [0; STRETCH as usize], uses: [0; STRETCH as usize] })
+        });
+        if stretch.disk != disk {
+            stretch.disk = disk;
+            stretch.uses.iter_mut().for_each(|uses| *uses &= !SEEN);
+        }
+        let (count, uses) = (&mut stretch.counts[index], &mut stretch.uses[index]);
+        *count = count.saturating_add(1);
+        let before = *uses & !(SHARED | SEEN);
+        let is_shareable = matches!(what, Use::Table | Use::Data);
+        if is_shareable && before == what.bit() && *uses & SEEN != 0 {
+            *uses |= SHARED;
+        }
+        *uses |= what.bit() | if is_shareable { SEEN } else { 0 };
+        if what == Use::Refcounts {
+            let by_refcounts = self.by_refcounts.entry(cluster).or_default();
+            *by_refcounts = by_refcounts.saturating_add(1);
+        }
+        let goes_with = match what {
+            Use::Refcounts | Use::Own => 0,
+            Use::Table | Use::Data | Use::Compressed => what.bit(),
+        };
+        if before & !goes_with == 0 {
+            Fit::Lawful
+        } else if (before | what.bit()) & Use::Refcounts.bit() != 0 {
+            Fit::OverRefcounts
+        } else {
+            Fit::Overlap
+        }
+    }
+
+    /// How many references a cluster has.
+    pub(in crate::image) fn of(&self, cluster: HostCluster) -> u64 {
+        let (stretch, index) = place(cluster);
+        self.stretches.get(&stretch).map_or(0, |stretch| u64::from(stretch.counts[index]))
+    }
+
+    /// How many references a cluster has that do not come from the refcount structures.
+    pub(in crate::image) fn of_others(&self, cluster: HostCluster) -> u64 {
+        self.of(cluster) - self.by_refcounts.get(&cluster).map_or(0, |count| u64::from(*count))
+    }
+
+    /// Whether one disk refers to a cluster twice, which it has no reason to do.
+    pub(super) fn is_shared(&self, cluster: HostCluster) -> bool {
+        let (stretch, index) = place(cluster);
+        self.stretches.get(&stretch).is_some_and(|stretch| stretch.uses[index] & SHARED != 0)
+    }
+
+    /// Whether any of the `count` clusters from `first` on, which begin with a stretch, is referred to.
+    pub(in crate::image) fn any(&self, first: HostCluster, count: u64) -> bool {
+        let end = (first.as_u64() + count).div_ceil(STRETCH);
+        self.stretches.range(first.as_u64() / STRETCH..end).next().is_some()
+    }
+
+    /// Every cluster that is referred to, in order.
+    pub(in crate::image) fn clusters(&self) -> impl DoubleEndedIterator<Item = HostCluster> {
+        self.stretches.iter().flat_map(|(stretch, counts)| {
+            let referred = (0..STRETCH).zip(&counts.counts).filter(|(_, count)| **count > 0);
+            let referred: Vec<u64> = referred.map(|(index, _)| stretch * STRETCH + index).collect();
+            referred.into_iter().map(HostCluster::new)
+        })
+    }
+
+    /// The clusters that only the refcount structures refer to.
+    pub(in crate::image) fn refcount_clusters(&self) -> impl Iterator<Item = HostCluster> {
+        self.by_refcounts.keys().copied().filter(|cluster| self.of_others(*cluster) == 0)
+    }
+
+    /// The cluster behind all that is referred to.
+    pub(in crate::image) fn behind(&self) -> HostCluster {
+        let last = self.clusters().next_back();
+        last.map_or(HostCluster::ZERO, |last| last + ClusterCount::new(1))
+    }
+}
