@@ -13,8 +13,8 @@ mod qemu_io;
 
 use dice::Dice;
 use qemu::{Checked, Qemu};
-use snapgroup::chain::{Chain, Layer, RawLayer};
-use snapgroup::image::{BackingLabel, Image, Limits, NewImage, Space, Version};
+use snapgroup::chain::{Chain, ExtentKind, Layer, RawLayer};
+use snapgroup::image::{BackingLabel, Image, L2Width, Limits, NewImage, Space, Version};
 use snapgroup::storage::{Access, BlobName, DiskStore, Store};
 use snapgroup::units::{ByteCount, GuestOffset};
 use std::error::Error as StdError;
@@ -30,6 +30,26 @@ struct Shape {
     version: Version,
     cluster_bits: u32,
     refcount_order: u32,
+    l2: L2Width,
+}
+
+impl Shape {
+    /// A version 3 image with subclusters.
+    fn extended(cluster_bits: u32, refcount_order: u32) -> Self {
+        Self { version: Version::V3, cluster_bits, refcount_order, l2: L2Width::Extended }
+    }
+
+    /// What is allocated on its own.
+    fn unit_bits(self) -> u32 {
+        if self.l2 == L2Width::Extended { self.cluster_bits - 5 } else { self.cluster_bits }
+    }
+}
+
+/// Whether QEMU takes an internal snapshot of each layer between the writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Internal {
+    None,
+    Taken,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +67,8 @@ struct Stack<'a> {
     /// Name and format of each file, the lowest first.
     files: Vec<(String, &'static str)>,
     model: Vec<u8>,
+    /// The internal snapshots: in which file, by which name, and what the disk showed then.
+    internal: Vec<(String, String, Vec<u8>)>,
 }
 
 impl<'a> Stack<'a> {
@@ -58,6 +80,7 @@ impl<'a> Stack<'a> {
             dice: Dice::of(seed),
             files: Vec::new(),
             model: Vec::new(),
+            internal: Vec::new(),
         })
     }
 
@@ -79,6 +102,7 @@ impl<'a> Stack<'a> {
             Who::Us => {
                 let new = NewImage {
                     version: shape.version,
+                    l2: shape.l2,
                     cluster_bits: shape.cluster_bits,
                     refcount_order: shape.refcount_order,
                     size: ByteCount::of(size),
@@ -89,11 +113,14 @@ impl<'a> Stack<'a> {
             }
             Who::Qemu => {
                 let compat = if shape.version == Version::V2 { "0.10" } else { "1.1" };
-                let options = format!(
+                let mut options = format!(
                     "compat={compat},cluster_size={},refcount_bits={}",
                     1 << shape.cluster_bits,
                     1 << shape.refcount_order
                 );
+                if shape.l2 == L2Width::Extended {
+                    options += ",extended_l2=on";
+                }
                 let size = size.to_string();
                 let mut arguments = vec!["create", "-q", "-f", "qcow2", "-o", &options];
                 if let Some((backing, format)) = &backing {
@@ -182,6 +209,65 @@ impl<'a> Stack<'a> {
         Ok(())
     }
 
+    /// Lets QEMU take an internal snapshot in the head.
+    fn snapshot_by_qemu(&mut self) {
+        let name = format!("s{}", self.internal.len());
+        self.qemu.img(&["snapshot", "-c", &name, self.head()]);
+        self.internal.push((self.head().to_owned(), name, self.model.clone()));
+    }
+
+    /// We list every internal snapshot, and QEMU goes back to each, in a copy, and finds what was there.
+    fn verify_internal(&self) -> Outcome {
+        for layer in self.chain(Access::Read)?.layers() {
+            let Some(image) = layer.as_qcow2() else { continue };
+            let named = self.internal.iter().filter(|(file, ..)| file == image.name());
+            let named: Vec<&str> = named.map(|(_, name, _)| name.as_str()).collect();
+            let listed = image.internal_snapshots()?;
+            assert_eq!(listed.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), named);
+            for one in listed {
+                assert!(one.date_seconds > 1_500_000_000 && one.vm_state_size.is_zero(), "{one:?}");
+                assert!(one.disk_size.is_none_or(|size| size == image.size()), "{one:?}");
+            }
+        }
+        for (file, name, shown) in &self.internal {
+            std::fs::copy(self.directory.join(file), self.directory.join("copy.qcow2"))?;
+            std::fs::write(self.directory.join("shown.raw"), shown)?;
+            self.qemu.img(&["snapshot", "-a", name, "copy.qcow2"]);
+            self.qemu.img(&["compare", "-q", "-f", "qcow2", "-F", "raw", "copy.qcow2", "shown.raw"]);
+            let (checked, said) = self.qemu.check("copy.qcow2");
+            assert_eq!(checked, Checked::Clean, "{name} in {file}: {said}");
+        }
+        Ok(())
+    }
+
+    /// Both find data in the same places, in the same layers.
+    fn verify_map(&self, what: &str) -> Outcome {
+        let said = self.qemu.img(&["map", "-f", "qcow2", "--output=json", self.head()]);
+        let stretches: Vec<serde_json::Value> = serde_json::from_str(&said)?;
+        let number = |stretch: &serde_json::Value, key: &str| stretch[key].as_u64().expect("a number");
+        let mut theirs: Vec<(u64, u64, u64)> = Vec::new();
+        let data = stretches.iter().filter(|stretch| stretch["data"] == true);
+        for (start, length, depth) in
+            data.map(|one| (number(one, "start"), number(one, "length"), number(one, "depth")))
+        {
+            // What fills up the last sector of a raw file is the file's to us, and nobody's to QEMU.
+            let length = length.next_multiple_of(512);
+            match theirs.last_mut() {
+                Some(last) if last.0 + last.1 == start && last.2 == depth => last.1 += length,
+                _ => theirs.push((start, length, depth)),
+            }
+        }
+        let mut ours = Vec::new();
+        for extent in self.chain(Access::Read)?.extents(GuestOffset::ZERO) {
+            let extent = extent?;
+            if extent.kind == ExtentKind::Data {
+                ours.push((extent.at.as_u64(), extent.length.as_u64(), extent.depth as u64));
+            }
+        }
+        assert_eq!(ours, theirs, "{what}");
+        Ok(())
+    }
+
     /// What QEMU makes of a discard is its own business; what it shows afterwards is what we must show.
     fn discard_by_qemu(&mut self, cluster_bits: u32) -> Outcome {
         let range = self.sectors(cluster_bits);
@@ -235,8 +321,8 @@ impl<'a> Stack<'a> {
 }
 
 /// Five layers over a base, made and written in turn.
-fn half_by_each(seed: u64, base: Shape, raw: bool) -> Outcome {
-    println!("seed {seed}, raw base {raw}: {base:?}");
+fn half_by_each(seed: u64, base: Shape, raw: bool, internal: Internal) -> Outcome {
+    println!("seed {seed}, raw base {raw}, internal snapshots {internal:?}: {base:?}");
     let directory = tempfile::tempdir()?;
     let mut stack = Stack::new(directory.path(), seed)?;
     let cluster = 1usize << base.cluster_bits;
@@ -255,6 +341,7 @@ fn half_by_each(seed: u64, base: Shape, raw: bool) -> Outcome {
                 version: Version::V3,
                 cluster_bits: cluster_bits[stack.dice.roll(4)],
                 refcount_order: [0, 4, 6][stack.dice.roll(3)],
+                l2: L2Width::Standard,
             },
         };
         let size = match index {
@@ -266,15 +353,20 @@ fn half_by_each(seed: u64, base: Shape, raw: bool) -> Outcome {
         stack.add(who(maker), shape, size)?;
         stack.verify(&format!("layer {index} made by {:?}", who(maker)))?;
         for writer in [maker + 1, maker] {
+            if internal == Internal::Taken && shape.refcount_order > 0 {
+                stack.snapshot_by_qemu();
+            }
             match who(writer) {
-                Who::Us => stack.write_by_us(shape.cluster_bits)?,
-                Who::Qemu => stack.write_by_qemu(shape.cluster_bits)?,
+                Who::Us => stack.write_by_us(shape.unit_bits())?,
+                Who::Qemu => stack.write_by_qemu(shape.unit_bits())?,
             }
             stack.verify(&format!("layer {index} written by {:?}", who(writer)))?;
+            stack.verify_map(&format!("layer {index} written by {:?}", who(writer)))?;
         }
-        stack.discard_by_qemu(shape.cluster_bits)?;
+        stack.discard_by_qemu(shape.unit_bits())?;
         stack.verify(&format!("layer {index} discarded by QEMU"))?;
     }
+    stack.verify_internal()?;
     stack.verify_names()
 }
 
@@ -283,10 +375,12 @@ fn matrix(cluster_bits: u32) -> Outcome {
     for raw in [true, false] {
         for refcount_order in [0, 4, 6] {
             seed += 1;
-            half_by_each(seed, Shape { version: Version::V3, cluster_bits, refcount_order }, raw)?;
+            let shape = Shape { version: Version::V3, cluster_bits, refcount_order, l2: L2Width::Standard };
+            half_by_each(seed, shape, raw, Internal::None)?;
         }
         seed += 1;
-        half_by_each(seed, Shape { version: Version::V2, cluster_bits, refcount_order: 4 }, raw)?;
+        let shape = Shape { version: Version::V2, cluster_bits, refcount_order: 4, l2: L2Width::Standard };
+        half_by_each(seed, shape, raw, Internal::None)?;
     }
     Ok(())
 }
@@ -317,12 +411,46 @@ fn chains_with_clusters_of_2_mib_are_seen_alike_by_both() -> Outcome {
 
 #[test]
 #[ignore = "needs qemu-img"]
+fn chains_with_subclusters_are_seen_alike_by_both() -> Outcome {
+    for (seed, cluster_bits) in (900..).zip([14, 16, 21]) {
+        for (raw, refcount_order) in [(true, 0), (false, 4)] {
+            half_by_each(seed, Shape::extended(cluster_bits, refcount_order), raw, Internal::None)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs qemu-img"]
+fn internal_snapshots_are_kept_by_both() -> Outcome {
+    let standard = |version, cluster_bits, refcount_order| Shape {
+        version,
+        cluster_bits,
+        refcount_order,
+        l2: L2Width::Standard,
+    };
+    let shapes = [
+        standard(Version::V3, 9, 1),
+        standard(Version::V3, 16, 4),
+        standard(Version::V2, 12, 4),
+        standard(Version::V3, 21, 6),
+        Shape::extended(14, 4),
+        Shape::extended(16, 2),
+    ];
+    for (seed, shape) in (950..).zip(shapes) {
+        half_by_each(seed, shape, seed.is_multiple_of(2), Internal::Taken)?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs qemu-img"]
 fn a_disk_that_was_grown_hides_what_a_longer_layer_below_has() -> Outcome {
     for (seed, who) in [(1, Who::Us), (2, Who::Qemu)] {
         for version in [Version::V3, Version::V2] {
             let directory = tempfile::tempdir()?;
             let mut stack = Stack::new(directory.path(), seed)?;
-            let shape = Shape { version, cluster_bits: 12, refcount_order: 4 };
+            let shape = Shape { version, cluster_bits: 12, refcount_order: 4, l2: L2Width::Standard };
             stack.raw_base(300_000)?;
             stack.add(who, shape, 100_352)?;
             let grown = 250_368;

@@ -8,14 +8,17 @@
 //! |---|---|
 //! | 1 | the first one |
 //! | 2 | a layer ends with the header that is being written and with what it has taken in, a snapshot with its holds; in version 1 there are none |
+//! | 3 | a layer ends with the kind of its L2 entries; in version 2 they are standard ones |
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version that is written.
-const VERSION: u8 = 2;
-/// The version before it, which is read.
-const VERSION_BEFORE: u8 = 1;
+const VERSION: u8 = 3;
+/// The first version; all of them are read.
+const VERSION_FIRST: u8 = 1;
+/// How many fields a record has got since at most.
+const ADDED_MAX: usize = 3;
 
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,9 +83,10 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
         [] => Err(Malformed::Empty),
         [VERSION, fields @ ..] => decode_fields(fields),
         // What was added since is absent, which is one zero byte, or the record is as it was.
-        [VERSION_BEFORE, fields @ ..] => decode_fields(fields)
-            .or_else(|_| decode_fields(&[fields, &[0]].concat()))
-            .or_else(|_| decode_fields(&[fields, &[0, 0]].concat())),
+        [VERSION_FIRST..VERSION, fields @ ..] => (1..=ADDED_MAX)
+            .fold(decode_fields(fields), |found, added| {
+                found.or_else(|_| decode_fields(&[fields, &[0; ADDED_MAX][..added]].concat()))
+            }),
         [found, ..] => Err(Malformed::Version { found: *found }),
     }
 }
@@ -142,6 +146,7 @@ mod tests {
             backing_label: Some(String::from("layer-9.qcow2")),
         });
         record.taken_in = Some(TakenIn { from: LayerId(7), up_to: 300 });
+        record.l2 = L2Entries::Extended;
         record
     }
 
@@ -158,14 +163,14 @@ mod tests {
         })
     }
 
-    const GOLDEN_MACHINE: &str = "02011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765\
+    const GOLDEN_MACHINE: &str = "03011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765\
         620001ac02d00fa01f";
-    const GOLDEN_VOLUME: &str = "02021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
+    const GOLDEN_VOLUME: &str = "03021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
         69736b0000010100b8178080808004030000d00fa01f";
-    const GOLDEN_LAYER: &str = "02031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200\
+    const GOLDEN_LAYER: &str = "03031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200\
         020101010d6c617965722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d39\
-        2e71636f77320107ac02";
-    const GOLDEN_SNAPSHOT: &str = "02041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
+        2e71636f77320107ac0201";
+    const GOLDEN_SNAPSHOT: &str = "03041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
         64021002a5a5a5a5a5a5a500000000000000020002010203018080c00180808080040106011000000000000000\
         00000000000000feed01076e696768746c7901017307f02ef02e01066261636b7570";
     const V1_LAYER: &str = "01031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
@@ -173,11 +178,11 @@ mod tests {
     const V1_SNAPSHOT: &str = "01041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34010164021002a5a5a5a5a5a5\
         a500000000000000020002010203018080c0018080808004010601100000000000000000000000000000\
         feed01076e696768746c7901017307f02ef02e";
-    const GOLDEN_TREE: &str = "02051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
-    const GOLDEN_GROUP: &str = "02061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
+    const GOLDEN_TREE: &str = "03051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
+    const GOLDEN_GROUP: &str = "03061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
         65207468652075706772616465011001a5a5a5a5a5a5a500000000000000010201050000011000000000000000\
         00000000000000feed01076e696768746c7901017309f02ef02e";
-    const GOLDEN_REF: &str = "020601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34000002\
+    const GOLDEN_REF: &str = "030601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34000002\
         1002a5a5a5a5a5a5a5000000000000000208766f6c756d652d32000d6c617965722d332e71636f7732b817f02e\
         f02e";
 
@@ -241,8 +246,8 @@ mod tests {
                     let decoded = decode::<T>(&bytes);
                     if at == 0 {
                         match VERSION ^ flip {
-                            // What version 1 may leave out, no record here leaves out.
-                            VERSION_BEFORE => drop(decoded),
+                            // What earlier versions may leave out, no record here leaves out.
+                            VERSION_FIRST..VERSION => drop(decoded),
                             found => assert_eq!(decoded.unwrap_err(), Malformed::Version { found }),
                         }
                     }

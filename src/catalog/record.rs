@@ -93,6 +93,17 @@ pub enum LayerFormat {
     Raw,
 }
 
+/// How finely an image maps its disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum L2Entries {
+    /// By the cluster.
+    #[default]
+    Standard,
+    /// By 32 subclusters of each cluster, of 16 KiB or more: a small write to a new cluster copies a subcluster only.
+    /// QEMU reads such images since 5.2.
+    Extended,
+}
+
 /// What a layer is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum LayerState {
@@ -150,6 +161,8 @@ pub struct LayerRecord {
     pub rewrite: Option<HeaderRewrite>,
     /// How much of the layer above it has been written down into it, while that is done.
     pub taken_in: Option<TakenIn>,
+    /// The L2 entries of its file, standard ones for raw; overlays on it have the same.
+    pub l2: L2Entries,
 }
 
 /// How far the data of a frozen layer has been written down into the retired one below it; durable there.

@@ -218,6 +218,7 @@ pub fn layer(id: u64, volume: u64, parent: Option<u64>, state: LayerState) -> La
         created: Timestamp(1_000),
         rewrite: None,
         taken_in: None,
+        l2: L2Entries::Standard,
     }
 }
 

@@ -12,8 +12,12 @@ const SECTOR: ByteCount = ByteCount::new(512);
 pub struct Extents {
     /// The size of the layer's disk in bytes.
     pub size: ByteCount,
-    /// The size of a cluster in bytes; 512 for a raw file.
+    /// The size of a cluster in bytes, which is what takes up room in the file; 512 for a raw file.
     pub cluster_size: ByteCount,
+    /// The size of what is mapped on its own: a subcluster with extended L2 entries, else a cluster.
+    pub subcluster_size: ByteCount,
+    /// The largest disk that the layer may become.
+    pub size_max: ByteCount,
     /// Whether the layer is a raw file, which defines every byte and is never written.
     pub is_raw: bool,
     /// Whether a cluster can be marked as zeros in the table: version 3 of the format can, version 2 cannot.
@@ -74,13 +78,24 @@ fn of_raw(raw: &RawLayer) -> Result<Extents> {
     }
     let data = data.round_out(SECTOR, size);
     let zero = data.complement(size);
-    Ok(Extents { size, cluster_size: SECTOR, is_raw: true, data, zero, ..Extents::default() })
+    Ok(Extents {
+        size,
+        cluster_size: SECTOR,
+        subcluster_size: SECTOR,
+        size_max: size,
+        is_raw: true,
+        data,
+        zero,
+        ..Extents::default()
+    })
 }
 
 fn of_image(image: &Image) -> Result<Extents> {
     let mut extents = Extents {
         size: image.size(),
         cluster_size: image.geometry().cluster_size(),
+        subcluster_size: image.geometry().subcluster_size(),
+        size_max: image.size_max()?,
         has_zero_clusters: image.header().version == Version::V3,
         ..Extents::default()
     };

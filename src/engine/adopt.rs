@@ -5,12 +5,12 @@
 //! another file in the same directory; from then on the catalogue says who is below whom.
 
 use super::error::{Error, Result};
-use super::layers::format_name;
+use super::layers::{format_name, l2_entries};
 use super::locks::Key;
 use super::pool::{Engine, Pool, is_own_file};
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::BaseImage;
-use crate::catalog::{Entity, LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
+use crate::catalog::{Entity, L2Entries, LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
 use crate::chain::RawLayer;
 use crate::image::{Facts, Image, LayerIdentity};
 use crate::inventory::VolumeInventory;
@@ -115,9 +115,8 @@ impl Engine {
                 "it has a name such as this pool gives to its own files: rename it, nothing refers to it";
             return Err(not_adoptable(&top.blob, rule));
         }
-        let overlay = (request.format == LayerFormat::Raw).then(|| {
-            (pool.source.mint(), ImageShape { size: top.size, cluster_bits: pool.options.cluster_bits })
-        });
+        let overlay = (request.format == LayerFormat::Raw)
+            .then(|| (pool.source.mint(), ImageShape::standard(top.size, pool.options.cluster_bits)));
         let plan = plan::adopt::adopt(
             &wish,
             &found,
@@ -139,12 +138,12 @@ impl Engine {
         wish: &VolumeWish,
         base: &BaseImage,
         size: Option<ByteCount>,
-        cluster_bits: u8,
+        (cluster_bits, l2): (u8, L2Entries),
     ) -> Result<(Plan, VolumeRecord)> {
         let pool = &self.pool;
         let found = pool.walk(&base.file, base.format, 1)?;
         let top = &found[0];
-        let shape = ImageShape { size: size.unwrap_or(top.size), cluster_bits };
+        let shape = ImageShape { size: size.unwrap_or(top.size), cluster_bits, l2 };
         Ok(plan::adopt::adopt(
             wish,
             &found,
@@ -242,6 +241,7 @@ impl Pool {
             format,
             size: ByteCount::ZERO,
             cluster_bits: 0,
+            l2: L2Entries::Standard,
             backing_label: None,
             allocated,
             known,
@@ -254,6 +254,7 @@ impl Pool {
         let facts = Facts::of(&*blob, name.as_str()).map_err(broken)?;
         layer.size = facts.size;
         layer.cluster_bits = u8::try_from(facts.cluster_size.as_u64().trailing_zeros()).expect("below 64");
+        layer.l2 = l2_entries(facts.l2);
         layer.backing_label.clone_from(&facts.backing_label);
         if layer.known.is_none() {
             self.refuse_second_name(name, &facts, identity)?;

@@ -16,7 +16,7 @@ use super::pool::{Engine, Pool};
 use super::readers::Claim;
 use super::reclaim::Reclaimed;
 use super::uuid_arg::{UuidArg, parse_optional};
-use crate::catalog::{LayerFormat, LayerRecord, LayerState, Origin, Sharing, VolumeKind};
+use crate::catalog::{L2Entries, LayerFormat, LayerRecord, LayerState, Origin, Sharing, VolumeKind};
 use crate::chain::{Chain, Flatten, FlattenBase, Layer, RawLayer, Step};
 use crate::image::{Facts, Image};
 use crate::inventory::VolumeInventory;
@@ -242,6 +242,7 @@ impl Engine {
             created: pool.source.now(),
             rewrite: None,
             taken_in: None,
+            l2: L2Entries::Standard,
         };
         let file = NewFile {
             layer: record.clone(),

@@ -3,9 +3,9 @@
 
 use super::error::{Error, Result};
 use super::pool::Pool;
-use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Origin, VolumeRecord};
+use crate::catalog::{L2Entries, LayerFormat, LayerId, LayerRecord, LayerState, Origin, VolumeRecord};
 use crate::chain::{Chain, Layer, RawLayer};
-use crate::image::{Facts, Image};
+use crate::image::{Facts, Image, L2Width};
 use crate::storage::{self, Access, Blob, BlobName, Hold, Store};
 use crate::units::ByteCount;
 use parking_lot::Mutex;
@@ -40,6 +40,22 @@ pub(super) fn format_name(format: LayerFormat) -> &'static str {
     match format {
         LayerFormat::Qcow2 => "qcow2",
         LayerFormat::Raw => "raw",
+    }
+}
+
+/// The width of L2 entries, in the words of the records.
+pub(super) fn l2_entries(width: L2Width) -> L2Entries {
+    match width {
+        L2Width::Standard => L2Entries::Standard,
+        L2Width::Extended => L2Entries::Extended,
+    }
+}
+
+/// The width of L2 entries, in the words of the format.
+pub(super) fn l2_width(entries: L2Entries) -> L2Width {
+    match entries {
+        L2Entries::Standard => L2Width::Standard,
+        L2Entries::Extended => L2Width::Extended,
     }
 }
 
@@ -137,6 +153,8 @@ impl Pool {
         })?;
         let agree = Agreement { volume, record };
         agree.on("cluster size", cluster_size(record.cluster_bits), facts.cluster_size)?;
+        let width = |entries| format!("{entries:?}").to_lowercase();
+        agree.on("L2 entries", width(record.l2), width(l2_entries(facts.l2)))?;
         let backing = |name: Option<&str>| name.map_or_else(|| "none".to_owned(), |name| format!("{name:?}"));
         agree.on(
             "backing file",

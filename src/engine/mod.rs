@@ -59,7 +59,7 @@ pub use space::{Space, SpaceOf};
 pub use uuid_arg::UuidArg;
 pub use volume::{BaseImage, CreateVolume};
 
-pub use crate::catalog::{LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
+pub use crate::catalog::{L2Entries, LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
 pub use crate::chain::{Change, ChangeKind, Step};
 pub use crate::plan::adopt::LowerLayers;
 pub use crate::plan::delete::{DeleteMode, DeleteScope, Members};

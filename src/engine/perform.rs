@@ -9,7 +9,7 @@
 //! side of 3 the pool is: the files stay, the pool refuses every further write, and opening it again tells.
 
 use super::error::{Error, Result};
-use super::layers::format_name;
+use super::layers::{format_name, l2_width};
 use super::pool::Pool;
 use crate::chain::Layer;
 use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
@@ -69,6 +69,7 @@ impl Prepared<'_> {
             version: Version::V3,
             cluster_bits: u32::from(record.cluster_bits),
             refcount_order: REFCOUNT_ORDER,
+            l2: l2_width(record.l2),
             size: record.size,
             backing: backing
                 .map(|(name, format)| BackingLabel { name, format: format_name(format).to_owned() }),

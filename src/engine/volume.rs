@@ -6,7 +6,8 @@ use super::locks::Key;
 use super::pool::{Engine, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{
-    Entity, LayerFormat, MachineRecord, Reader, Running, Sharing, SnapshotRecord, VolumeKind, VolumeRecord,
+    Entity, L2Entries, LayerFormat, MachineRecord, Reader, Running, Sharing, SnapshotRecord, VolumeKind,
+    VolumeRecord,
 };
 use crate::inventory::VolumeInventory;
 use crate::plan::refusal::Refusal;
@@ -30,6 +31,8 @@ pub struct CreateVolume {
     pub size: Option<ByteCount>,
     /// log2 of the cluster size, 9 to 21; `None` is the pool's default.
     pub cluster_bits: Option<u8>,
+    /// How finely its images map the disk. `None` is by the cluster; of a clone, as the snapshot has it.
+    pub l2: Option<L2Entries>,
     /// A file of the pool that the volume reads through to. It is never written.
     pub base: Option<BaseImage>,
     /// A snapshot that the volume begins as, a clone of it: of this pool, of any volume. It is never written. Not
@@ -48,6 +51,7 @@ impl Default for CreateVolume {
             sharing: Sharing::Exclusive,
             size: None,
             cluster_bits: None,
+            l2: None,
             base: None,
             snapshot: None,
             resource_uuid: None,
@@ -122,13 +126,14 @@ impl Engine {
         })?;
         let (uuid, taken) = pool.claim(wanted)?;
         let base = request.base.as_ref().map(|base| (&base.file, base.format));
-        let mark = text::wish_mark(&[
-            "volume",
-            &name,
-            description.as_deref().unwrap_or("\0"),
-            &format!("{:?}", (request.kind, request.sharing, request.size, request.cluster_bits, base)),
-            &of.as_ref().map_or_else(String::new, |of| of.uuid.simple().to_string()),
-        ]);
+        let form = format!("{:?}", (request.kind, request.sharing, request.size, request.cluster_bits, base));
+        let of_snapshot = of.as_ref().map_or_else(String::new, |of| of.uuid.simple().to_string());
+        let mut wished = vec!["volume", &name, description.as_deref().unwrap_or("\0"), &form, &of_snapshot];
+        wished.extend(request.l2.map(|l2| match l2 {
+            L2Entries::Standard => "standard",
+            L2Entries::Extended => "extended",
+        }));
+        let mark = text::wish_mark(&wished);
         let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing, mark };
         wish.check()?;
         if let Some(there) = self.volume_of_repeat(&wish, taken)? {
@@ -136,17 +141,18 @@ impl Engine {
         }
         let at = pool.source.now();
         let cluster_bits = request.cluster_bits.unwrap_or(pool.options.cluster_bits);
+        let l2 = request.l2.unwrap_or_default();
         let plan = match &request.base {
             None if of.is_some() => {
                 let of = of.as_ref().expect("just looked at");
-                self.plan_clone(&wish, of, request.size, request.cluster_bits)?
+                self.plan_clone(&wish, of, request)?
             }
             None => {
                 let size = request.size.ok_or(Refusal::SizeNeeded)?;
-                let shape = ImageShape { size, cluster_bits };
+                let shape = ImageShape { size, cluster_bits, l2 };
                 plan::volume::create(&wish, shape, pool.source.mint(), at, &pool.catalog.ids())?
             }
-            Some(base) => self.plan_above(&wish, base, request.size, cluster_bits)?,
+            Some(base) => self.plan_above(&wish, base, request.size, (cluster_bits, l2))?,
         };
         pool.perform(&plan.0)?;
         pool.show_volume(&pool.read()?, &plan.1)
@@ -157,8 +163,7 @@ impl Engine {
         &self,
         wish: &VolumeWish,
         of: &SnapshotRecord,
-        size: Option<ByteCount>,
-        cluster_bits: Option<u8>,
+        request: &CreateVolume,
     ) -> Result<(Plan, VolumeRecord)> {
         let pool = &self.pool;
         let chain = pool.read()?.chain(of.layer)?;
@@ -167,11 +172,12 @@ impl Engine {
             let (length, cap) = (chain.len() + 1, pool.options.chain_max);
             return Err(Refusal::ChainTooLong { volume: wish.name.clone(), length, cap }.into());
         }
-        let cluster_bits = cluster_bits.unwrap_or(match chain[0].format {
+        let cluster_bits = request.cluster_bits.unwrap_or(match chain[0].format {
             LayerFormat::Qcow2 => chain[0].cluster_bits,
             LayerFormat::Raw => pool.options.cluster_bits,
         });
-        let shape = ImageShape { size: size.unwrap_or(of.size_virtual), cluster_bits };
+        let l2 = request.l2.unwrap_or(chain[0].l2);
+        let shape = ImageShape { size: request.size.unwrap_or(of.size_virtual), cluster_bits, l2 };
         let (at, ids) = (pool.source.now(), pool.catalog.ids());
         Ok(plan::volume::create_above(wish, shape, &chain[0], pool.source.mint(), at, &ids)?)
     }

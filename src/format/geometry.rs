@@ -204,8 +204,14 @@ impl Geometry {
     ///
     /// [`Error::Malformed`] with the largest size in bytes that this geometry allows.
     pub fn check_size(self, size: ByteCount) -> Result<(), Error> {
-        let size_max = L1_ENTRIES_MAX * self.l2_coverage().as_u64();
+        let size_max = self.size_max().as_u64();
         require(size.as_u64() <= size_max, "header", "size", size.as_u64(), Rule::AtMost(size_max))
+    }
+
+    /// The largest disk: one whose L1 table has [`L1_ENTRIES_MAX`] entries.
+    #[must_use]
+    pub const fn size_max(self) -> ByteCount {
+        ByteCount::new(L1_ENTRIES_MAX * self.l2_coverage().as_u64())
     }
 
     /// The number of refcounts in a refcount block, which fills one cluster.
@@ -233,10 +239,50 @@ impl Geometry {
     /// The unit of allocation: a 32nd of a cluster with extended L2 entries, a cluster without.
     #[must_use]
     pub const fn subcluster_size(self) -> ByteCount {
+        ByteCount::new(1 << self.subcluster_bits())
+    }
+
+    const fn subcluster_bits(self) -> u32 {
         match self.l2 {
-            L2Width::Standard => self.cluster_size(),
-            L2Width::Extended => ByteCount::new((1 << self.cluster_bits) / SUBCLUSTERS),
+            L2Width::Standard => self.cluster_bits,
+            L2Width::Extended => self.cluster_bits - SUBCLUSTERS.trailing_zeros(),
         }
+    }
+
+    /// One bit for each subcluster of a cluster: 32 of them with extended L2 entries, one without.
+    #[must_use]
+    pub const fn subclusters_all(self) -> u32 {
+        match self.l2 {
+            L2Width::Standard => 1,
+            L2Width::Extended => u32::MAX,
+        }
+    }
+
+    /// How far `offset` lies behind the begin of its subcluster.
+    #[must_use]
+    pub const fn offset_in_subcluster(self, offset: GuestOffset) -> ByteCount {
+        ByteCount::new(offset.as_u64() & ((1 << self.subcluster_bits()) - 1))
+    }
+
+    /// The index in its cluster of the subcluster in which `offset` lies, below 32.
+    #[must_use]
+    pub fn subcluster_index(self, offset: GuestOffset) -> u32 {
+        let index = self.offset_in_cluster(offset).as_u64() >> self.subcluster_bits();
+        u32::try_from(index).expect("a cluster has 32 subclusters at most")
+    }
+
+    /// One bit for each subcluster in which some of the `length` bytes from `offset` on lie, as far as its cluster
+    /// goes.
+    #[must_use]
+    pub fn subclusters_touched(self, offset: GuestOffset, length: ByteCount) -> u32 {
+        let first = self.offset_in_cluster(offset).as_u64();
+        let end = first.saturating_add(length.as_u64()).min(1 << self.cluster_bits);
+        if first == end {
+            return 0;
+        }
+        let below = |count: u64| if count >= 32 { u32::MAX } else { (1 << count) - 1 };
+        let bits = self.subcluster_bits();
+        below(end.div_ceil(1 << bits)) & !below(first >> bits)
     }
 }
 
@@ -309,6 +355,34 @@ mod tests {
             let subclusters = cluster_size / geometry.subcluster_size().as_u64();
             assert_eq!(subclusters, if geometry.l2_width() == L2Width::Extended { 32 } else { 1 });
             assert!(geometry.subcluster_size().as_u64() >= 512);
+        }
+    }
+
+    #[test]
+    fn the_subclusters_touched_are_those_with_a_byte_of_the_range() {
+        for geometry in all() {
+            let size = geometry.subcluster_size().as_u64();
+            let count = geometry.cluster_size().as_u64() / size;
+            assert_eq!(geometry.subclusters_all().count_ones() as u64, count);
+            let begin = geometry.cluster_size().as_u64() * 7;
+            for first in [0, 1, size - 1, size % (size * count), size * (count - 1), size * count - 1] {
+                for length in [0, 1, size - 1, size, size + 1, size * count, size * count * 2] {
+                    let touched =
+                        geometry.subclusters_touched(GuestOffset::new(begin + first), ByteCount::new(length));
+                    for index in 0..32 {
+                        let holds =
+                            index < count && index * size < first + length && first < (index + 1) * size;
+                        assert_eq!(
+                            touched >> index & 1 == 1,
+                            holds && length > 0,
+                            "{first} {length} {index}"
+                        );
+                    }
+                }
+                let offset = GuestOffset::new(begin + first);
+                assert_eq!(u64::from(geometry.subcluster_index(offset)), first / size);
+                assert_eq!(geometry.offset_in_subcluster(offset).as_u64(), first % size);
+            }
         }
     }
 

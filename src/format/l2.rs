@@ -13,7 +13,7 @@
 //! (qcow2 specification, cluster mapping, L2 table entry and extended L2 entries.)
 
 use super::error::{Error, Rule, require};
-use super::{CompressedExtent, Geometry, L2Width, Version};
+use super::{CompressedExtent, Geometry, L2Width, Subclusters, Version};
 use crate::units::HostOffset;
 
 /// Bit 63 of an L1 or L2 entry.
@@ -74,19 +74,6 @@ pub enum L2Entry {
     Compressed(CompressedExtent),
     /// Each subcluster is on its own: extended L2 entries only.
     Subclusters(Subclusters),
-}
-
-/// What an extended L2 entry says about the 32 subclusters of its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subclusters {
-    /// The host cluster, aligned and below 2^56. Needed as soon as one subcluster is allocated.
-    pub at: Option<HostOffset>,
-    /// Whether the host cluster may be written in place. `No` without one.
-    pub copied: Copied,
-    /// Bit i: subcluster i is stored in the host cluster.
-    pub allocated: u32,
-    /// Bit i: subcluster i reads as zeros. No bit is set in both.
-    pub zero: u32,
 }
 
 impl L2Entry {

@@ -7,6 +7,7 @@
 //! extension   the list of typed records after the fixed fields           -> Extension and its typed views
 //! identity    the payload of our own extension                           -> LayerIdentity
 //! l1, l2      the two levels of the guest's mapping                      -> L1Entry, L2Entry
+//! subclusters what an entry says about the parts of its cluster      -> Subclusters
 //! compressed  the descriptor of a compressed cluster                     -> CompressedExtent
 //! codec       what is inside a compressed cluster                        -> Compression::decode, encode
 //! refcount    the counters of host clusters, 1 to 64 bits wide           -> RefcountTableEntry, get, set
@@ -36,6 +37,7 @@ mod l1;
 mod l2;
 pub mod refcount;
 mod snapshot_table;
+mod subclusters;
 
 pub use bitmap::{BitmapEntry, BitmapFlags, BitmapTableEntry, encode_directory, parse_directory};
 pub use compressed::CompressedExtent;
@@ -48,6 +50,7 @@ pub use header::{
 };
 pub use identity::LayerIdentity;
 pub use l1::L1Entry;
-pub use l2::{Copied, L2Entry, Subclusters};
+pub use l2::{Copied, L2Entry};
 pub use refcount::RefcountTableEntry;
 pub use snapshot_table::{SnapshotEntry, encode_snapshots, parse_snapshots};
+pub use subclusters::{Subcluster, Subclusters};

@@ -5,10 +5,11 @@
 //! still absent is filled; whatever a guest has put there meanwhile is newer and stays.
 
 use super::error::{Error, Result};
+use super::map::{Cluster, Mapping};
 use super::open::{Image, State};
-use crate::format::{Copied, L2Entry, Version};
+use crate::format::{Subclusters, Version};
 use crate::storage::Blob;
-use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset, HostOffset};
+use crate::units::{ByteCount, GuestOffset, HostOffset};
 use std::sync::atomic::Ordering;
 
 /// What is taken in under one lock: a guest waits no longer than this takes to copy.
@@ -53,10 +54,10 @@ impl<'a> Content<'a> {
 }
 
 impl Image {
-    /// Fills the clusters from `at` on that are absent; every other one keeps what it has, zero and compressed ones
-    /// too. Answers how many bytes of the guest were filled.
+    /// Fills the clusters from `at` on that are absent, or with extended L2 entries the subclusters; every other one
+    /// keeps what it has, zero and compressed ones too. Answers how many bytes of the guest were filled.
     ///
-    /// The range begins and ends with a cluster, or ends with the disk. The bytes must be what the image shows there
+    /// The range begins and ends with one of them, or ends with the disk. The bytes must be what the image shows there
     /// through what is below it, so that nobody sees a difference, then or at any time before. Durable after
     /// [`Image::flush`].
     ///
@@ -66,7 +67,7 @@ impl Image {
     /// filled.
     pub fn absorb(&self, at: GuestOffset, content: Content<'_>) -> Result<ByteCount> {
         self.admit_write(at, content.length())?;
-        let cut = self.geometry.offset_in_cluster(at + content.length());
+        let cut = self.geometry.offset_in_subcluster(at + content.length());
         // A last cluster that the disk's end cuts is a whole one only as long as the disk does not grow.
         let _alone = (!cut.is_zero()).then(|| self.growing.lock());
         let length = self.whole_length(at, content.length(), cut)?;
@@ -83,7 +84,7 @@ impl Image {
     fn whole_length(&self, at: GuestOffset, length: ByteCount, cut: ByteCount) -> Result<ByteCount> {
         let end = at + length;
         let unaligned = || Error::Unaligned { image: self.name.clone(), at, length };
-        if !self.geometry.offset_in_cluster(at).is_zero() {
+        if !self.geometry.offset_in_subcluster(at).is_zero() {
             return Err(unaligned());
         }
         if cut.is_zero() {
@@ -94,109 +95,144 @@ impl Image {
             return Ok(length);
         }
         // The disk has grown since. Growing fills what was the last cluster, when anything is below.
-        match self.entry(&state, self.geometry.guest_cluster(end))? {
-            L2Entry::Absent => Err(unaligned()),
+        match self.run(&state, end, ByteCount::new(1))?.mapping {
+            Mapping::Absent => Err(unaligned()),
             _ => Ok(length - cut),
         }
     }
 
-    /// Passes by clusters that are there, then fills absent ones, as far as one table and one batch go. Answers how
-    /// many bytes lie behind, and how many of them were filled.
+    /// Passes by what is there, then fills what is absent, as far as one table and one batch go. Answers how many
+    /// bytes lie behind, and how many of them were filled.
     fn absorb_batch(&self, at: GuestOffset, content: Content<'_>) -> Result<(ByteCount, ByteCount)> {
         let mut state = self.state.write();
         self.refuse_when_frozen()?;
         let state = &mut *state;
-        let geometry = self.geometry;
-        let length = content.length();
-        let first = geometry.guest_cluster(at);
-        let table_left = geometry.l2_entries() - geometry.l2_index(first) as u64;
-        let wanted = geometry.clusters_for(length).min(ClusterCount::new(table_left));
-        self.load_table(state, geometry.l1_index(first))?;
+        let coverage = self.geometry.l2_coverage().as_u64();
+        let wanted = content.length().min(ByteCount::new(coverage - at.as_u64() % coverage));
+        self.load_table(state, self.geometry.l1_index(self.geometry.guest_cluster(at)))?;
 
-        let present = self.count_while(state, first, wanted, false)?;
-        let skipped = geometry.bytes_for(present).min(length);
-        if present == wanted {
+        let skipped = self.length_while(state, at, wanted, |mapping| mapping != Mapping::Absent)?;
+        if skipped == wanted {
             return Ok((skipped, ByteCount::ZERO));
         }
-        let first = first + present;
+        let first = at + skipped;
         let zero = matches!(content, Content::Zero(_)) && state.header.version == Version::V3;
-        let batch = if zero { wanted } else { geometry.clusters_for(BATCH_MAX) };
-        let absent = self.count_while(state, first, (wanted - present).min(batch), true)?;
-        self.own_table(state, first)?;
-        let filled = geometry.bytes_for(absent).min(length - skipped);
+        let batch = if zero { wanted } else { BATCH_MAX.max(self.geometry.cluster_size()) };
+        let absent = (wanted - skipped).min(batch);
+        let absent = self.length_while(state, first, absent, |mapping| mapping == Mapping::Absent)?;
+        self.own_table(state, self.geometry.guest_cluster(first))?;
         if zero {
-            for index in 0..absent.as_u64() {
-                let entry = L2Entry::Zero { allocation: None, copied: Copied::No };
-                self.set_entry(state, first + ClusterCount::new(index), entry);
-            }
+            self.mark_zero(state, first, absent)?;
         } else {
-            self.fill_absent(state, first, content.part(skipped, filled))?;
+            self.fill_absent(state, first, content.part(skipped, absent))?;
         }
         self.relieve(state)?;
-        Ok((skipped + filled, filled))
+        Ok((skipped + absent, absent))
     }
 
-    /// For how many clusters from `first` on, `wanted` at most and all in one table, the entries are absent, or are
-    /// not.
-    fn count_while(
+    /// For how many of the `wanted` bytes from `at` on, all under one table, the mapping is `like` that.
+    fn length_while(
         &self,
         state: &State,
-        first: GuestCluster,
-        wanted: ClusterCount,
-        absent: bool,
-    ) -> Result<ClusterCount> {
-        let mut count = ClusterCount::ZERO;
-        while count < wanted && (self.entry(state, first + count)? == L2Entry::Absent) == absent {
-            count += ClusterCount::new(1);
+        at: GuestOffset,
+        wanted: ByteCount,
+        like: impl Fn(Mapping) -> bool,
+    ) -> Result<ByteCount> {
+        let mut length = ByteCount::ZERO;
+        while length < wanted {
+            let run = self.run(state, at + length, wanted - length)?;
+            if !like(run.mapping) {
+                break;
+            }
+            length += run.length;
         }
-        Ok(count)
+        Ok(length)
     }
 
-    /// Fills new clusters and lets the table, which is in memory, refer to them.
-    fn fill_absent(&self, state: &mut State, first: GuestCluster, content: Content<'_>) -> Result<()> {
-        let geometry = self.geometry;
+    /// Lets what is absent read as zeros by the table, which is in memory.
+    fn mark_zero(&self, state: &mut State, at: GuestOffset, length: ByteCount) -> Result<()> {
         let mut done = ByteCount::ZERO;
-        while done < content.length() {
-            let left = content.length() - done;
-            let (start, count) = self.allocate(state, geometry.clusters_for(left))?;
-            let room = geometry.bytes_for(count);
-            let length = left.min(room);
-            let host = geometry.host_offset(start);
-            if let Err(error) = self.place_content(state, host, content.part(done, length), room) {
-                // Nothing refers to these clusters: they can be given back at once.
-                state.refcounts.release(&*self.blob, state.end, start, count)?;
-                return Err(error);
+        while done < length {
+            let here = at + done;
+            let cluster = self.geometry.guest_cluster(here);
+            if let Cluster::Plain(there) = self.cluster(state, cluster)? {
+                let these = self.geometry.subclusters_touched(here, length - done);
+                self.set_cluster(state, cluster, Subclusters { zero: there.zero | these, ..there });
             }
-            let first = first + geometry.clusters_for(done);
-            for index in 0..count.as_u64() {
-                let index = ClusterCount::new(index);
-                let entry = L2Entry::Data { at: geometry.host_offset(start + index), copied: Copied::Yes };
-                self.set_entry(state, first + index, entry);
-            }
-            done += length;
+            done += self.geometry.cluster_size() - self.geometry.offset_in_cluster(here);
         }
         Ok(())
     }
 
-    /// Writes content into new clusters that have `room`, and zeros behind it where old bytes may lie.
+    /// Fills what is absent and lets the table, which is in memory, refer to it: in new clusters, or in the free
+    /// subclusters of one that is there.
+    fn fill_absent(&self, state: &mut State, at: GuestOffset, content: Content<'_>) -> Result<()> {
+        let mut done = ByteCount::ZERO;
+        while done < content.length() {
+            let here = at + done;
+            let rest = content.part(done, content.length() - done);
+            done += match self.cluster(state, self.geometry.guest_cluster(here))? {
+                Cluster::Plain(there @ Subclusters { at: Some(host), .. }) if there.is_own() => {
+                    let left = self.geometry.cluster_size() - self.geometry.offset_in_cluster(here);
+                    let piece = rest.part(ByteCount::ZERO, rest.length().min(left));
+                    self.place_content(state, here, host, piece)?;
+                    piece.length()
+                }
+                Cluster::Plain(there @ Subclusters { at: Some(_), .. }) => {
+                    self.copy_shared(state, here, &[], there, None)?;
+                    ByteCount::ZERO
+                }
+                _ => self.fill_new_clusters(state, here, rest)?,
+            };
+        }
+        Ok(())
+    }
+
+    /// Fills new clusters, as many as there are side by side; answers with how many bytes.
+    fn fill_new_clusters(
+        &self,
+        state: &mut State,
+        at: GuestOffset,
+        content: Content<'_>,
+    ) -> Result<ByteCount> {
+        let geometry = self.geometry;
+        let inside = geometry.offset_in_cluster(at);
+        let wanted = geometry.clusters_for(inside + content.length());
+        let wanted = self.clusters_without(state, geometry.guest_cluster(at), wanted)?;
+        let (start, count) = self.allocate(state, wanted)?;
+        let length = content.length().min(geometry.bytes_for(count) - inside);
+        let piece = content.part(ByteCount::ZERO, length);
+        if let Err(error) = self.place_content(state, at, geometry.host_offset(start), piece) {
+            // Nothing refers to these clusters: they can be given back at once.
+            state.refcounts.release(&*self.blob, state.end, start, count)?;
+            return Err(error);
+        }
+        Ok(length)
+    }
+
+    /// Writes content for `at` into host clusters side by side, the first one at `host`, with zeros behind it up to
+    /// the end of its last subcluster where old bytes may lie; then lets the table refer to it.
     fn place_content(
         &self,
         state: &mut State,
+        at: GuestOffset,
         host: HostOffset,
         content: Content<'_>,
-        room: ByteCount,
     ) -> Result<()> {
         let length = content.length();
-        let fresh = host >= state.end;
+        let begin = host + self.geometry.offset_in_cluster(at);
+        let is_fresh = host >= state.end;
         match content {
-            Content::Data(bytes) => self.put(state, host, bytes)?,
-            Content::Zero(length) => self.put(state, host, &vec![0; length.as_usize()])?,
-            Content::Copy { source, from, length } => self.copy_in(state, host, source, from, length)?,
+            Content::Data(bytes) => self.put(state, begin, bytes)?,
+            Content::Zero(length) => self.put(state, begin, &vec![0; length.as_usize()])?,
+            Content::Copy { source, from, length } => self.copy_in(state, begin, source, from, length)?,
         }
-        if length < room && !fresh {
-            self.put(state, host + length, &vec![0; (room - length).as_usize()])?;
+        let cut = self.geometry.offset_in_subcluster(at + length);
+        if !cut.is_zero() && !is_fresh {
+            let tail = self.geometry.subcluster_size() - cut;
+            self.put(state, begin + length, &vec![0; tail.as_usize()])?;
         }
-        Ok(())
+        self.note_stored(state, at, length, host)
     }
 
     /// Copies bytes of another blob into clusters that nothing refers to yet; the store may let both share them.

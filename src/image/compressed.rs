@@ -5,8 +5,7 @@
 
 use super::error::{Error, Result};
 use super::open::{Image, State};
-use super::write::Around;
-use crate::format::CompressedExtent;
+use crate::format::{CompressedExtent, Subclusters};
 use crate::storage::read_zero_extended;
 use crate::units::{ByteCount, GuestOffset};
 use parking_lot::Mutex;
@@ -79,12 +78,17 @@ impl Image {
         piece: &[u8],
         extent: CompressedExtent,
     ) -> Result<usize> {
-        let whole = piece.len() == self.geometry.cluster_size().as_usize();
-        let old = if whole { None } else { Some(self.decoded(state, extent)?) };
-        let around = old.as_ref().map_or(Around::Zeros, |old| Around::Old(old));
-        let written = self.fill_new(state, at, piece, around)?;
+        let all = self.geometry.subclusters_all();
+        if piece.len() == self.geometry.cluster_size().as_usize() {
+            self.put_new_cluster(state, at, piece, Subclusters::ABSENT, all)?;
+        } else {
+            let mut bytes = self.decoded(state, extent)?.to_vec();
+            let inside = self.geometry.offset_in_cluster(at).as_usize();
+            bytes[inside..inside + piece.len()].copy_from_slice(piece);
+            self.put_new_cluster(state, at, &bytes, Subclusters::ABSENT, all)?;
+        }
         self.free_extent(state, extent);
-        Ok(written)
+        Ok(piece.len())
     }
 
     /// Notes that a compressed cluster no longer refers to the host clusters of its extent.

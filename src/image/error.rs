@@ -74,8 +74,8 @@ pub enum Error {
         /// How large the disk is.
         size: ByteCount,
     },
-    /// Clusters are absorbed as a whole, and the range begins or ends inside one.
-    #[error("{image}: {length} at {at} do not begin and end with a cluster")]
+    /// Clusters or subclusters are absorbed as a whole, and the range begins or ends inside one.
+    #[error("{image}: {length} at {at} do not begin and end with a cluster or subcluster")]
     Unaligned {
         /// The name of the image.
         image: String,
@@ -107,6 +107,18 @@ pub enum Error {
         image: String,
         /// Its virtual size.
         size: ByteCount,
+        /// The size asked for.
+        wanted: ByteCount,
+    },
+    /// The disk cannot be made so large while the image holds what it holds.
+    #[error(
+        "{image} cannot be made {wanted} large while it holds its bitmaps or internal snapshots, but {size_max} at most"
+    )]
+    Fixed {
+        /// The name of the image.
+        image: String,
+        /// The largest size that it may have.
+        size_max: ByteCount,
         /// The size asked for.
         wanted: ByteCount,
     },

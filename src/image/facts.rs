@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use super::layout::{BackingLabel, NewImage};
 use super::open::Image;
-use crate::format::{Extension, Header, LayerIdentity};
+use crate::format::{Extension, Header, L2Width, LayerIdentity};
 use crate::storage::Blob;
 use crate::units::ByteCount;
 
@@ -15,6 +15,8 @@ pub struct Facts {
     pub size: ByteCount,
     /// The cluster size.
     pub cluster_size: ByteCount,
+    /// The width of the L2 entries.
+    pub l2: L2Width,
     /// The name of the backing file as it is written; a label, never followed by this room.
     pub backing_label: Option<String>,
     /// The format of the backing file, when the header gives one.
@@ -42,6 +44,7 @@ impl Facts {
         Ok(Self {
             size: header.size,
             cluster_size: header.geometry.cluster_size(),
+            l2: header.geometry.l2_width(),
             backing_label: header.backing.as_ref().map(|backing| backing.name.clone()),
             backing_format: header.backing.as_ref().and_then(|backing| backing.format.clone()),
             identity,
@@ -56,6 +59,7 @@ impl Facts {
         let backing = self.backing_label.clone().zip(self.backing_format.clone());
         NewImage {
             cluster_bits: self.cluster_size.as_u64().trailing_zeros(),
+            l2: self.l2,
             backing: backing.map(|(name, format)| BackingLabel { name, format }),
             identity: self.identity,
             ..NewImage::of_size(self.size)

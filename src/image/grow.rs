@@ -1,6 +1,7 @@
 //! Growing: a larger disk, whose new part reads as zeros whatever lies below.
 
 use super::error::{Error, Result};
+use super::map::Mapping;
 use super::open::{Image, State};
 use super::write::Below;
 use super::zero::Space;
@@ -14,7 +15,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`Error::Shrink`]; [`Error::Format`] when the L1 table would pass 32 MiB; as [`Image::write`] otherwise.
+    /// [`Error::Shrink`]; those of [`Image::check_size`]; as [`Image::write`] otherwise.
     /// The size is then the old one.
     pub fn grow(&self, size: ByteCount, below: Option<(&dyn Below, ByteCount)>) -> Result<()> {
         let _alone = self.growing.lock();
@@ -48,13 +49,19 @@ impl Image {
         rewritten
     }
 
-    /// Refuses a size whose L1 table would pass 32 MiB.
+    /// Refuses a size that the image cannot have: see [`Image::size_max`].
     ///
     /// # Errors
     ///
-    /// [`Error::Format`].
+    /// [`Error::Format`] when the L1 table would pass 32 MiB; [`Error::Fixed`] when bitmaps or internal snapshots
+    /// keep the disk from growing so far.
     pub fn check_size(&self, size: ByteCount) -> Result<()> {
-        self.geometry.check_size(size).map_err(|source| self.malformed(source))
+        self.geometry.check_size(size).map_err(|source| self.malformed(source))?;
+        let size_max = self.size_max()?;
+        if size > size_max {
+            return Err(Error::Fixed { image: self.name.clone(), size_max, wanted: size });
+        }
+        Ok(())
     }
 
     /// Writes a larger L1 table elsewhere, lets the header name it, and gives the old one back.
@@ -95,7 +102,9 @@ impl Image {
         }
     }
 
-    /// Zeroes what would show in the new part: the rest of the last cluster, and what a longer layer below has.
+    /// Zeroes what would show in the new part: the rest of the last cluster, what a longer layer below has, and what
+    /// tables have past the end of the disk (the state of a machine lies there, when an internal snapshot with one was
+    /// gone back to).
     fn hide_below(
         &self,
         old: ByteCount,
@@ -105,7 +114,7 @@ impl Image {
         let start = GuestOffset::end_of(old);
         let cluster_end = self.geometry.bytes_for(self.geometry.clusters_for(old));
         let below_end = below.map_or(ByteCount::ZERO, |(_, size)| size);
-        let end = cluster_end.max(below_end).min(size);
+        let end = cluster_end.max(below_end).max(self.tables_end(start)?).min(size);
         if end <= old {
             return Ok(());
         }
@@ -118,5 +127,25 @@ impl Image {
             self.state.write().size = old;
         }
         zeroed
+    }
+
+    /// Where the last thing ends that the tables have past `end`, the end of the disk.
+    fn tables_end(&self, end: GuestOffset) -> Result<ByteCount> {
+        let coverage = self.geometry.l2_coverage();
+        let mut last = ByteCount::ZERO;
+        let mut at = end;
+        while let Some(index) = self.next_table(self.geometry.l1_index(self.geometry.guest_cluster(at))) {
+            let first = GuestOffset::new(coverage.as_u64() * index as u64);
+            at = at.max(first);
+            let state = self.state_for(at)?;
+            while at < first + coverage {
+                let run = self.run(&state, at, first + coverage - at)?;
+                at += run.length;
+                if run.mapping != Mapping::Absent {
+                    last = at.as_size();
+                }
+            }
+        }
+        Ok(last)
     }
 }

@@ -28,6 +28,9 @@ pub struct NewImage {
     pub cluster_bits: u32,
     /// log2 of the width of a refcount in bits, 0 to 6.
     pub refcount_order: u32,
+    /// The width of the L2 entries. Extended ones, with 32 subclusters to a cluster, need version 3 and clusters of
+    /// 16 KiB or more.
+    pub l2: L2Width,
     /// The virtual size in bytes.
     pub size: ByteCount,
     /// The backing file, if there is one.
@@ -44,6 +47,7 @@ impl NewImage {
             version: Version::V3,
             cluster_bits: 16,
             refcount_order: 4,
+            l2: L2Width::Standard,
             size,
             backing: None,
             identity: None,
@@ -70,8 +74,7 @@ impl NewImage {
     /// the first cluster.
     pub fn layout(&self, name: &str) -> Result<Layout> {
         let malformed = |source| Error::Format { image: name.to_owned(), source };
-        let geometry =
-            Geometry::new(self.cluster_bits, self.refcount_order, L2Width::Standard).map_err(malformed)?;
+        let geometry = Geometry::new(self.cluster_bits, self.refcount_order, self.l2).map_err(malformed)?;
         geometry.check_size(self.size).map_err(malformed)?;
         let l1_entries = geometry.l1_entries_for(self.size).max(1);
         let l1_bytes = ByteCount::new(l1_entries * 8);

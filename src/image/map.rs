@@ -2,9 +2,10 @@
 
 use super::error::{Error, Result};
 use super::open::{Image, State};
-use crate::format::{CompressedExtent, L1Entry, L2Entry, Version};
+use super::tables::Table;
+use crate::format::{CompressedExtent, L1Entry, L2Entry, Subcluster, Subclusters};
 use crate::storage::read_zero_extended;
-use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset, HostOffset};
+use crate::units::{ByteCount, GuestOffset, HostOffset};
 use parking_lot::RwLockReadGuard;
 
 /// What an image has at a guest address.
@@ -22,6 +23,15 @@ pub enum Mapping {
     },
     /// A compressed cluster.
     Compressed(CompressedExtent),
+}
+
+/// What one L2 entry says, in the one form for both widths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cluster {
+    /// The cluster is stored compressed, as a whole.
+    Compressed(CompressedExtent),
+    /// Each subcluster is on its own: one or 32.
+    Plain(Subclusters),
 }
 
 /// A stretch of guest addresses that are mapped alike; data lies side by side in the file, too.
@@ -66,55 +76,52 @@ impl Image {
 
     /// As [`Image::run_at`], on a state whose table for `at` is in memory.
     pub(super) fn run(&self, state: &State, at: GuestOffset, length: ByteCount) -> Result<Run> {
-        let geometry = self.geometry;
-        let first = geometry.guest_cluster(at);
-        let inside = geometry.offset_in_cluster(at);
-        let l1_index = geometry.l1_index(first);
-        let coverage = geometry.l2_coverage().as_u64();
+        let coverage = self.geometry.l2_coverage().as_u64();
         let table_left = ByteCount::new(coverage - at.as_u64() % coverage);
         let wanted = length.min(table_left);
+        let l1_index = self.geometry.l1_index(self.geometry.guest_cluster(at));
         let Some(table) = state.tables.get(l1_index) else {
             return Ok(Run { mapping: Mapping::Absent, length: wanted });
         };
-        let version = state.header.version;
-        let start = geometry.l2_index(first);
-        let mapping = self.mapping(state, version, table.entries[start], first)?;
-        let clusters = geometry.clusters_for(inside + wanted);
-        let mut count = ClusterCount::new(1);
-        while count < clusters {
-            let next = self.mapping(
-                state,
-                version,
-                table.entries[start + ByteCount::new(count.as_u64()).as_usize()],
-                first + count,
-            );
+        let mut run = self.run_in_cluster(state, table, at)?;
+        while run.length < wanted {
+            let next = self.run_in_cluster(state, table, at + run.length);
             // A broken entry further on is the business of the read that gets there.
-            if !next.is_ok_and(|next| continues(mapping, next, geometry.bytes_for(count))) {
+            let Ok(next) = next else { break };
+            if !continues(run.mapping, next.mapping, run.length) {
                 break;
             }
-            count += ClusterCount::new(1);
+            run.length += next.length;
         }
-        let length = wanted.min(geometry.bytes_for(count) - inside);
-        let mapping = match mapping {
-            Mapping::Data { at } => Mapping::Data { at: at + inside },
-            other => other,
+        Ok(Run { length: run.length.min(wanted), ..run })
+    }
+
+    /// What the table says at `at`, up to where the cluster ends at most.
+    fn run_in_cluster(&self, state: &State, table: &Table, at: GuestOffset) -> Result<Run> {
+        let geometry = self.geometry;
+        let inside = geometry.offset_in_cluster(at);
+        let raw = table.entry(geometry.l2_index(geometry.guest_cluster(at)));
+        let subclusters = match self.decode(state, raw)? {
+            Cluster::Compressed(extent) => {
+                let mapping = Mapping::Compressed(extent);
+                return Ok(Run { mapping, length: geometry.cluster_size() - inside });
+            }
+            Cluster::Plain(subclusters) => subclusters,
+        };
+        let index = geometry.subcluster_index(at);
+        let alike = u64::from(subclusters.alike_from(index)) * geometry.subcluster_size().as_u64();
+        let length = ByteCount::new(alike) - geometry.offset_in_subcluster(at);
+        let length = length.min(geometry.cluster_size() - inside);
+        let mapping = match (subclusters.of(index), subclusters.at) {
+            (Subcluster::Absent, _) => Mapping::Absent,
+            (Subcluster::Zero, _) => Mapping::Zero,
+            (Subcluster::Allocated, at) => self.data_at(state, at.unwrap_or(HostOffset::ZERO), inside)?,
         };
         Ok(Run { mapping, length })
     }
 
-    /// What one L2 entry says.
-    fn mapping(&self, state: &State, version: Version, raw: u64, cluster: GuestCluster) -> Result<Mapping> {
-        let entry = self.decode(version, raw)?;
-        let at = match entry {
-            L2Entry::Absent => return Ok(Mapping::Absent),
-            L2Entry::Zero { .. } => return Ok(Mapping::Zero),
-            L2Entry::Compressed(extent) => return Ok(Mapping::Compressed(extent)),
-            L2Entry::Data { at, .. } => at,
-            L2Entry::Subclusters(_) => {
-                debug_assert!(false, "extended L2 entries are refused at open ({cluster})");
-                return Err(self.unreadable("has extended L2 entries"));
-            }
-        };
+    /// Data in a host cluster that lies in the file.
+    pub(super) fn data_at(&self, state: &State, at: HostOffset, inside: ByteCount) -> Result<Mapping> {
         if at.is_zero() {
             return Err(Error::OnHeader { image: self.name.clone(), structure: "data cluster" });
         }
@@ -127,15 +134,17 @@ impl Image {
                 end: state.end,
             });
         }
-        Ok(Mapping::Data { at })
+        Ok(Mapping::Data { at: at + inside })
     }
 
-    pub(super) fn decode(&self, version: Version, raw: u64) -> Result<L2Entry> {
-        L2Entry::decode(raw, 0, self.geometry, version).map_err(|source| self.malformed(source))
-    }
-
-    pub(super) fn unreadable(&self, feature: &'static str) -> Error {
-        Error::Unsupported { image: self.name.clone(), feature, refused: "reading" }
+    /// What an entry says, in the one form for both widths.
+    pub(super) fn decode(&self, state: &State, (descriptor, bitmap): (u64, u64)) -> Result<Cluster> {
+        let entry = L2Entry::decode(descriptor, bitmap, self.geometry, state.header.version)
+            .map_err(|source| self.malformed(source))?;
+        Ok(match (entry, entry.subclusters(self.geometry)) {
+            (L2Entry::Compressed(extent), _) => Cluster::Compressed(extent),
+            (_, subclusters) => Cluster::Plain(subclusters.unwrap_or(Subclusters::ABSENT)),
+        })
     }
 
     /// Where the L1 table says that an L2 table is; `None` when there is none.
@@ -159,11 +168,9 @@ impl Image {
         }
         let mut bytes = vec![0; self.geometry.cluster_size().as_usize()];
         read_zero_extended(&*self.blob, end.as_length(), at, &mut bytes)?;
-        let entries = bytes
-            .chunks_exact(8)
-            .map(|entry| u64::from_be_bytes(entry.try_into().expect("eight bytes")))
-            .collect();
-        state.tables.insert_read(l1_index, at, entries);
+        let words =
+            bytes.chunks_exact(8).map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")));
+        state.tables.insert_read(l1_index, at, words.collect());
         Ok(())
     }
 }
@@ -172,9 +179,7 @@ impl Image {
 fn continues(first: Mapping, next: Mapping, distance: ByteCount) -> bool {
     match (first, next) {
         (Mapping::Absent, Mapping::Absent) | (Mapping::Zero, Mapping::Zero) => true,
-        (Mapping::Data { at: first }, Mapping::Data { at: next }) => {
-            first.checked_add(distance) == Some(next)
-        }
+        (Mapping::Data { at }, Mapping::Data { at: next }) => at.checked_add(distance) == Some(next),
         _ => false,
     }
 }

@@ -15,10 +15,13 @@
 mod absorb;
 mod check;
 mod compressed;
+mod entries;
 mod error;
 mod facts;
+mod fill;
 mod flush;
 mod grow;
+mod internal;
 mod layout;
 mod map;
 mod open;
@@ -33,11 +36,12 @@ mod tables;
 mod write;
 mod zero;
 
-pub use crate::format::{LayerIdentity, Version};
+pub use crate::format::{L2Width, LayerIdentity, Version};
 pub use absorb::Content;
 pub use check::{CheckReport, Finding, check};
 pub use error::{Error, Result};
 pub use facts::Facts;
+pub use internal::{InternalSnapshot, PersistentBitmap};
 pub use layout::{BackingLabel, Layout, NewImage};
 pub use map::{Mapping, Run};
 pub use open::{Image, Limits};

@@ -4,7 +4,7 @@ use super::compressed::Decoded;
 use super::error::{Error, Result};
 use super::refcounts::Refcounts;
 use super::tables::Tables;
-use crate::format::{Encryption, Geometry, HEADER_PROBE, Header, L2Width, RawHeader};
+use crate::format::{Encryption, Geometry, HEADER_PROBE, Header, RawHeader};
 use crate::storage::{Access, Blob, read_zero_extended};
 use crate::units::{ByteCount, ClusterCount, GuestOffset, HostCluster, HostOffset};
 use parking_lot::{Mutex, RwLock};
@@ -39,6 +39,8 @@ pub struct Image {
     /// Held while the disk grows, before the state is locked: growing takes several steps.
     pub(super) growing: Mutex<()>,
     pub(super) decoded: Decoded,
+    /// Whether bitmaps are still to say that everything was written: see `internal`.
+    pub(super) bitmaps_follow: AtomicBool,
     pub(super) state: RwLock<State>,
 }
 
@@ -95,9 +97,8 @@ impl Image {
     /// # Errors
     ///
     /// [`Error::Format`] and [`Error::OutsideFile`] when the bytes break a rule; [`Error::Unsupported`] for what
-    /// can neither be read nor written (encryption, external data files, extended L2 entries) and, with
-    /// [`Access::Write`], for what cannot be written (internal snapshots, bitmaps, images marked dirty or
-    /// corrupt); [`Error::Storage`].
+    /// can neither be read nor written (encryption, external data files) and, with
+    /// [`Access::Write`], for what cannot be written (images marked dirty or corrupt); [`Error::Storage`].
     pub fn open(blob: Arc<dyn Blob>, name: &str, access: Access, limits: Limits) -> Result<Self> {
         let end = HostOffset::end_of(blob.length()?);
         let header = read_header(&*blob, name, end)?;
@@ -120,10 +121,11 @@ impl Image {
             synced: Synced::default(),
             growing: Mutex::new(()),
             decoded: Decoded::default(),
+            bitmaps_follow: AtomicBool::new(false),
             state: RwLock::new(State {
                 l1,
                 l1_unwritten: BTreeSet::new(),
-                tables: Tables::new(usize::try_from(held_max).unwrap_or(usize::MAX)),
+                tables: Tables::new(geometry, usize::try_from(held_max).unwrap_or(usize::MAX)),
                 refcounts: Refcounts::new(geometry, name, header.refcount_table, table),
                 freed: Vec::new(),
                 packed_end: None,
@@ -197,11 +199,16 @@ impl Image {
         self.writable.store(true, Ordering::Release);
     }
 
-    /// Refuses when the image may not be written, or when a request reaches past the end of the disk.
+    /// Refuses when the image may not be written, or when a request reaches past the end of the disk. Whoever passes
+    /// may change the disk.
     pub(super) fn admit_write(&self, at: GuestOffset, length: ByteCount) -> Result<()> {
         self.refuse_when_frozen()?;
         self.refuse_when_failed()?;
-        self.admit(at, length)
+        self.admit(at, length)?;
+        if !length.is_zero() && self.bitmaps_follow.load(Ordering::Acquire) {
+            self.fill_bitmaps()?;
+        }
+        Ok(())
     }
 
     /// Refuses when the image may not be written. Asked again by whoever has just locked the state to change
@@ -234,19 +241,6 @@ impl Image {
         Error::Format { image: self.name.clone(), source }
     }
 
-    /// A writer clears the autoclear bits that it does not know before it changes anything (qcow2
-    /// specification, header, bytes 88-95).
-    fn clear_autoclear(&self) -> Result<()> {
-        let mut state = self.state.write();
-        if state.header.autoclear.bits() == 0 {
-            return Ok(());
-        }
-        state.header.autoclear = crate::format::Autoclear::from_bits(0);
-        self.rewrite_header(&state)?;
-        self.blob.sync()?;
-        Ok(())
-    }
-
     /// Writes the header, its extensions and the backing name in one write.
     pub(super) fn rewrite_header(&self, state: &State) -> Result<()> {
         let bytes = state.header.encode().map_err(|source| self.malformed(source))?;
@@ -272,8 +266,6 @@ pub(super) fn refuse_unreadable(header: &Header, name: &str) -> Result<()> {
         "is encrypted"
     } else if header.incompatible.has_data_file() {
         "keeps its data in an external file"
-    } else if header.geometry.l2_width() == L2Width::Extended {
-        "has extended L2 entries"
     } else {
         return Ok(());
     };
@@ -286,10 +278,6 @@ fn refuse_unwritable(header: &Header, name: &str) -> Result<()> {
         "is marked dirty (its refcounts must be repaired first)"
     } else if header.incompatible.is_corrupt() {
         "is marked corrupt"
-    } else if header.snapshot_count > 0 {
-        "holds internal snapshots"
-    } else if header.autoclear.has_bitmaps() {
-        "holds persistent bitmaps"
     } else {
         return Ok(());
     };

@@ -5,8 +5,9 @@
 //! the begin of a free host cluster. So the bytes of a cluster that is there already are never written again.
 
 use super::error::{Error, Result};
+use super::map::Cluster;
 use super::open::{Image, State};
-use crate::format::{CompressedExtent, L2Entry};
+use crate::format::{CompressedExtent, L2Entry, Subclusters};
 use crate::units::{ByteCount, ClusterCount, GuestOffset, HostCluster, HostOffset};
 use std::borrow::Cow;
 
@@ -34,9 +35,9 @@ impl Image {
         let state = &mut *state;
         let guest = self.geometry.guest_cluster(at);
         self.own_table(state, guest)?;
-        if !matches!(self.entry(state, guest)?, L2Entry::Absent | L2Entry::Zero { allocation: None, .. }) {
+        let Cluster::Plain(Subclusters { at: None, .. }) = self.cluster(state, guest)? else {
             return Ok(false);
-        }
+        };
         let extent = self.pack(state, &stream)?;
         self.decoded.clear();
         self.set_entry(state, guest, L2Entry::Compressed(extent));

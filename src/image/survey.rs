@@ -1,13 +1,13 @@
 //! Survey: everything that an image defines, by its tables alone; no data is read.
 
 use super::error::Result;
-use super::map::Mapping;
+use super::map::{Cluster, Mapping};
 use super::open::{Image, State};
-use crate::format::L2Entry;
+use crate::format::Subclusters;
 use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset};
 use std::ops::Range;
 
-/// What an image holds of a cluster that it defines.
+/// What an image holds of a cluster, or of a subcluster, that it defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Held {
@@ -44,7 +44,7 @@ impl Image {
     }
 
     /// The first L1 entry from `from` on that has an L2 table.
-    fn next_table(&self, from: usize) -> Option<usize> {
+    pub(super) fn next_table(&self, from: usize) -> Option<usize> {
         let state = self.state.read();
         let ahead = state.l1.get(from..)?.iter().position(|raw| *raw != 0)?;
         Some(from + ahead)
@@ -56,39 +56,44 @@ impl Image {
         first: GuestCluster,
         each: &mut impl FnMut(Held, Range<GuestOffset>),
     ) -> Result<()> {
-        let inside = GuestCluster::ZERO + self.geometry.clusters_for(state.size);
         // A table may have entries past the end of the disk; nobody sees them.
-        let clusters = inside.checked_since(first).unwrap_or_default();
-        let clusters = clusters.as_u64().min(self.geometry.l2_entries());
-        let offset = |index| self.geometry.guest_offset(first + ClusterCount::new(index));
-        let mut run: Option<(Held, u64)> = None;
-        for index in 0..clusters {
-            let held = self.held(state, first + ClusterCount::new(index))?;
-            if run.map(|(held, _)| held) == held {
-                continue;
+        let mut at = self.geometry.guest_offset(first);
+        let end = GuestOffset::end_of(state.size).min(at + self.geometry.l2_coverage());
+        let mut begun: Option<(Held, GuestOffset)> = None;
+        while at < end {
+            let (held, length) = self.held(state, at, end - at)?;
+            if begun.map(|(held, _)| held) != held {
+                if let Some((held, start)) = begun {
+                    each(held, start..at);
+                }
+                begun = held.map(|held| (held, at));
             }
-            if let Some((held, start)) = run {
-                each(held, offset(start)..offset(index));
-            }
-            run = held.map(|held| (held, index));
+            at += length;
         }
-        if let Some((held, start)) = run {
-            each(held, offset(start)..offset(clusters).min(GuestOffset::end_of(state.size)));
+        if let Some((held, start)) = begun {
+            each(held, start..end);
         }
         Ok(())
     }
 
-    /// What the entry of a cluster whose table is in memory says; `None` when it is absent.
-    fn held(&self, state: &State, cluster: GuestCluster) -> Result<Option<Held>> {
-        let entry = self.entry(state, cluster)?;
-        Ok(match self.run(state, self.geometry.guest_offset(cluster), ByteCount::new(1))?.mapping {
+    /// What the table in memory says at `at`, `None` when it is absent, and for how many of the `length` bytes from
+    /// there.
+    fn held(&self, state: &State, at: GuestOffset, length: ByteCount) -> Result<(Option<Held>, ByteCount)> {
+        let run = self.run(state, at, length)?;
+        let held = match run.mapping {
             Mapping::Absent => None,
             Mapping::Data { .. } => Some(Held::Data),
             Mapping::Compressed(_) => Some(Held::Compressed),
-            Mapping::Zero if matches!(entry, L2Entry::Zero { allocation: Some(_), .. }) => {
-                Some(Held::ZeroAllocated)
+            Mapping::Zero => {
+                let cluster = self.geometry.guest_cluster(at);
+                let to_end = self.geometry.cluster_size() - self.geometry.offset_in_cluster(at);
+                let held = match self.cluster(state, cluster)? {
+                    Cluster::Plain(Subclusters { at: Some(_), .. }) => Held::ZeroAllocated,
+                    _ => Held::Zero,
+                };
+                return Ok((Some(held), run.length.min(to_end)));
             }
-            Mapping::Zero => Some(Held::Zero),
-        })
+        };
+        Ok((held, run.length))
     }
 }

@@ -4,7 +4,8 @@
 //! * A table is *dirty* when it holds entries that its place on disk lacks. It stays until it was written.
 //! * Only a clean table is ever dropped, the least recently used one first.
 
-use crate::units::HostOffset;
+use crate::format::Geometry;
+use crate::units::{ByteCount, HostOffset};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) at: HostOffset,
-    pub(super) entries: Box<[u64]>,
+    /// The table as it is stored: one word for each entry, or two.
+    words: Box<[u64]>,
+    words_per_entry: usize,
     /// The entries that differ from those on disk: all of them lie in this range.
     dirty: Option<Range<usize>>,
     fresh: bool,
@@ -21,9 +24,20 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// An entry: its descriptor, and the bitmap behind it, zero where entries have none.
+    pub(super) fn entry(&self, index: usize) -> (u64, u64) {
+        match self.words_per_entry {
+            1 => (self.words[index], 0),
+            _ => (self.words[2 * index], self.words[2 * index + 1]),
+        }
+    }
+
     /// Changes one entry.
-    pub(super) fn set(&mut self, index: usize, raw: u64) {
-        self.entries[index] = raw;
+    pub(super) fn set(&mut self, index: usize, (descriptor, bitmap): (u64, u64)) {
+        match self.words_per_entry {
+            1 => self.words[index] = descriptor,
+            _ => (self.words[2 * index], self.words[2 * index + 1]) = (descriptor, bitmap),
+        }
         self.dirty = Some(match self.dirty.take() {
             None => index..index + 1,
             Some(range) => range.start.min(index)..range.end.max(index + 1),
@@ -32,10 +46,20 @@ impl Table {
 
     /// The entries to write, and where: all of a fresh table, the dirty ones of another.
     pub(super) fn unwritten(&self) -> Option<(HostOffset, Vec<u8>)> {
-        let range = if self.fresh { 0..self.entries.len() } else { self.dirty.clone()? };
-        let at = self.at + crate::units::ByteCount::of(range.start * 8);
-        let bytes = self.entries[range].iter().flat_map(|raw| raw.to_be_bytes()).collect();
+        let width = self.words_per_entry;
+        let words = match self.fresh {
+            true => 0..self.words.len(),
+            false => self.dirty.clone().map(|entries| entries.start * width..entries.end * width)?,
+        };
+        let at = self.at + ByteCount::of(words.start * 8);
+        let bytes = self.words[words].iter().flat_map(|word| word.to_be_bytes()).collect();
         Some((at, bytes))
+    }
+
+    /// Gives the table another place, where no L1 entry on disk has it yet.
+    pub(super) fn move_to(&mut self, at: HostOffset) {
+        self.at = at;
+        self.fresh = true;
     }
 
     pub(super) fn is_fresh(&self) -> bool {
@@ -58,12 +82,14 @@ pub(super) struct Tables {
     held: HashMap<usize, Table>,
     /// How many may be held before clean ones are dropped.
     held_max: usize,
+    words_per_entry: usize,
     clock: AtomicU64,
 }
 
 impl Tables {
-    pub(super) fn new(held_max: usize) -> Self {
-        Self { held: HashMap::new(), held_max: held_max.max(2), clock: AtomicU64::new(0) }
+    pub(super) fn new(geometry: Geometry, held_max: usize) -> Self {
+        let words_per_entry = geometry.l2_entry_size() / 8;
+        Self { held: HashMap::new(), held_max: held_max.max(2), words_per_entry, clock: AtomicU64::new(0) }
     }
 
     /// A table that is in memory.
@@ -81,21 +107,18 @@ impl Tables {
         Some(table)
     }
 
-    /// Takes in a table that was read from disk.
-    pub(super) fn insert_read(&mut self, l1_index: usize, at: HostOffset, entries: Box<[u64]>) {
-        self.insert(l1_index, Table { at, entries, dirty: None, fresh: false, used: AtomicU64::new(0) });
-    }
-
-    /// Takes in a new, empty table.
-    pub(super) fn insert_fresh(&mut self, l1_index: usize, at: HostOffset, entries: usize) {
-        let entries = vec![0; entries].into_boxed_slice();
-        self.insert(l1_index, Table { at, entries, dirty: None, fresh: true, used: AtomicU64::new(0) });
-    }
-
-    fn insert(&mut self, l1_index: usize, mut table: Table) {
-        *table.used.get_mut() = self.clock.fetch_add(1, Ordering::Relaxed);
-        self.held.insert(l1_index, table);
+    /// Takes in a table that was read from disk, as the words that it is stored in.
+    pub(super) fn insert_read(&mut self, l1_index: usize, at: HostOffset, words: Box<[u64]>) {
+        let words_per_entry = self.words_per_entry;
+        let used = AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed));
+        self.held.insert(l1_index, Table { at, words, words_per_entry, dirty: None, fresh: false, used });
         self.drop_clean(l1_index);
+    }
+
+    /// Takes in a new, empty table of so many words.
+    pub(super) fn insert_fresh(&mut self, l1_index: usize, at: HostOffset, words: usize) {
+        self.insert_read(l1_index, at, vec![0; words].into_boxed_slice());
+        self.get_mut(l1_index).expect("just put in").move_to(at);
     }
 
     /// Drops clean tables, the least recently used first, until the bound is met or only dirty ones are left.
@@ -138,10 +161,15 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::L2Width;
+
+    fn tables(l2: L2Width) -> Tables {
+        Tables::new(Geometry::new(14, 4, l2).expect("lawful"), 2)
+    }
 
     #[test]
     fn a_dirty_table_is_never_dropped_and_the_oldest_clean_one_is() {
-        let mut tables = Tables::new(2);
+        let mut tables = tables(L2Width::Standard);
         tables.insert_fresh(0, HostOffset::new(512), 64);
         tables.insert_read(1, HostOffset::new(1024), vec![0; 64].into());
         tables.insert_read(2, HostOffset::new(1536), vec![0; 64].into());
@@ -152,15 +180,34 @@ mod tests {
 
     #[test]
     fn a_table_writes_only_the_range_that_changed() {
-        let mut tables = Tables::new(2);
+        let mut tables = tables(L2Width::Standard);
         tables.insert_read(0, HostOffset::new(0x200), vec![0; 64].into());
         let table = tables.get_mut(0).expect("just put in");
-        table.set(3, 7);
-        table.set(5, 9);
+        table.set(3, (7, 0));
+        table.set(5, (9, 0));
         let (at, bytes) = table.unwritten().expect("two entries changed");
         assert_eq!(at, HostOffset::new(0x200 + 24));
         assert_eq!(bytes.len(), 24);
         table.mark_written();
         assert!(table.unwritten().is_none());
+    }
+
+    #[test]
+    fn a_wide_entry_is_written_with_its_bitmap() {
+        let mut tables = tables(L2Width::Extended);
+        tables.insert_read(0, HostOffset::new(0x4000), vec![0; 64].into());
+        let table = tables.get_mut(0).expect("just put in");
+        table.set(3, (7, 8));
+        assert_eq!((table.entry(3), table.entry(4)), ((7, 8), (0, 0)));
+        let (at, bytes) = table.unwritten().expect("an entry changed");
+        assert_eq!(at, HostOffset::new(0x4000 + 48));
+        assert_eq!(bytes, [7u64.to_be_bytes(), 8u64.to_be_bytes()].concat());
+        table.move_to(HostOffset::new(0x8000));
+        let (at, bytes) = table.unwritten().expect("it is nowhere else");
+        assert_eq!(
+            (at, bytes.len()),
+            (HostOffset::new(0x8000), 512),
+            "a table that has moved is written whole"
+        );
     }
 }

@@ -1,13 +1,15 @@
 //! Writing: in place where the image has the cluster to itself, else into a new one.
 //!
-//! A new cluster is filled whole before any table refers to it: with the caller's bytes, and around them with
-//! what the guest saw there before. Nothing is synced here; `flush` brings it all to the disk in order.
+//! A subcluster is filled whole before any table refers to it: with the caller's bytes, and around them with what
+//! the guest saw there before. With standard L2 entries a cluster is its only subcluster. A cluster that an internal
+//! snapshot has, too, is copied as far as it is stored, and loses one reference; so is an L2 table. Nothing is synced
+//! here; `flush` brings it all to the disk in order.
 
 use super::error::{Error, Result};
-use super::map::Mapping;
+use super::map::{Cluster, Mapping};
 use super::open::{Image, State};
-use crate::format::{Copied, L1Entry, L2Entry};
-use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset, HostCluster, HostOffset};
+use crate::format::Subclusters;
+use crate::units::{ByteCount, ClusterCount, GuestOffset, HostCluster, HostOffset};
 use std::sync::atomic::Ordering;
 
 /// New clusters of one go are bounded by this, so that no other request waits for long.
@@ -23,15 +25,6 @@ pub trait Below {
     fn read_below(&self, at: GuestOffset, buffer: &mut [u8]) -> Result<()>;
 }
 
-/// What fills a new cluster around the caller's bytes.
-#[derive(Clone, Copy)]
-pub(super) enum Around<'a> {
-    Zeros,
-    /// The cluster as it was.
-    Old(&'a [u8]),
-    Below(&'a dyn Below),
-}
-
 impl Image {
     /// Writes `data` at `at`. `below` is what the image reads through to, `None` when it has no backing file.
     ///
@@ -39,8 +32,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`]; [`Error::PastEndOfDisk`]; [`Error::Full`]; [`Error::Unsupported`] for shared clusters;
-    /// [`Error::Format`] for compressed ones that do not hold a cluster, unless they are written over as a whole;
+    /// [`Error::ReadOnly`]; [`Error::PastEndOfDisk`]; [`Error::Full`]; [`Error::Format`] for compressed ones that do not hold a cluster, unless they are written over as a whole;
     /// what reading below gives; [`Error::Storage`]. Of what was to be written, a part may have been; nothing else
     /// has changed.
     pub fn write(&self, at: GuestOffset, data: &[u8], below: Option<&dyn Below>) -> Result<()> {
@@ -79,9 +71,9 @@ impl Image {
         let first = self.geometry.guest_cluster(at);
         let count = self.geometry.clusters_for(self.geometry.offset_in_cluster(at) + length);
         for index in 0..count.as_u64() {
-            let entry = self.entry(state, first + ClusterCount::new(index))?;
-            if !matches!(entry, L2Entry::Data { copied: Copied::Yes, .. }) {
-                return Ok(false);
+            match self.cluster(state, first + ClusterCount::new(index))? {
+                Cluster::Plain(there) if there.is_own() => {}
+                _ => return Ok(false),
             }
         }
         Ok(true)
@@ -94,63 +86,45 @@ impl Image {
         let state = &mut *state;
         let first = self.geometry.guest_cluster(at);
         self.own_table(state, first)?;
-        let written = match self.entry(state, first)? {
-            L2Entry::Absent => {
-                let around = below.map_or(Around::Zeros, Around::Below);
-                self.fill_new(state, at, data, around)?
-            }
-            L2Entry::Zero { allocation: None, .. } => self.fill_new(state, at, data, Around::Zeros)?,
-            L2Entry::Zero { allocation: Some(host), copied: Copied::Yes } => {
-                let piece = self.within_cluster(at, data);
-                self.fill_cluster(state, at, piece, host, Around::Zeros)?;
-                self.set_entry(state, first, L2Entry::Data { at: host, copied: Copied::Yes });
+        let piece = self.within_cluster(at, data);
+        let written = match self.cluster(state, first)? {
+            Cluster::Compressed(extent) => self.write_over_compressed(state, at, piece, extent)?,
+            Cluster::Plain(Subclusters { at: None, .. }) => self.fill_new(state, at, data, below)?,
+            Cluster::Plain(there @ Subclusters { at: Some(host), .. }) if there.is_own() => {
+                self.put_piece(state, at, piece, host, there, below)?;
+                self.note_stored(state, at, ByteCount::of(piece.len()), host)?;
                 piece.len()
             }
-            L2Entry::Data { at: host, copied: Copied::Yes } => {
-                // Another thread was here first, or the file ends inside this cluster.
-                let piece = self.within_cluster(at, data);
-                self.put(state, host + self.geometry.offset_in_cluster(at), piece)?;
+            Cluster::Plain(there) => {
+                self.copy_shared(state, at, piece, there, below)?;
                 piece.len()
-            }
-            L2Entry::Compressed(extent) => {
-                self.write_over_compressed(state, at, self.within_cluster(at, data), extent)?
-            }
-            L2Entry::Subclusters(_) => return Err(self.unwritable("has extended L2 entries")),
-            L2Entry::Data { .. } | L2Entry::Zero { .. } => {
-                return Err(self.unwritable("shares clusters between tables"));
             }
         };
         self.relieve(state)?;
         Ok(written)
     }
 
-    /// Writes into newly allocated clusters, one entry after the other as long as the entries are alike.
-    pub(super) fn fill_new(
+    /// Writes into newly allocated clusters, one behind the other as long as the guest's have none.
+    fn fill_new(
         &self,
         state: &mut State,
         at: GuestOffset,
         data: &[u8],
-        around: Around<'_>,
+        below: Option<&dyn Below>,
     ) -> Result<usize> {
         let geometry = self.geometry;
-        let first = geometry.guest_cluster(at);
         let inside = geometry.offset_in_cluster(at);
-        let alike =
-            self.entries_alike(state, first, geometry.clusters_for(inside + ByteCount::of(data.len())))?;
-        let batch = alike.min(geometry.clusters_for(BATCH_MAX));
-        let (start, count) = self.allocate(state, batch)?;
+        let wanted = geometry.clusters_for(inside + ByteCount::of(data.len()));
+        let without = self.clusters_without(state, geometry.guest_cluster(at), wanted)?;
+        let (start, count) = self.allocate(state, without.min(geometry.clusters_for(BATCH_MAX)))?;
         let length = (geometry.bytes_for(count) - inside).as_usize().min(data.len());
-        let filled = self.fill_run(state, at, &data[..length], geometry.host_offset(start), around);
-        if let Err(error) = filled {
+        let (data, host) = (&data[..length], geometry.host_offset(start));
+        if let Err(error) = self.fill_run(state, at, data, host, below) {
             // Nothing refers to these clusters: they can be given back at once.
             state.refcounts.release(&*self.blob, state.end, start, count)?;
             return Err(error);
         }
-        for index in 0..count.as_u64() {
-            let index = ClusterCount::new(index);
-            let entry = L2Entry::Data { at: geometry.host_offset(start + index), copied: Copied::Yes };
-            self.set_entry(state, first + index, entry);
-        }
+        self.note_stored(state, at, ByteCount::of(length), host)?;
         Ok(length)
     }
 
@@ -161,7 +135,7 @@ impl Image {
         at: GuestOffset,
         data: &[u8],
         host: HostOffset,
-        around: Around<'_>,
+        below: Option<&dyn Below>,
     ) -> Result<()> {
         let size = self.geometry.cluster_size();
         let (mut at, mut host, mut rest) = (at, host, data);
@@ -173,46 +147,16 @@ impl Image {
                 self.put(state, host, piece)?;
                 host += ByteCount::of(whole);
             } else {
-                self.fill_cluster(state, at, piece, host, around)?;
+                let Cluster::Plain(there) = self.cluster(state, self.geometry.guest_cluster(at))? else {
+                    return Err(self.unwritable("has a compressed cluster where none was found before"));
+                };
+                self.put_piece(state, at, piece, host, there, below)?;
                 host += size;
             }
             at += ByteCount::of(piece.len());
             rest = &rest[piece.len()..];
         }
         Ok(())
-    }
-
-    /// Fills one new cluster at `host` with `piece` and, around it, with what the guest sees there.
-    fn fill_cluster(
-        &self,
-        state: &mut State,
-        at: GuestOffset,
-        piece: &[u8],
-        host: HostOffset,
-        around: Around<'_>,
-    ) -> Result<()> {
-        let inside = self.geometry.offset_in_cluster(at);
-        let fresh = host >= state.end;
-        if let (Around::Zeros, true) = (around, fresh) {
-            // Past the end of the file everything reads as zeros: no need to write them.
-            return self.put(state, host + inside, piece);
-        }
-        let mut cluster = vec![0; self.geometry.cluster_size().as_usize()];
-        let start = inside.as_usize();
-        if let Around::Old(old) = around {
-            cluster.copy_from_slice(old);
-        }
-        if let Around::Below(below) = around {
-            let guest = self.geometry.guest_offset(self.geometry.guest_cluster(at));
-            let shown = (GuestOffset::end_of(state.size) - guest).as_usize().min(cluster.len());
-            let end = start + piece.len();
-            below.read_below(guest, &mut cluster[..start])?;
-            if end < shown {
-                below.read_below(guest + ByteCount::of(end), &mut cluster[end..shown])?;
-            }
-        }
-        cluster[start..start + piece.len()].copy_from_slice(piece);
-        self.put(state, host, &cluster)
     }
 
     /// Writes bytes into the file and moves its end.
@@ -242,59 +186,6 @@ impl Image {
     fn within_cluster<'a>(&self, at: GuestOffset, data: &'a [u8]) -> &'a [u8] {
         let left = self.geometry.cluster_size() - self.geometry.offset_in_cluster(at);
         &data[..data.len().min(left.as_usize())]
-    }
-
-    /// For how many clusters from `first` on, `wanted` at most, the entries say the same as the first one: absent,
-    /// or zero without an allocation. Stays inside one table.
-    fn entries_alike(
-        &self,
-        state: &State,
-        first: GuestCluster,
-        wanted: ClusterCount,
-    ) -> Result<ClusterCount> {
-        let left = self.geometry.l2_entries() - self.geometry.l2_index(first) as u64;
-        let kind = self.entry(state, first)?;
-        let mut count = ClusterCount::new(1);
-        while count < wanted && count.as_u64() < left && self.entry(state, first + count)? == kind {
-            count += ClusterCount::new(1);
-        }
-        Ok(count)
-    }
-
-    /// The entry of a cluster whose table, if there is one, is in memory.
-    pub(super) fn entry(&self, state: &State, cluster: GuestCluster) -> Result<L2Entry> {
-        let table = state.tables.get(self.geometry.l1_index(cluster));
-        let raw = table.map_or(0, |table| table.entries[self.geometry.l2_index(cluster)]);
-        self.decode(state.header.version, raw)
-    }
-
-    /// Changes the entry of a cluster whose table is in memory.
-    pub(super) fn set_entry(&self, state: &mut State, cluster: GuestCluster, entry: L2Entry) {
-        let (raw, _) = entry.encode(self.geometry);
-        let index = self.geometry.l2_index(cluster);
-        let table = state.tables.get_mut(self.geometry.l1_index(cluster));
-        table.expect("own_table came first").set(index, raw);
-    }
-
-    /// Brings the table of a cluster into memory, a new one when there is none, to be changed.
-    pub(super) fn own_table(&self, state: &mut State, cluster: GuestCluster) -> Result<()> {
-        let l1_index = self.geometry.l1_index(cluster);
-        self.load_table(state, l1_index)?;
-        if state.tables.get(l1_index).is_some() {
-            let raw = state.l1[l1_index];
-            let entry = L1Entry::decode(raw, self.geometry).map_err(|source| self.malformed(source))?;
-            return match entry {
-                L1Entry::Table { copied: Copied::Yes, .. } => Ok(()),
-                _ => Err(self.unwritable("shares L2 tables between snapshots")),
-            };
-        }
-        let (cluster, _) = self.allocate(state, ClusterCount::new(1))?;
-        let at = self.geometry.host_offset(cluster);
-        let entries = usize::try_from(self.geometry.l2_entries()).expect("a table fits a cluster");
-        state.tables.insert_fresh(l1_index, at, entries);
-        state.l1[l1_index] = L1Entry::Table { at, copied: Copied::Yes }.encode();
-        state.l1_unwritten.insert(l1_index);
-        Ok(())
     }
 
     /// Takes up to `wanted` free clusters side by side; makes room in the refcount table when it is full.

@@ -1,16 +1,19 @@
 //! Zeros: writing them, and giving up what the guest discards. Afterwards the range reads as zeros, always.
 //!
-//! | image | whole clusters become | the ends of the range |
+//! | image | whole subclusters become | the ends of the range |
 //! |---|---|---|
 //! | nothing below | absent | zeros are written |
-//! | version 3 above something | zero clusters | zeros are written |
+//! | version 3 above something | zero in the table | zeros are written |
 //! | version 2 above something | zeros are written: it has no zero clusters, and an absent one would show what is below | zeros are written |
+//!
+//! With standard L2 entries a cluster is its only subcluster. A host cluster is given up with the last subcluster that
+//! is stored in it; one that an internal snapshot has, too, loses one reference.
 
 use super::error::Result;
-use super::map::Mapping;
+use super::map::{Cluster, Mapping};
 use super::open::{Image, State};
 use super::write::Below;
-use crate::format::{Copied, L2Entry, Version};
+use crate::format::{Copied, Subclusters, Version};
 use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset, HostOffset};
 
 /// Zeros written at a time where they must be written out.
@@ -44,114 +47,113 @@ impl Image {
         let end = at + length;
         let mut here = at;
         while here < end {
-            let left = end - here;
-            let written = match self.whole_clusters(here, end, below)? {
-                clusters if clusters.is_zero() => self.zero_part(here, left, below)?,
-                clusters => self.zero_whole(here, clusters, space, below)?.min(left),
+            let whole = self.whole_part(here, end, below)?;
+            let zeroed = self.zero_whole(here, whole, space, below)?;
+            here += match zeroed.is_zero() {
+                true => self.zero_part(here, end - here, below)?,
+                false => zeroed.min(end - here),
             };
-            here += written;
         }
         Ok(())
     }
 
-    /// How many whole clusters from `at` on can be zeroed in the table. The last cluster of the disk counts as
-    /// whole when the range reaches the end of the disk.
-    fn whole_clusters(
-        &self,
-        at: GuestOffset,
-        end: GuestOffset,
-        below: Option<&dyn Below>,
-    ) -> Result<ClusterCount> {
+    /// How much from `at` on can be zeroed in the table: whole subclusters, all under one table. The last cluster of
+    /// the disk counts as whole when the range reaches the end of the disk.
+    fn whole_part(&self, at: GuestOffset, end: GuestOffset, below: Option<&dyn Below>) -> Result<ByteCount> {
         let state = self.state_for(at)?;
+        let geometry = self.geometry;
         let lacks_zero_clusters = state.header.version == Version::V2 && below.is_some();
-        if lacks_zero_clusters || !self.geometry.offset_in_cluster(at).is_zero() {
-            return Ok(ClusterCount::ZERO);
+        if lacks_zero_clusters || !geometry.offset_in_subcluster(at).is_zero() {
+            return Ok(ByteCount::ZERO);
         }
-        let first = self.geometry.guest_cluster(at);
         let to_end_of_disk = end == GuestOffset::end_of(state.size);
-        let stop = if to_end_of_disk {
-            GuestCluster::ZERO + self.geometry.clusters_for(end.as_size())
-        } else {
-            self.geometry.guest_cluster(end)
+        let length = match to_end_of_disk {
+            true => geometry.bytes_for(geometry.clusters_for(end.as_size())) - at.as_size(),
+            false => (end - at) - geometry.offset_in_subcluster(end).min(end - at),
         };
-        let table_left = self.geometry.l2_entries() - self.geometry.l2_index(first) as u64;
-        Ok((stop - first).min(ClusterCount::new(table_left)))
+        let table_left = geometry.l2_coverage().as_u64() - at.as_u64() % geometry.l2_coverage().as_u64();
+        Ok(length.min(ByteCount::new(table_left)))
     }
 
-    /// Writes zeros up to the next boundary of a cluster, where the guest does not see zeros anyway.
+    /// Writes zeros up to the next boundary of a subcluster, or from there over a compressed cluster, where the guest
+    /// does not see zeros anyway.
     fn zero_part(&self, at: GuestOffset, left: ByteCount, below: Option<&dyn Below>) -> Result<ByteCount> {
-        let to_boundary = self.geometry.cluster_size() - self.geometry.offset_in_cluster(at);
-        let length = left.min(to_boundary).min(ByteCount::of(ZEROS.len()));
-        let mapping = self.run_at(at, length)?.mapping;
-        let reads_zero = mapping == Mapping::Zero || (mapping == Mapping::Absent && below.is_none());
+        let inside = self.geometry.offset_in_subcluster(at);
+        let to_boundary = match inside.is_zero() {
+            true => self.geometry.cluster_size() - self.geometry.offset_in_cluster(at),
+            false => self.geometry.subcluster_size() - inside,
+        };
+        let run = self.run_at(at, left.min(to_boundary).min(ByteCount::of(ZEROS.len())))?;
+        let reads_zero = run.mapping == Mapping::Zero || (run.mapping == Mapping::Absent && below.is_none());
         if !reads_zero {
-            self.write(at, &ZEROS[..length.as_usize()], below)?;
+            self.write(at, &ZEROS[..run.length.as_usize()], below)?;
         }
-        Ok(length)
+        Ok(run.length)
     }
 
-    /// Zeroes whole clusters of one table; answers how many bytes of the guest they cover.
+    /// Zeroes whole subclusters of one table; answers how many bytes of the guest they cover. It ends before a
+    /// compressed cluster of which only a part is meant.
     fn zero_whole(
         &self,
         at: GuestOffset,
-        clusters: ClusterCount,
+        length: ByteCount,
         space: Space,
         below: Option<&dyn Below>,
     ) -> Result<ByteCount> {
+        if length.is_zero() {
+            return Ok(ByteCount::ZERO);
+        }
         let mut state = self.state.write();
         self.refuse_when_frozen()?;
         let state = &mut *state;
-        let first = self.geometry.guest_cluster(at);
-        let covered = self.geometry.bytes_for(clusters);
-        self.load_table(state, self.geometry.l1_index(first))?;
-        let has_table = state.tables.get(self.geometry.l1_index(first)).is_some();
-        if !has_table && below.is_none() {
-            return Ok(covered);
+        let l1_index = self.geometry.l1_index(self.geometry.guest_cluster(at));
+        self.load_table(state, l1_index)?;
+        if state.tables.get(l1_index).is_none() && below.is_none() {
+            return Ok(length);
         }
-        self.own_table(state, first)?;
-        for index in 0..clusters.as_u64() {
-            self.zero_cluster(state, first + ClusterCount::new(index), space, below.is_some())?;
+        let mut done = ByteCount::ZERO;
+        while done < length {
+            let here = at + done;
+            let cluster = self.geometry.guest_cluster(here);
+            let these = self.geometry.subclusters_touched(here, length - done);
+            if !self.zero_cluster(state, cluster, these, space, below)? {
+                break;
+            }
+            done += self.geometry.cluster_size() - self.geometry.offset_in_cluster(here);
         }
         self.relieve(state)?;
-        Ok(covered)
+        Ok(done.min(length))
     }
 
+    /// Zeroes `these` subclusters; false when they are a part of a compressed cluster.
     fn zero_cluster(
         &self,
         state: &mut State,
         cluster: GuestCluster,
+        these: u32,
         space: Space,
-        has_below: bool,
-    ) -> Result<()> {
-        let plain = L2Entry::Zero { allocation: None, copied: Copied::No };
-        let empty = if has_below { plain } else { L2Entry::Absent };
-        let zeroed = match self.entry(state, cluster)? {
-            L2Entry::Absent => empty,
-            entry @ L2Entry::Zero { .. } if space == Space::Keep => entry,
-            L2Entry::Zero { allocation: None, .. } => empty,
-            L2Entry::Data { at, copied: Copied::Yes }
-                if space == Space::Keep && state.header.version == Version::V3 =>
-            {
-                L2Entry::Zero { allocation: Some(at), copied: Copied::Yes }
-            }
-            L2Entry::Data { at, copied: Copied::Yes }
-            | L2Entry::Zero { allocation: Some(at), copied: Copied::Yes } => {
-                self.free_later(state, at);
-                empty
-            }
-            L2Entry::Compressed(extent) => {
-                self.free_extent(state, extent);
-                empty
-            }
-            L2Entry::Subclusters(_) => return Err(self.unwritable("has extended L2 entries")),
-            L2Entry::Data { .. } | L2Entry::Zero { .. } => {
-                return Err(self.unwritable("shares clusters between tables"));
-            }
+        below: Option<&dyn Below>,
+    ) -> Result<bool> {
+        let (there, extent) = match self.cluster(state, cluster)? {
+            Cluster::Compressed(_) if these != self.geometry.subclusters_all() => return Ok(false),
+            Cluster::Compressed(extent) => (Subclusters::ABSENT, Some(extent)),
+            Cluster::Plain(there) => (there, None),
         };
-        if zeroed != self.entry(state, cluster)? {
-            self.set_entry(state, cluster, zeroed);
+        // Version 2 has no entry for a cluster that is zeros and has room.
+        let space = if state.header.version == Version::V2 { Space::Free } else { space };
+        let zeroed = zeroed(there, these, space, below);
+        if zeroed == there && extent.is_none() {
+            return Ok(true);
         }
-        Ok(())
+        self.own_table(state, cluster)?;
+        if let (Some(at), None) = (there.at, zeroed.at) {
+            self.free_later(state, at);
+        }
+        if let Some(extent) = extent {
+            self.free_extent(state, extent);
+        }
+        self.set_cluster(state, cluster, zeroed);
+        Ok(true)
     }
 
     /// Notes a reference to a cluster that counts until the disk no longer holds it.
@@ -163,4 +165,17 @@ impl Image {
             _ => state.freed.push((cluster, one)),
         }
     }
+}
+
+/// What a cluster says when `these` of its subclusters read as zeros.
+fn zeroed(there: Subclusters, these: u32, space: Space, below: Option<&dyn Below>) -> Subclusters {
+    let allocated = there.allocated & !these;
+    let stays = allocated != 0 || (space == Space::Keep && there.is_own());
+    let at = there.at.filter(|_| stays);
+    let zero = match (at, below, space) {
+        (None, None, Space::Free) => there.zero & !these,
+        (None, None, Space::Keep) => there.zero,
+        _ => there.zero | these,
+    };
+    Subclusters { at, copied: at.map_or(Copied::No, |_| there.copied), allocated, zero }
 }

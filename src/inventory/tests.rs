@@ -43,6 +43,7 @@ fn layer(id: u64, format: LayerFormat) -> LayerRecord {
         state: LayerState::Frozen,
         rewrite: None,
         taken_in: None,
+        l2: crate::catalog::L2Entries::Standard,
         origin: Origin::Created,
         created: Timestamp(0),
     }

@@ -5,7 +5,7 @@ use super::refusal::Refusal;
 use super::volume::{ImageShape, VolumeWish, add_overlay};
 use super::{Plan, text};
 use crate::catalog::{
-    Edit, IdSource, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, Tags, Timestamp,
+    Edit, IdSource, L2Entries, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, Tags, Timestamp,
     TreeRecord, VolumeRecord, WishMark,
 };
 use crate::storage::BlobName;
@@ -19,6 +19,7 @@ pub(crate) struct FoundLayer {
     pub(crate) format: LayerFormat,
     pub(crate) size: ByteCount,
     pub(crate) cluster_bits: u8,
+    pub(crate) l2: L2Entries,
     /// What its header says about its backing file, to the letter.
     pub(crate) backing_label: Option<String>,
     pub(crate) allocated: ByteCount,
@@ -74,6 +75,7 @@ pub(crate) fn adopt(
                 created: at,
                 rewrite: None,
                 taken_in: None,
+                l2: layer.l2,
             },
         };
         if layer.known.is_none() {

@@ -103,6 +103,7 @@ pub(super) fn add_overlay(
         created: moment.at,
         rewrite: None,
         taken_in: None,
+        l2: head.l2,
     };
     plan.files.push(NewFile {
         layer: overlay.clone(),

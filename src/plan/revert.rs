@@ -104,6 +104,7 @@ fn go_back(
         created: fresh.at,
         rewrite: None,
         taken_in: None,
+        l2: base.l2,
     };
     let file =
         NewFile { layer: overlay.clone(), backing_format: Some(base.format), volume_uuid: volume.uuid };

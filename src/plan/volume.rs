@@ -4,8 +4,8 @@ use super::refusal::Refusal;
 use super::text::{backing_label, layer_blob};
 use super::{NewFile, Plan};
 use crate::catalog::{
-    Attachment, Edit, IdSource, LayerFormat, LayerId, LayerRecord, LayerState, MachineRecord, Origin,
-    Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord, WishMark,
+    Attachment, Edit, IdSource, L2Entries, LayerFormat, LayerId, LayerRecord, LayerState, MachineRecord,
+    Origin, Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord, WishMark,
 };
 use crate::units::ByteCount;
 use uuid::Uuid;
@@ -59,6 +59,14 @@ impl VolumeWish {
 pub(crate) struct ImageShape {
     pub(crate) size: ByteCount,
     pub(crate) cluster_bits: u8,
+    pub(crate) l2: L2Entries,
+}
+
+impl ImageShape {
+    /// A shape with standard L2 entries.
+    pub(crate) fn standard(size: ByteCount, cluster_bits: u8) -> Self {
+        Self { size, cluster_bits, l2: L2Entries::Standard }
+    }
 }
 
 /// Plans a volume with a new, empty image.
@@ -118,6 +126,7 @@ pub(crate) fn add_overlay(
         created: at,
         rewrite: None,
         taken_in: None,
+        l2: shape.l2,
     };
     plan.files.push(NewFile {
         layer: head.clone(),

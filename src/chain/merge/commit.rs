@@ -41,7 +41,7 @@ impl Commit {
             Some(copies) => copies,
             None => return Err(refusal(&layers[1], child.size)),
         };
-        let (total, grid) = (copies.copied_bytes(), retired.cluster_size);
+        let (total, grid) = (copies.copied_bytes(), retired.subcluster_size);
         let writes_zeros = !retired.has_zero_clusters && !deeper.is_empty();
         let zeroed = if writes_zeros { copies.zero.bytes() } else { ByteCount::ZERO };
         Ok(Self {

@@ -4,7 +4,6 @@
 //! *deeper* are the layers below it, the uppermost first. Each list keeps what a guest sees through the child.
 
 use super::super::{Extents, Ranges};
-use crate::format::L1_ENTRIES_MAX;
 use crate::units::ByteCount;
 
 /// What a merge has to move into its target, on the target's grid of clusters.
@@ -34,17 +33,17 @@ impl Copies {
 
 /// What the child needs of a retired layer so that it can do without it.
 ///
-/// A cluster that the child has keeps what it has. One that it lacks is filled when the retired layer has data in
+/// A subcluster that the child has keeps what it has. One that it lacks is filled when the retired layer has data in
 /// it, or hides with zeros what the deeper layers have there: as a whole, so that bytes of deeper layers come along
-/// where the child's clusters are the larger ones.
+/// where the child's subclusters are the larger ones.
 #[must_use]
 pub fn pull(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Copies {
     let size = child.size;
     let below = shown(deeper.iter(), size);
     let shows = shown(std::iter::once(retired).chain(deeper), size);
     let told_apart = retired.data.union(&retired.zeros(size).intersect(&below));
-    let needed = told_apart.intersect(&child.absent()).round_out(child.cluster_size, size);
-    let data = shows.intersect(&needed).round_out(child.cluster_size, size);
+    let needed = told_apart.intersect(&child.absent()).round_out(child.subcluster_size, size);
+    let data = shows.intersect(&needed).round_out(child.subcluster_size, size);
     let zero = needed.subtract(&data);
     let zeros_written = if child.has_zero_clusters { ByteCount::ZERO } else { zero.bytes() };
     Copies { data, zero, zeros_written }
@@ -55,11 +54,12 @@ pub fn pull(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Copies {
 /// `None` when it cannot: a raw file is never written, a disk is not made smaller, and one with small clusters may
 /// not become as large as the child (its L1 table would pass 32 MiB).
 ///
-/// A cluster of the retired layer that has data already takes the child's bytes only; any other is filled whole.
+/// A subcluster of the retired layer that has data already takes the child's bytes only; any other is filled whole.
+/// What internal snapshots of the retired layer share with its disk is copied on top of that.
 #[must_use]
 pub fn commit(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Option<Copies> {
-    let (size, grid) = (child.size, retired.cluster_size);
-    if retired.is_raw || size < retired.size || size > size_max(grid) {
+    let (size, grid) = (child.size, retired.subcluster_size);
+    if retired.is_raw || size < retired.size || size > retired.size_max {
         return None;
     }
     let below = shown(std::iter::once(retired).chain(deeper), size);
@@ -85,8 +85,10 @@ pub fn hidden(retired: &Extents, seen: &Ranges) -> Ranges {
     if retired.is_raw {
         return Ranges::new();
     }
-    let held = retired.data.union(&retired.zero_allocated);
-    held.subtract(&seen.round_out(retired.cluster_size, retired.size))
+    let (grid, size) = (retired.cluster_size, retired.size);
+    // A cluster takes up room when one of its subclusters does, and is given back with the last of them.
+    let held = retired.data.union(&retired.zero_allocated).round_out(grid, size);
+    held.subtract(&seen.round_out(grid, size))
 }
 
 /// What is read of the layer below `child`, through it.
@@ -113,12 +115,6 @@ fn shown<'a>(layers: impl Iterator<Item = &'a Extents>, size: ByteCount) -> Rang
         }
     }
     shown
-}
-
-/// The largest disk of an image with 8-byte L2 entries.
-fn size_max(cluster_size: ByteCount) -> ByteCount {
-    let cluster_size = cluster_size.as_u64();
-    ByteCount::new((L1_ENTRIES_MAX / 8).saturating_mul(cluster_size).saturating_mul(cluster_size))
 }
 
 /// The zeros that an image without zero clusters writes when it grows to `size`: up to the end of its last cluster,
@@ -160,6 +156,8 @@ mod tests {
         Extents {
             size: ByteCount::new(size),
             cluster_size: ByteCount::new(grid),
+            subcluster_size: ByteCount::new(grid),
+            size_max: ByteCount::gib(128),
             has_zero_clusters: true,
             data: having(Unit::Data),
             zero: having(Unit::Zero),
@@ -346,9 +344,9 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_small_clusters_cannot_hold_is_not_committed() {
+    fn a_disk_that_the_retired_layer_cannot_hold_is_not_committed() {
         let mut child = layer(1, SPACE, &[Unit::Absent; 3]);
-        let retired = Extents { cluster_size: ByteCount::new(512), ..child.clone() };
+        let retired = child.clone();
         child.size = ByteCount::gib(128);
         assert!(commit(&child, &retired, &[]).is_some());
         child.size += ByteCount::new(512);

@@ -113,7 +113,7 @@ impl Pull {
     fn list(&mut self) -> Result<()> {
         self.child()?;
         let child = self.chain.head().extents()?;
-        let grid = child.cluster_size;
+        let grid = child.subcluster_size;
         let mut copies = lists::pull(&child, &self.lower[0], &self.lower[1..]);
         // What was the last cluster of a smaller disk is looked at again, as a whole one.
         let listed = self.listed.round_in(grid, child.size);
@@ -175,7 +175,7 @@ impl Pull {
         Ok((length, filled))
     }
 
-    /// How many bytes of a piece are alike, in whole clusters of the child; and where in the retired layer's file
+    /// How many bytes of a piece are alike, in whole subclusters of the child; and where in the retired layer's file
     /// they lie when all of them are data there.
     fn place_in_retired(
         &self,
@@ -188,7 +188,7 @@ impl Pull {
             return Ok((wanted, None));
         }
         let run = image.run_at(piece.start, wanted.min(inside))?;
-        let grid = self.child()?.geometry().cluster_size().as_u64();
+        let grid = self.child()?.geometry().subcluster_size().as_u64();
         let whole = run.length.as_u64() / grid * grid;
         match run.mapping {
             Mapping::Data { at } if run.length == wanted => Ok((wanted, Some((image, at)))),

@@ -84,12 +84,11 @@ impl Walk<'_> {
                 continue;
             }
             self.compare_mark(at, copied);
-            for raw in self.entries(at, self.geometry.cluster_size())? {
-                let entry = L2Entry::decode(raw, 0, self.geometry, self.header.version);
-                if let Ok(L2Entry::Data { at, copied } | L2Entry::Zero { allocation: Some(at), copied }) =
-                    entry
-                {
-                    self.compare_mark(at, copied);
+            for (raw, bitmap) in self.l2_entries(at)? {
+                let entry = L2Entry::decode(raw, bitmap, self.geometry, self.header.version);
+                let Ok(Some(there)) = entry.map(|entry| entry.subclusters(self.geometry)) else { continue };
+                if let Some(at) = there.at {
+                    self.compare_mark(at, there.copied);
                 }
             }
         }

@@ -4,7 +4,7 @@ use super::references::{Fit, References, Use};
 use super::{CheckReport, Finding};
 use crate::format::{
     BitmapTableEntry, CompressedExtent, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry,
-    SnapshotEntry, parse_snapshots,
+    SnapshotEntry, Subclusters, parse_snapshots,
 };
 use crate::image::error::Result;
 use crate::storage::{Blob, read_zero_extended};
@@ -133,19 +133,17 @@ impl<'a> Walk<'a> {
     }
 
     fn count_table(&mut self, at: HostOffset) -> Result<()> {
-        for raw in self.entries(at, self.geometry.cluster_size())? {
-            match L2Entry::decode(raw, 0, self.geometry, self.header.version) {
-                Ok(L2Entry::Data { at, .. }) => {
-                    self.report.data_clusters += 1;
-                    self.count_cluster("L2 table", at, Use::Data);
-                }
-                Ok(L2Entry::Zero { allocation: Some(at), .. }) => {
-                    self.count_cluster("L2 table", at, Use::Data)
-                }
-                Ok(L2Entry::Compressed(extent)) => {
+        for (raw, bitmap) in self.l2_entries(at)? {
+            let entry = L2Entry::decode(raw, bitmap, self.geometry, self.header.version);
+            match entry.map(|entry| (entry, entry.subclusters(self.geometry))) {
+                Ok((L2Entry::Compressed(extent), _)) => {
                     self.report.data_clusters += 1;
                     self.report.compressed_clusters += 1;
                     self.count_extent(extent);
+                }
+                Ok((_, Some(Subclusters { at: Some(at), allocated, .. }))) => {
+                    self.report.data_clusters += u64::from(allocated != 0);
+                    self.count_cluster("L2 table", at, Use::Data);
                 }
                 Ok(_) => {}
                 Err(_) => self.broken(Use::Own, Finding::BrokenEntry { structure: "L2 table", raw }),
@@ -251,5 +249,12 @@ impl<'a> Walk<'a> {
             .chunks_exact(8)
             .map(|raw| u64::from_be_bytes(raw.try_into().expect("eight bytes")))
             .collect())
+    }
+
+    /// The entries of an L2 table, each with the bitmap behind it, zero where entries have none.
+    pub(super) fn l2_entries(&self, at: HostOffset) -> Result<Vec<(u64, u64)>> {
+        let words = self.entries(at, self.geometry.cluster_size())?;
+        let width = self.geometry.l2_entry_size() / L1Entry::SIZE;
+        Ok(words.chunks_exact(width).map(|entry| (entry[0], entry.get(1).copied().unwrap_or(0))).collect())
     }
 }

@@ -3,7 +3,7 @@
 use super::super::check::References;
 use super::super::error::Result;
 use super::Subject;
-use crate::format::{Copied, L1Entry, L2Entry};
+use crate::format::{Copied, L1Entry, L2Entry, Subclusters};
 use crate::units::{ByteCount, HostOffset};
 
 impl Subject<'_> {
@@ -47,17 +47,15 @@ impl Subject<'_> {
             if copied != mark_of(at) {
                 each(place, L1Entry::Table { at, copied: mark_of(at) }.encode())?;
             }
-            for (place, raw) in self.entries(at, geometry.cluster_size())? {
-                let entry = match L2Entry::decode(raw, 0, geometry, self.header.version) {
-                    Ok(L2Entry::Data { at, copied }) if copied != mark_of(at) => {
-                        L2Entry::Data { at, copied: mark_of(at) }
-                    }
-                    Ok(L2Entry::Zero { allocation: Some(at), copied }) if copied != mark_of(at) => {
-                        L2Entry::Zero { allocation: Some(at), copied: mark_of(at) }
-                    }
-                    _ => continue,
-                };
-                each(place, entry.encode(geometry).0)?;
+            let words = self.entries(at, geometry.cluster_size())?;
+            for entry in words.chunks_exact(geometry.l2_entry_size() / L1Entry::SIZE) {
+                let ((place, raw), bitmap) = (entry[0], entry.get(1).map_or(0, |(_, bitmap)| *bitmap));
+                let decoded = L2Entry::decode(raw, bitmap, geometry, self.header.version);
+                let Ok(Some(there)) = decoded.map(|entry| entry.subclusters(geometry)) else { continue };
+                let Some(at) = there.at.filter(|at| there.copied != mark_of(*at)) else { continue };
+                // The mark is in the first word, whichever the width.
+                let marked = Subclusters { copied: mark_of(at), ..there };
+                each(place, marked.entry(geometry).encode(geometry).0)?;
             }
         }
         Ok(())
