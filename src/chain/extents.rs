@@ -22,6 +22,8 @@ pub struct Extents {
     pub is_raw: bool,
     /// Whether a cluster can be marked as zeros in the table: version 3 of the format can, version 2 cannot.
     pub has_zero_clusters: bool,
+    /// Whether the layer holds internal snapshots. They read through what is below it, too, where nothing here tells.
+    pub has_internal_snapshots: bool,
     /// What the layer has as data, compressed or not.
     pub data: Ranges,
     /// What the layer defines as zeros in its table; the holes of a raw file.
@@ -91,12 +93,14 @@ fn of_raw(raw: &RawLayer) -> Result<Extents> {
 }
 
 fn of_image(image: &Image) -> Result<Extents> {
+    let header = image.header();
     let mut extents = Extents {
         size: image.size(),
         cluster_size: image.geometry().cluster_size(),
         subcluster_size: image.geometry().subcluster_size(),
         size_max: image.size_max()?,
-        has_zero_clusters: image.header().version == Version::V3,
+        has_zero_clusters: header.version == Version::V3,
+        has_internal_snapshots: header.snapshot_count > 0,
         ..Extents::default()
     };
     image.survey(|held, range| match held {

@@ -51,7 +51,7 @@ pub fn pull(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Copies {
 
 /// What a retired layer needs of its child so that it can take the child's place, as large as the child.
 ///
-/// `None` when it cannot: a raw file is never written, a disk is not made smaller, and one with small clusters may
+/// `None` when it cannot: a child with internal snapshots would take them along, a raw file is never written, a disk is not made smaller, and one with small clusters may
 /// not become as large as the child (its L1 table would pass 32 MiB).
 ///
 /// A subcluster of the retired layer that has data already takes the child's bytes only; any other is filled whole.
@@ -59,7 +59,7 @@ pub fn pull(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Copies {
 #[must_use]
 pub fn commit(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Option<Copies> {
     let (size, grid) = (child.size, retired.subcluster_size);
-    if retired.is_raw || size < retired.size || size > retired.size_max {
+    if child.has_internal_snapshots || retired.is_raw || size < retired.size || size > retired.size_max {
         return None;
     }
     let below = shown(std::iter::once(retired).chain(deeper), size);
@@ -94,9 +94,12 @@ pub fn hidden(retired: &Extents, seen: &Ranges) -> Ranges {
 /// What is read of the layer below `child`, through it.
 ///
 /// A living child (`None`) is read as a whole. Of a retired one only `seen_of_child` is; nothing of what the child
-/// defines comes from below, and nothing past its end.
+/// defines comes from below, and nothing past its end. Internal snapshots of the child may read anything.
 #[must_use]
 pub fn seen_through(child: &Extents, seen_of_child: Option<&Ranges>) -> Ranges {
+    if child.has_internal_snapshots {
+        return Ranges::whole(ByteCount::new(u64::MAX));
+    }
     match seen_of_child {
         None => child.absent(),
         Some(seen) => seen.intersect(&child.absent()),
@@ -353,5 +356,19 @@ mod tests {
         assert_eq!(commit(&child, &retired, &[]), None);
         let raw = Extents { is_raw: true, ..retired };
         assert_eq!(commit(&layer(1, SPACE, &[Unit::Absent; 3]), &raw, &[]), None);
+    }
+
+    #[test]
+    fn what_internal_snapshots_may_read_is_not_hidden_and_does_not_go_away() {
+        let child = Extents { has_internal_snapshots: true, ..layer(1, SPACE, &[Unit::Data; 3]) };
+        let retired = layer(1, SPACE, &[Unit::Data; 3]);
+        assert_eq!(commit(&child, &retired, &[]), None);
+        let list = hidden(&retired, &seen_through(&child, None));
+        assert!(list.is_empty() && hidden(&retired, &seen_through(&child, Some(&Ranges::new()))).is_empty());
+        let plain = Extents { has_internal_snapshots: false, ..child };
+        assert_eq!(hidden(&retired, &seen_through(&plain, None)).bytes(), ByteCount::new(SPACE));
+        // Those of the retired layer stay in it, and what it shares with them is copied.
+        let retired = Extents { has_internal_snapshots: true, ..retired };
+        assert!(commit(&plain, &retired, &[]).is_some());
     }
 }

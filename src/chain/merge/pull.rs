@@ -34,7 +34,8 @@ impl Pull {
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`] when the child is a raw file; those of [`Layer::extents`].
+    /// [`Error::ReadOnly`] when the child is a raw file; [`Error::Unsupported`] when it holds internal snapshots, which
+    /// cannot be given what they read through to; those of [`Layer::extents`].
     pub fn new(child: Arc<Layer>, retired: Arc<Layer>, deeper: Vec<Arc<Layer>>) -> Result<Self> {
         let layers: Vec<_> = [child, retired].into_iter().chain(deeper).collect();
         let lower = layers[1..].iter().map(|layer| layer.extents()).collect::<Result<_>>()?;
@@ -113,6 +114,13 @@ impl Pull {
     fn list(&mut self) -> Result<()> {
         self.child()?;
         let child = self.chain.head().extents()?;
+        if child.has_internal_snapshots {
+            return Err(Error::Unsupported {
+                image: self.chain.head().name().to_owned(),
+                feature: "holds internal snapshots, which read through what is below",
+                refused: "pulling into",
+            });
+        }
         let grid = child.subcluster_size;
         let mut copies = lists::pull(&child, &self.lower[0], &self.lower[1..]);
         // What was the last cluster of a smaller disk is looked at again, as a whole one.

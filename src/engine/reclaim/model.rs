@@ -88,9 +88,11 @@ impl Model {
         let children: Vec<&Modelled> = self.above(id).collect();
         let deeper = self.deeper(id);
         let only = children.len() == 1;
+        // Internal snapshots stay with their file, and go on reading through to the same one.
+        let keeps = |layer: &Modelled| layer.extents.has_internal_snapshots;
         let pulled = children
             .iter()
-            .filter(|child| child.is_ours())
+            .filter(|child| child.is_ours() && !keeps(child) && !keeps(retired))
             .map(|child| (child.record.id, merge::pull(&child.extents, &retired.extents, &deeper)))
             .next();
         let committed = children
