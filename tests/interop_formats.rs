@@ -12,6 +12,10 @@ use snapgroup::format::{Extension, Header};
 use snapgroup::image::{Error, Image, L2Width, Limits, NewImage, Space, Version};
 use snapgroup::storage::{Access, BlobName, DiskStore, MemoryStore, Store};
 use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
+use snapgroup::{
+    AdoptVolume, CreateGroup, CreateMachine, CreatePool, CreateVolume, Engine, Kind, L2Entries, LayerFormat,
+    LowerLayers, Options, RevertGroup,
+};
 use std::error::Error as StdError;
 use std::path::Path;
 
@@ -333,5 +337,104 @@ fn what_tables_have_past_the_end_of_the_disk_is_not_seen_when_it_grows() -> Outc
             assert!(image.check()?.is_clean());
         }
     }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs qemu-img"]
+fn a_volume_with_subclusters_keeps_them_through_groups_reverts_and_clones() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let engine = Engine::open(directory.path().join("pool"), Options::default())?;
+    let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
+    let wish = CreateVolume {
+        l2: Some(L2Entries::Extended),
+        resource_uuid: Some("4b13e23059033e2dbfac63b5b16eba11".into()),
+        ..CreateVolume::new("fine", ByteCount::mib(64))
+    };
+    let disk = engine.create_volume(&wish)?.uuid;
+    assert_eq!(engine.create_volume(&wish)?.uuid, disk, "the same wish");
+    assert!(engine.create_volume(&CreateVolume { l2: None, ..wish.clone() }).is_err(), "another wish");
+    let small = CreateVolume { cluster_bits: Some(12), resource_uuid: None, ..wish };
+    let refused = engine.create_volume(&small);
+    assert_eq!(refused.map_err(|error| error.kind()), Err(Kind::Refused));
+    engine.attach_volume(disk, machine, None)?;
+    let handle = engine.open_volume(disk)?;
+    handle.write_at(5000, &[1; 100])?;
+    let group = engine.create_group(&CreateGroup::of_machine(machine, "g"))?.inventory;
+    handle.write_at(70_000, &[2; 100])?;
+    let clone = CreateVolume {
+        snapshot: Some(group.volume_snapshot_refs[0].volume_snapshot_uuid.into()),
+        ..CreateVolume { name: "clone".into(), ..Default::default() }
+    };
+    let clone = engine.create_volume(&clone)?.uuid;
+    engine.open_volume(clone)?.write_at(9000, &[3; 100])?;
+    drop(handle);
+    let _ = engine.revert_group(&RevertGroup { keep: true, ..RevertGroup::new(group.uuid) })?;
+    let handle = engine.open_volume(disk)?;
+    handle.write_at(6000, &[4; 100])?;
+    let mut found = [0xee; 1200];
+    handle.read_at(4950, &mut found)?;
+    let expected = [vec![0; 50], vec![1; 100], vec![0; 900], vec![4; 100], vec![0; 50]].concat();
+    assert!(found[..] == expected[..]);
+    drop(handle);
+    assert!(engine.check()?.is_clean());
+    engine.close()?;
+    let qemu = Qemu::in_directory(directory.path());
+    let mut images = 0;
+    for entry in std::fs::read_dir(directory.path().join("pool"))? {
+        let path = entry?.path();
+        let name = path.to_str().ok_or("text")?;
+        if name.ends_with(".qcow2") {
+            images += 1;
+            let shown = qemu.img(&["info", "-f", "qcow2", "--output=json", name]);
+            let shown: serde_json::Value = serde_json::from_str(&shown)?;
+            assert_eq!(shown["format-specific"]["data"]["extended-l2"], true, "{shown}");
+            assert_eq!(qemu.check(name).0, Checked::Clean);
+        }
+    }
+    assert_eq!(images, 4, "the first one, that of the state that was kept, the head and the clone");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs qemu-img"]
+fn an_encrypted_image_is_a_layer_whose_data_nobody_reads() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let qemu = Qemu::in_directory(directory.path());
+    let secret = "secret,id=s,data=s";
+    let options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
+    qemu.img(&["create", "-q", "-f", "qcow2", "--object", secret, "-o", options, "secret.qcow2", "4M"]);
+    let image = "driver=qcow2,file.filename=secret.qcow2,encrypt.key-secret=s";
+    qemu.io(&["--object", secret, "--image-opts", image], &["write -P 7 1M 64k".to_owned()]);
+    let options = Options { create: CreatePool::Here, ..Options::default() };
+    let engine = Engine::open(directory.path(), options)?;
+    let head = AdoptVolume::new("secret.qcow2", LayerFormat::Qcow2, "head");
+    assert!(engine.adopt_volume(&head).is_err(), "a head is written, and this one cannot be");
+    qemu.img(&["create", "-q", "-f", "qcow2", "-b", "secret.qcow2", "-F", "qcow2", "-u", "top.qcow2", "4M"]);
+    let adopted = AdoptVolume {
+        lower: LowerLayers::Snapshots,
+        ..AdoptVolume::new("top.qcow2", LayerFormat::Qcow2, "top")
+    };
+    let disk = engine.adopt_volume(&adopted)?.uuid;
+    let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
+    engine.attach_volume(disk, machine, None)?;
+    let handle = engine.open_volume(disk)?;
+    handle.write_at(0, &[1; 65536])?;
+    engine.create_group(&CreateGroup::of_machine(machine, "g"))?;
+    let mut found = [0xee; 65536];
+    handle.read_at(0, &mut found)?;
+    assert!(found == [1; 65536]);
+    handle.read_at(2 << 20, &mut found)?;
+    assert!(found == [0; 65536], "what is nowhere is zeros");
+    for refused in [handle.read_at(1 << 20, &mut found), handle.write_at((1 << 20) + 10, &[1; 10])] {
+        let Err(error) = refused else { panic!("ciphertext was taken for data") };
+        assert_eq!(error.kind(), Kind::Refused);
+        assert!(error.to_string().contains("is encrypted"), "{error}");
+    }
+    handle.write_at(1 << 20, &[2; 65536])?;
+    drop(handle);
+    assert!(engine.check()?.is_clean());
+    engine.close()?;
+    qemu.img(&["check", "-q", "--object", secret, "--image-opts", image]);
     Ok(())
 }

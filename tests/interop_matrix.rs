@@ -406,6 +406,14 @@ fn run(case: Case, seed: u64) -> Outcome {
     let disk = engine.adopt_volume(&adopted)?.uuid;
     engine.attach_volume(disk, machine, None)?;
 
+    let found = engine.internals(disk)?;
+    assert_eq!(found.len(), if case.internal || case.bitmaps { 2 } else { 0 });
+    for layer in &found {
+        assert_eq!(
+            (layer.internal_snapshots.len(), layer.persistent_bitmaps.len()),
+            (usize::from(case.internal), usize::from(case.bitmaps))
+        );
+    }
     // Each snapshot, and what it must show.
     let mut kept: BTreeMap<Uuid, Vec<u8>> = BTreeMap::new();
     let mut of_base = None;

@@ -161,7 +161,7 @@ fn broken(reader: &Reader) -> Result<Vec<String>> {
 
 impl Pool {
     /// The uppermost of `chain`: the one that is open when it is a head with a handle, else opened for this.
-    fn layer_to_check(&self, volume: Uuid, chain: &[LayerRecord]) -> Result<Arc<Layer>> {
+    pub(super) fn layer_to_check(&self, volume: Uuid, chain: &[LayerRecord]) -> Result<Arc<Layer>> {
         if chain[0].format == LayerFormat::Qcow2 {
             // The file as it is under its name now, and not the one that may be open.
             let blob = self.store().open(&chain[0].blob, Access::Read)?;

@@ -97,8 +97,8 @@ impl Image {
     /// # Errors
     ///
     /// [`Error::Format`] and [`Error::OutsideFile`] when the bytes break a rule; [`Error::Unsupported`] for what
-    /// can neither be read nor written (encryption, external data files) and, with
-    /// [`Access::Write`], for what cannot be written (images marked dirty or corrupt); [`Error::Storage`].
+    /// can neither be read nor written (external data files) and, with [`Access::Write`], for what cannot be
+    /// written (encryption, images marked dirty or corrupt); [`Error::Storage`].
     pub fn open(blob: Arc<dyn Blob>, name: &str, access: Access, limits: Limits) -> Result<Self> {
         let end = HostOffset::end_of(blob.length()?);
         let header = read_header(&*blob, name, end)?;
@@ -160,6 +160,12 @@ impl Image {
     #[must_use]
     pub fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    /// Whether what the image has as data can be read: not when it is encrypted. Its tables can be read all the same.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.state.read().header.encryption == Encryption::None
     }
 
     /// The header as it is now.
@@ -262,19 +268,18 @@ fn read_header(blob: &dyn Blob, name: &str, end: HostOffset) -> Result<Header> {
 
 /// What cannot even be read here.
 pub(super) fn refuse_unreadable(header: &Header, name: &str) -> Result<()> {
-    let feature = if header.encryption != Encryption::None {
-        "is encrypted"
-    } else if header.incompatible.has_data_file() {
-        "keeps its data in an external file"
-    } else {
+    if !header.incompatible.has_data_file() {
         return Ok(());
-    };
+    }
+    let feature = "keeps its data in an external file";
     Err(Error::Unsupported { image: name.to_owned(), feature, refused: "reading or writing" })
 }
 
 /// What can be read here, but not written.
 fn refuse_unwritable(header: &Header, name: &str) -> Result<()> {
-    let feature = if header.incompatible.is_dirty() {
+    let feature = if header.encryption != Encryption::None {
+        "is encrypted"
+    } else if header.incompatible.is_dirty() {
         "is marked dirty (its refcounts must be repaired first)"
     } else if header.incompatible.is_corrupt() {
         "is marked corrupt"

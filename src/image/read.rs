@@ -1,8 +1,9 @@
 //! Reading: what this image has goes into the buffer, what it lacks is handed back.
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::map::Mapping;
 use super::open::Image;
+use crate::format::Encryption;
 use crate::storage::read_zero_extended;
 use crate::units::{ByteCount, GuestOffset};
 use std::ops::Range;
@@ -15,9 +16,9 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`Error::PastEndOfDisk`](super::Error::PastEndOfDisk); broken tables; data that lies past the end of the
-    /// file; compressed clusters that do not hold a cluster ([`Error::Format`](super::Error::Format));
-    /// [`Error::Storage`](super::Error::Storage). The buffer may then hold anything.
+    /// [`Error::PastEndOfDisk`]; broken tables; data that lies past the end of the
+    /// file; compressed clusters that do not hold a cluster ([`Error::Format`]); data of an encrypted image
+    /// ([`Error::Unsupported`]); [`Error::Storage`]. The buffer may then hold anything.
     pub fn read(&self, at: GuestOffset, buffer: &mut [u8], holes: &mut Vec<Range<usize>>) -> Result<()> {
         self.admit(at, ByteCount::of(buffer.len()))?;
         let mut done = 0;
@@ -27,6 +28,12 @@ impl Image {
             let state = self.state_for(here)?;
             let run = self.run(&state, here, ByteCount::of(buffer.len() - done))?;
             let length = run.length.as_usize();
+            if state.header.encryption != Encryption::None
+                && !matches!(run.mapping, Mapping::Absent | Mapping::Zero)
+            {
+                let (image, feature) = (self.name.clone(), "is encrypted");
+                return Err(Error::Unsupported { image, feature, refused: "reading data of" });
+            }
             let piece = &mut buffer[done..done + length];
             match run.mapping {
                 Mapping::Absent => add_hole(holes, done..done + length),

@@ -98,6 +98,7 @@ pub(crate) fn set_aside(
             created: moment.at,
             rewrite: None,
             taken_in: None,
+            l2: head.l2,
         };
         plan.files.push(NewFile { layer: layer.clone(), backing_format: None, volume_uuid: volume.uuid });
         plan.edits.push(Edit::PutLayer(layer.clone()));

@@ -199,6 +199,8 @@ impl Pull {
         let grid = self.child()?.geometry().subcluster_size().as_u64();
         let whole = run.length.as_u64() / grid * grid;
         match run.mapping {
+            // What is encrypted is not copied as it lies there; reading it says why.
+            Mapping::Data { .. } if !image.is_readable() => Ok((wanted, None)),
             Mapping::Data { at } if run.length == wanted => Ok((wanted, Some((image, at)))),
             Mapping::Data { at } if whole > 0 => Ok((ByteCount::new(whole), Some((image, at)))),
             _ => {

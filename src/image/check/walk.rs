@@ -69,6 +69,9 @@ impl<'a> Walk<'a> {
     /// The header, the refcount table and its blocks.
     fn count_own_tables(&mut self) -> Result<()> {
         self.refer(HostCluster::ZERO, Use::Own);
+        if let Ok(Some(crypto)) = self.header.crypto() {
+            self.count_run("crypto extension", crypto.at, crypto.length, Use::Own);
+        }
         let table = self.header.refcount_table;
         let clusters = ClusterCount::new(u64::from(self.header.refcount_table_clusters));
         self.count_run("header", table, self.geometry.bytes_for(clusters), Use::Refcounts);
