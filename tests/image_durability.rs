@@ -4,6 +4,8 @@
 
 #[path = "support/dice.rs"]
 mod dice;
+#[path = "support/internal.rs"]
+mod internal;
 #[path = "support/possible.rs"]
 mod possible;
 #[path = "support/power.rs"]
@@ -13,7 +15,7 @@ use dice::Dice;
 use possible::Possible;
 use power::PowerCutBlob;
 use snapgroup::chain::{Chain, Layer};
-use snapgroup::image::{Image, Limits, NewImage, Space, Version};
+use snapgroup::image::{Image, L2Width, Limits, NewImage, Space, Version};
 use snapgroup::storage::{
     Access, At, Blob, BlobName, Call, Fault, FaultKind, MemoryStore, Operation, SimulatedStore, Store, Times,
 };
@@ -220,6 +222,9 @@ struct Workload {
     zeroes: bool,
     grows: bool,
     packs: bool,
+    l2: L2Width,
+    /// Whether an internal snapshot has what the first half of the disk holds before anything else is written.
+    internal: bool,
 }
 
 const PLAIN: Workload = Workload {
@@ -232,7 +237,14 @@ const PLAIN: Workload = Workload {
     zeroes: false,
     grows: false,
     packs: false,
+    l2: L2Width::Standard,
+    internal: false,
 };
+/// Writes of some subclusters; the clusters are the smallest that have any.
+const FINE: Workload =
+    Workload { l2: L2Width::Extended, cluster_bits: 14, longest: 9000, zeroes: true, grows: true, ..PLAIN };
+/// Tables and clusters that are copied before they are written.
+const SHARED: Workload = Workload { internal: true, zeroes: true, grows: true, ..PLAIN };
 const OVERLAY: Workload = Workload { overlay: true, ..PLAIN };
 const ZEROES: Workload = Workload { zeroes: true, cluster_bits: 9, refcount_order: 0, ..PLAIN };
 const OVERLAY_ZEROES: Workload = Workload { zeroes: true, grows: true, cluster_bits: 10, ..OVERLAY };
@@ -309,15 +321,31 @@ impl Workload {
         Ok(Some(Arc::new(Layer::from(image))))
     }
 
-    fn put(&self, blob: &dyn Blob) -> Outcome {
+    fn put(&self, blob: Arc<dyn Blob>) -> Outcome {
         let new = NewImage {
             version: self.version,
             cluster_bits: self.cluster_bits,
             refcount_order: self.refcount_order,
+            l2: self.l2,
             ..NewImage::of_size(ByteCount::of(self.size))
         };
-        new.layout("x")?.write(blob)?;
+        new.layout("x")?.write(&*blob)?;
+        if self.internal {
+            let image = open(Arc::clone(&blob), self.cluster_bits)?;
+            image.write(GuestOffset::ZERO, &self.bytes()[..self.size / 2], None)?;
+            image.flush()?;
+            internal::add(&*blob)?;
+        }
         blob.sync()?;
+        Ok(())
+    }
+
+    /// What the internal snapshot holds is what it held.
+    fn assert_internal(&self, blob: &dyn Blob, below: Option<&Arc<Layer>>, what: &str) -> Outcome {
+        if self.internal {
+            let chain = self.chain(internal::gone_back(blob)?, below)?;
+            assert!(read(&chain, self.size)? == self.bytes(), "{what}: the internal snapshot has changed");
+        }
         Ok(())
     }
 
@@ -377,7 +405,7 @@ fn survive_cuts(workload: &Workload, seed: u64, cuts: usize) -> Outcome {
     let mut dice = Dice::of(seed);
     let below = workload.below()?;
     let blob = Arc::new(PowerCutBlob::default());
-    workload.put(&*blob)?;
+    workload.put(Arc::clone(&blob) as Arc<dyn Blob>)?;
     let first = blob.position();
     let requests = workload.requests(&mut dice);
     let chain = workload.chain(Arc::clone(&blob) as Arc<dyn Blob>, below.as_ref())?;
@@ -412,6 +440,7 @@ fn survive_cuts(workload: &Workload, seed: u64, cuts: usize) -> Outcome {
         }
         let survivor = MemoryStore::new().create(&name())?;
         survivor.write_at(HostOffset::ZERO, &left)?;
+        workload.assert_internal(&*survivor, below.as_ref(), &what)?;
         let chain = workload.chain(survivor, below.as_ref()).map_err(|error| format!("{what}: {error}"))?;
         let head = chain.head().as_qcow2().expect("the head is an image");
         let report = head.check()?;
@@ -463,6 +492,20 @@ fn a_power_cut_loses_nothing_acknowledged_of_compressed_clusters() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn a_power_cut_loses_nothing_acknowledged_of_subclusters() -> Outcome {
+    survive_cuts(&FINE, 21, 200)?;
+    survive_cuts(&Workload { overlay: true, ..FINE }, 22, 200)
+}
+
+#[test]
+fn a_power_cut_loses_nothing_of_the_disk_nor_of_its_internal_snapshot() -> Outcome {
+    survive_cuts(&SHARED, 23, 200)?;
+    survive_cuts(&Workload { overlay: true, ..SHARED }, 24, 200)?;
+    survive_cuts(&Workload { internal: true, ..FINE }, 25, 200)?;
+    survive_cuts(&Workload { internal: true, overlay: true, ..FINE }, 26, 200)
+}
+
 // ---- A failing disk -------------------------------------------------------------------------------------
 
 /// A disk to begin with: an image, what is below it, and what the guest sees.
@@ -478,7 +521,7 @@ impl Prepared {
         let store = MemoryStore::new();
         let below = workload.below()?;
         let blob = store.create(&name())?;
-        workload.put(&*blob)?;
+        workload.put(Arc::clone(&blob))?;
         let mut bytes = workload.bytes();
         bytes[..filled].fill(1);
         let chain = workload.chain(blob, below.as_ref())?;
@@ -621,6 +664,14 @@ fn an_overlay_is_lawful_whichever_call_of_the_disk_fails() -> Outcome {
 fn an_image_with_compressed_clusters_is_lawful_whichever_call_of_the_disk_fails() -> Outcome {
     survive_every_fault(&PACKED, 0, &PACKED.requests(&mut Dice::of(13)), 37)?;
     survive_every_fault(&PACKED_OVERLAY, 0, &PACKED_OVERLAY.requests(&mut Dice::of(14)), 37)
+}
+
+#[test]
+fn an_image_with_an_internal_snapshot_is_lawful_whichever_call_of_the_disk_fails() -> Outcome {
+    let workload = Workload { internal: true, overlay: true, ..SMALL };
+    survive_every_fault(&workload, 0, &workload.requests(&mut Dice::of(15)), 37)?;
+    let workload = Workload { internal: true, size: 80 << 10, longest: 9000, grows: false, ..FINE };
+    survive_every_fault(&workload, 0, &workload.requests(&mut Dice::of(16))[..25], 37)
 }
 
 #[test]
