@@ -12,9 +12,18 @@ use std::fmt;
 /// What one power cut has left.
 #[derive(Clone)]
 pub struct CrashState {
-    blobs: Vec<(BlobName, u64, Sparse)>,
+    blobs: Vec<Left>,
     digest: u128,
     choice: Choice,
+}
+
+/// A blob that is left.
+#[derive(Clone)]
+struct Left {
+    name: BlobName,
+    number: u64,
+    bytes: Sparse,
+    digest: u128,
 }
 
 impl CrashState {
@@ -54,10 +63,10 @@ impl CrashState {
             }
             digest.number(name.as_str().len() as u64);
             digest.bytes(name.as_str().as_bytes());
-            let content = settled.get(&number).copied().unwrap_or_else(|| bytes.digest());
-            digest.number((content >> 64) as u64);
-            digest.number(content as u64);
-            blobs.push((name, number, bytes));
+            let of_bytes = settled.get(&number).copied().unwrap_or_else(|| bytes.digest());
+            digest.number((of_bytes >> 64) as u64);
+            digest.number(of_bytes as u64);
+            blobs.push(Left { name, number, bytes, digest: of_bytes });
         }
         Self { blobs, digest: digest.value(), choice }
     }
@@ -65,13 +74,19 @@ impl CrashState {
     /// The store as it is found when the power is back. Each call makes another one.
     #[must_use]
     pub fn store(&self) -> MemoryStore {
-        MemoryStore::of(self.blobs.iter().cloned())
+        MemoryStore::of(self.blobs.iter().map(|blob| (blob.name.clone(), blob.number, blob.bytes.clone())))
     }
 
     /// A number of the names and bytes: that of another state is another one, but for one chance in 2^128.
     #[must_use]
     pub fn digest(&self) -> u128 {
         self.digest
+    }
+
+    /// The same of the bytes of one blob; `None` when there is none of this name.
+    #[must_use]
+    pub fn digest_of(&self, name: &BlobName) -> Option<u128> {
+        self.blobs.iter().find(|blob| blob.name == *name).map(|blob| blob.digest)
     }
 
     /// What has survived.
@@ -83,7 +98,7 @@ impl CrashState {
 
 impl fmt::Debug for CrashState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let blobs: Vec<_> = self.blobs.iter().map(|(name, _, bytes)| (name, bytes.length())).collect();
+        let blobs: Vec<_> = self.blobs.iter().map(|blob| (&blob.name, blob.bytes.length())).collect();
         f.debug_struct("CrashState").field("choice", &self.choice).field("blobs", &blobs).finish()
     }
 }
