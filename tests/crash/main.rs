@@ -155,7 +155,7 @@ fn no_power_cut_in_recovery_loses_anything() {
 #[test]
 fn a_sample_of_calls_that_fail_is_told_of_and_does_no_harm() {
     let began = Instant::now();
-    let (faults, wrong) = fail_in_all(&selected(scenario::all()), 400);
+    let (faults, wrong) = fail_in_all(&selected(scenario::all()), 1200);
     table::print_faults(&faults, began);
     report(&wrong);
 }
@@ -207,7 +207,7 @@ fn with_any_sync_left_out_a_wrong_pool_is_found() {
     let scenarios: Vec<Scenario> = selected(scenario::all()).into_iter().filter(wanted).collect();
     let done = share(&scenarios, |scenario| {
         let run = scenario.run(FileSystem::Strict).expect("it runs without a fault");
-        let effort = Effort { bounds: bounds(4, 6, 1), states_max: u64::MAX };
+        let effort = Effort { bounds: bounds(2, 2, 1), states_max: 400 };
         let mut memo = Memo::default();
         let controls = controls::of(&run);
         controls

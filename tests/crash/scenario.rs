@@ -34,6 +34,8 @@ pub(crate) struct Run {
     pub(crate) log: DiskLog,
     /// The first one was when the pool was open and nothing had been asked of it.
     pub(crate) moments: Vec<Moment>,
+    /// The deletions of which a line says that something was not deleted.
+    pub(crate) refused: usize,
 }
 
 /// Every operation in every shape, and the groups of many disks.
@@ -120,7 +122,7 @@ impl Scenario {
             _ => {}
         }
         moments.append(&mut world.moments);
-        Ok(Run { template, log: disk.log(), moments })
+        Ok(Run { template, log: disk.log(), moments, refused: world.refused })
     }
 }
 

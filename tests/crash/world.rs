@@ -66,6 +66,8 @@ pub(crate) struct World {
     pub(crate) moments: Vec<Moment>,
     /// The steps that returned.
     pub(crate) steps: usize,
+    /// The deletions of which a line says that something was not deleted.
+    pub(crate) refused: usize,
     noting: Noting,
     disk: Option<SimulatedDisk>,
 }
@@ -129,6 +131,7 @@ impl World {
             handles: BTreeMap::new(),
             moments: Vec::new(),
             steps: 0,
+            refused: 0,
             noting,
             disk: None,
         })
@@ -283,7 +286,7 @@ impl World {
 
     /// A deletion was answered: what is gone is gone.
     pub(crate) fn deleted(&mut self, answer: Made<Deleted>) -> Made<()> {
-        answer?;
+        self.refused += usize::from(!answer?.is_success());
         self.forget_gone()?;
         self.done()
     }
