@@ -51,7 +51,9 @@ fn is_sync(call: &Call) -> bool {
 /// The ways in which a call can fail.
 fn ways(call: &Call) -> Vec<FaultKind> {
     let mut ways = vec![FaultKind::EIO, FaultKind::ENOSPC, FaultKind::EINTR];
-    let half = ByteCount::new(call.length.as_u64() / 2);
+    // A file system that finds no more room, or a disk that fails, does so at the border of a sector.
+    let (at, length) = (call.at.as_u64(), call.length.as_u64());
+    let half = ByteCount::new(((at + length / 2) / 512 * 512).saturating_sub(at));
     match call.operation {
         Operation::Write => {
             ways.extend([FaultKind::ShortWrite(half), FaultKind::ShortWrite(ByteCount::mib(64))])

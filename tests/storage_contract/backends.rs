@@ -1,8 +1,8 @@
 //! One fresh store of each kind.
 
 use snapgroup::storage::{
-    Access, Blob, BlobName, FileSystem, FusedStore, Hold, Holder, Identity, MemoryStore, Owned, Result as Stored,
-    SimulatedDisk, SimulatedStore, Store,
+    Access, Blob, BlobName, FileSystem, FusedStore, Hold, Holder, Identity, MemoryStore, Owned,
+    Result as Stored, SimulatedDisk, SimulatedStore, Store,
 };
 use snapgroup::units::{ByteCount, HostOffset};
 use std::error::Error;
