@@ -21,6 +21,8 @@ mod export;
 mod fuse;
 #[path = "storage_contract/memory.rs"]
 mod memory;
+#[path = "storage_contract/power.rs"]
+mod power;
 #[path = "storage_contract/promises.rs"]
 mod promises;
 #[path = "storage_contract/simulated.rs"]
@@ -105,6 +107,8 @@ macro_rules! every_promise_holds {
 mod contract {
     every_promise_holds!(in_memory);
     every_promise_holds!(simulated_over_memory);
+    every_promise_holds!(simulated_disk);
+    every_promise_holds!(simulated_over_simulated_disk);
     every_promise_holds!(fused_over_memory);
     hold! { plain_over_memory:
         b7_a_copy_is_what_a_read_and_a_write_would_do

@@ -96,6 +96,11 @@ impl Volume {
     ///
     /// The caller holds the volume's lock, so that its head stays what `volume` says.
     pub(super) fn open(pool: &Arc<Pool>, volume: &VolumeRecord) -> Result<Self> {
+        let records = pool.read()?.chain(volume.head)?;
+        // Finishing looks at the table of open volumes itself. It leaves alone a head that is open.
+        for record in &records {
+            pool.finish_rewrite_of(record)?;
+        }
         let mut table = pool.open_volumes.0.lock();
         if let Some((open, handles)) = table.get_mut(&volume.id)
             && let Some(open) = open.upgrade()
@@ -103,13 +108,10 @@ impl Volume {
             *handles += 1;
             return Ok(Self { open });
         }
-        let mut records = pool.read()?.chain(volume.head)?;
-        if records.iter().any(|record| record.rewrite.is_some()) {
-            for record in &records {
-                pool.finish_rewrite_of(record)?;
-            }
-            records = pool.read()?.chain(volume.head)?;
-        }
+        let records = match records.iter().any(|record| record.rewrite.is_some()) {
+            true => pool.read()?.chain(volume.head)?,
+            false => records,
+        };
         let chain = pool.open_chain(volume.uuid, &records, Access::Write)?;
         if chain.size() < volume.size {
             pool.admit_change()?;

@@ -13,8 +13,11 @@ use crate::plan::text::is_layer_blob;
 use crate::storage::{Access, Blob, BlobName, Store};
 use crate::units::{ByteCount, HostOffset};
 
-/// The longest file that is looked through to see whether it was ever written.
-const BLANK_MAX: ByteCount = ByteCount::kib(64);
+/// As much as the tables of a new image can take up, in blocks of the file system: 131 KiB of refcounts for an L1 table
+/// of 32 MiB in clusters of 512 bytes.
+const TABLES_MAX: ByteCount = ByteCount::kib(256);
+/// What a disk writes whole or not at all; the header of a file of ours begins with one.
+const SECTOR: ByteCount = ByteCount::new(512);
 
 /// What opening a pool has found half done, and has undone or finished.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,25 +84,39 @@ fn give_up_building(catalog: &Catalog) -> Result<()> {
 }
 
 /// Whether a file that no record names is the remainder of a call of this pool: its header says that it is ours,
-/// and it is no longer than an image that nobody has written to; or nothing of it was ever written.
+/// and it is no longer than an image that nobody has written to; or its header never arrived.
 ///
 /// A head that a guest has written is longer. It has no record when the catalogue is older than the files, as after
 /// a restore from a backup, and is then worth more than the room that it takes up.
 fn is_remainder(store: &dyn Store, catalog: &Catalog, name: &BlobName) -> Result<bool> {
     let blob = store.open(name, Access::Read)?;
     let length = blob.length()?;
-    let Ok(facts) = Facts::of(&*blob, name.as_str()) else { return Ok(is_blank(&*blob)?) };
+    let Ok(facts) = Facts::of(&*blob, name.as_str()) else { return Ok(is_headless(&*blob)?) };
     let is_ours = facts.identity.is_some_and(|identity| identity.pool == *catalog.pool().as_bytes());
     let pristine = facts.as_new().layout(name.as_str()).map(|layout| layout.length);
     Ok(is_ours && pristine.is_ok_and(|pristine| length <= pristine))
 }
 
-fn is_blank(blob: &dyn Blob) -> crate::storage::Result<bool> {
+/// Whether the header of a file never arrived as a whole: a power cut leaves any of the sectors that were written
+/// before a sync, the tables without the header, too; a write that fails leaves a part. Nobody can read such a file, and
+/// no head that was ever acknowledged is one.
+fn is_headless(blob: &dyn Blob) -> crate::storage::Result<bool> {
     let length = blob.length()?;
-    if length > BLANK_MAX {
+    if length < SECTOR {
+        return Ok(true);
+    }
+    let mut first = vec![0; SECTOR.as_usize()];
+    blob.read_at(HostOffset::ZERO, &mut first)?;
+    if first.iter().any(|byte| *byte != 0) {
         return Ok(false);
     }
-    let mut bytes = vec![0; length.as_usize()];
-    blob.read_at(HostOffset::ZERO, &mut bytes)?;
-    Ok(bytes.iter().all(|byte| *byte == 0))
+    let (mut held, mut at) = (ByteCount::ZERO, HostOffset::ZERO);
+    while let Some(found) = blob.next_data(at)? {
+        held += found.end - found.start;
+        if held > TABLES_MAX {
+            return Ok(false);
+        }
+        at = found.end;
+    }
+    Ok(true)
 }

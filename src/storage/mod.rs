@@ -1,7 +1,8 @@
 //! Bytes at rest: a [`Store`] of named [`Blob`]s, and what every backend promises.
 //!
 //! Two backends hold them: [`MemoryStore`] and, on Linux, [`DiskStore`]. Two more wrap any other one:
-//! [`FusedStore`] stops writing after a failed sync, [`SimulatedStore`] counts, records and fails calls.
+//! [`FusedStore`] stops writing after a failed sync, [`SimulatedStore`] counts, records and fails calls. And on one the
+//! power can be cut: [`SimulatedDisk`].
 //!
 //! The rooms above are written against these promises and against nothing else; the one list of contract
 //! tests in `tests/storage_contract.rs` runs on every backend.
@@ -32,6 +33,7 @@
 //! * **S5** Blobs share no state: what is done to one is never seen in another.
 
 mod copy;
+mod digest;
 #[cfg(target_os = "linux")]
 mod disk;
 mod error;
@@ -39,6 +41,7 @@ mod fuse;
 mod memory;
 mod name;
 mod simulated;
+mod sparse;
 mod zero_extended;
 
 #[cfg(target_os = "linux")]
@@ -48,6 +51,10 @@ pub use fuse::FusedStore;
 pub use memory::MemoryStore;
 pub use name::{BlobName, InvalidName};
 pub use simulated::{At, Call, Counts, Fault, FaultKind, SimulatedStore, Times};
+pub use simulated::{
+    Bounds, Choice, CrashState, CrashStates, DiskChange, DiskEvent, DiskLog, FileSystem, PowerCut,
+    SimulatedDisk,
+};
 pub use zero_extended::read_zero_extended;
 
 use crate::units::{ByteCount, HostOffset};

@@ -1,8 +1,8 @@
 //! One fresh store of each kind.
 
 use snapgroup::storage::{
-    Access, Blob, BlobName, FusedStore, Hold, Holder, Identity, MemoryStore, Owned, Result as Stored,
-    SimulatedStore, Store,
+    Access, Blob, BlobName, FileSystem, FusedStore, Hold, Holder, Identity, MemoryStore, Owned,
+    Result as Stored, SimulatedDisk, SimulatedStore, Store,
 };
 use snapgroup::units::{ByteCount, HostOffset};
 use std::error::Error;
@@ -28,6 +28,14 @@ pub(crate) fn in_memory() -> Made {
 
 pub(crate) fn simulated_over_memory() -> Made {
     gone_with_the_process(SimulatedStore::new(Arc::new(MemoryStore::new())))
+}
+
+pub(crate) fn simulated_disk() -> Made {
+    gone_with_the_process(SimulatedDisk::new(FileSystem::Strict))
+}
+
+pub(crate) fn simulated_over_simulated_disk() -> Made {
+    gone_with_the_process(SimulatedStore::on_disk(&SimulatedDisk::new(FileSystem::Ext4Like)))
 }
 
 pub(crate) fn fused_over_memory() -> Made {

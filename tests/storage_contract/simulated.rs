@@ -277,3 +277,22 @@ fn a_fault_at_call_zero_hits_nothing() -> Outcome {
     }
     Ok(())
 }
+
+#[test]
+fn a_short_read_fills_a_part_and_fails() -> Result<()> {
+    let store = simulated();
+    let blob = store.create(&name("a"))?;
+    blob.write_at(HostOffset::ZERO, b"some")?;
+    store.fail(Fault::for_ever(At::CallOf(Operation::Read, 1), FaultKind::ShortRead(ByteCount::new(3))));
+    for length in [2, 4] {
+        let mut buffer = vec![b'-'; length];
+        let Err(Error::Io { operation: Operation::Read, source, .. }) =
+            blob.read_at(HostOffset::ZERO, &mut buffer)
+        else {
+            panic!("the read did not fail");
+        };
+        assert_eq!(source.raw_os_error(), Some(5));
+        assert_eq!(buffer, b"som-"[..length]);
+    }
+    Ok(())
+}

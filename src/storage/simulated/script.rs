@@ -48,7 +48,7 @@ pub enum Times {
     ForEver,
 }
 
-/// How a call fails. But for [`FaultKind::ShortWrite`] the store below is not called.
+/// How a call fails. But for [`FaultKind::ShortWrite`] and [`FaultKind::ShortRead`] the store below is not called.
 ///
 /// Whatever the kind, a failed [`Operation::Sync`] or [`Operation::SyncNames`] is an
 /// [`Error::SyncFailed`](super::super::Error::SyncFailed) and any other failed call an
@@ -65,6 +65,9 @@ pub enum FaultKind {
     /// A write does this much of its work, at most all of it, and then finds the disk full. A call that is no
     /// write only fails.
     ShortWrite(ByteCount),
+    /// A read fills this much of the buffer, at most all of it, and then finds the disk broken. A call that is no
+    /// read only fails.
+    ShortRead(ByteCount),
 }
 
 impl FaultKind {
@@ -72,13 +75,15 @@ impl FaultKind {
     pub const ENOSPC: Self = Self::Os(28);
     /// The disk is broken.
     pub const EIO: Self = Self::Os(5);
+    /// A signal came in between.
+    pub const EINTR: Self = Self::Os(4);
 
     /// What the system says.
     pub(super) fn source(self) -> io::Error {
         match self {
             Self::Io(kind) => kind.into(),
             Self::Os(number) => io::Error::from_raw_os_error(number),
-            Self::SyncFailed => Self::EIO.source(),
+            Self::SyncFailed | Self::ShortRead(_) => Self::EIO.source(),
             Self::ShortWrite(_) => Self::ENOSPC.source(),
         }
     }

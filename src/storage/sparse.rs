@@ -10,7 +10,9 @@
 //! * **I3** Pages are shared with clones and copied when written: a clone costs one pointer per page. So are the
 //!   whole pages that [`Sparse::put`] lays a whole number of pages away from where [`Sparse::take`] found them.
 
+use super::digest::Digest;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -164,6 +166,18 @@ impl Sparse {
         (found.start < found.end).then_some(found)
     }
 
+    /// A number that differs, but for one chance in 2^128, from that of any other bytes. I1 and I2 make it one of the
+    /// bytes alone.
+    pub(super) fn digest(&self) -> u128 {
+        let mut digest = Digest::default();
+        digest.number(self.length);
+        for (page, bytes) in &self.pages {
+            digest.number(*page);
+            digest.bytes(&bytes[..]);
+        }
+        digest.value()
+    }
+
     /// Makes a part of one page zero, and drops the page when nothing else is in it.
     fn zero(&mut self, page: u64, within: Range<usize>) {
         if within.is_empty() {
@@ -176,6 +190,12 @@ impl Sparse {
         } else {
             Arc::make_mut(held)[within].fill(0);
         }
+    }
+}
+
+impl fmt::Debug for Sparse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sparse").field("length", &self.length).field("pages", &self.pages.len()).finish()
     }
 }
 

@@ -1,16 +1,14 @@
 //! A store in memory: nothing survives the process, everything else is as on disk.
 //!
-//! Blobs are sparse (see `sparse`), so a length of a tebibyte costs nothing. [`MemoryStore::fork`] copies a
+//! Blobs are sparse (see `storage::sparse`), so a length of a tebibyte costs nothing. [`MemoryStore::fork`] copies a
 //! whole store for the price of its tables: a crash test takes one at every step and breaks it at leisure.
 //!
 //! Lock order: the table of names, then the bytes of one blob. No call holds two blobs.
 
-mod sparse;
-
+use super::sparse::{LENGTH_MAX, Sparse};
 use super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Store, copy};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::RwLock;
-use sparse::{LENGTH_MAX, Sparse};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,13 +73,24 @@ impl MemoryStore {
     /// nobody. Each blob is taken at one instant; a write under way in another thread is in the copy or not.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let names = self.shared.names.read();
-        let copies = names.iter().map(|(name, content)| {
-            let bytes = RwLock::new(content.bytes.read().clone());
-            (name.clone(), Arc::new(Content { number: content.number, bytes }))
-        });
-        let names = RwLock::new(copies.collect());
+        Self::of(self.blobs())
+    }
+}
+
+impl MemoryStore {
+    /// Makes a store of these blobs: the name of each, its number, its bytes.
+    pub(super) fn of(blobs: impl IntoIterator<Item = (BlobName, u64, Sparse)>) -> Self {
+        let blobs = blobs
+            .into_iter()
+            .map(|(name, number, bytes)| (name, Arc::new(Content { number, bytes: RwLock::new(bytes) })));
+        let names = RwLock::new(blobs.collect());
         Self { shared: Arc::new(Shared { names, owned: AtomicBool::new(false) }) }
+    }
+
+    /// Every blob as it is now: its name, its number, its bytes, sharing pages.
+    pub(super) fn blobs(&self) -> Vec<(BlobName, u64, Sparse)> {
+        let names = self.shared.names.read();
+        names.iter().map(|(name, blob)| (name.clone(), blob.number, blob.bytes.read().clone())).collect()
     }
 }
 

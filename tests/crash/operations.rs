@@ -1,0 +1,285 @@
+//! What is under way when the power is cut: each a program of a few public calls on any pool.
+
+use crate::dice::Dice;
+use crate::world::{Made, World};
+use snapgroup::storage::{BlobName, MemoryStore, Store};
+use snapgroup::{
+    AdoptVolume, ByteCount, CreateVolume, DeleteGroup, DeleteMode, DeleteScope, DeleteSnapshots,
+    DeleteVolume, Direction, Export, LayerFormat, Members, ReclaimOptions, RevertGroup, RevertVolume, Step,
+    UpdateSnapshot, Uuid, When,
+};
+
+/// A program, by its name.
+pub(crate) type Operation = (&'static str, fn(&mut World) -> Made<()>);
+
+/// Every program that runs in every pool.
+pub(crate) const OPERATIONS: &[Operation] = &[
+    ("create volume", |world| {
+        world.create(&CreateVolume::new("new", ByteCount::kib(8)), vec![0; 8192]).map(drop)
+    }),
+    ("clone", clone),
+    ("volume above a base", above),
+    ("adopt", adopt),
+    ("write", write),
+    ("discard", discard),
+    ("resize", resize),
+    ("snapshot", |world| {
+        let disk = world.disk(0);
+        world.write(disk, 700, 900, 33)?;
+        world.snapshot(disk)?;
+        world.write(disk, 600, 300, 34)?;
+        world.flush(disk)
+    }),
+    ("group", group),
+    ("delete, permissive", |world| {
+        let Some(snapshot) = middle(world) else { return Ok(()) };
+        let deleted = world.engine().delete_snapshots(&DeleteSnapshots::one(snapshot));
+        world.deleted(deleted)
+    }),
+    ("delete, enforcing, with all that descends", |world| {
+        let Some(snapshot) = middle(world) else { return Ok(()) };
+        let wish = DeleteSnapshots {
+            mode: DeleteMode::Enforcing,
+            scope: DeleteScope::Chain,
+            members: Members::EachOnItsOwn,
+            ..DeleteSnapshots::one(snapshot)
+        };
+        let deleted = world.engine().delete_snapshots(&wish);
+        world.deleted(deleted)
+    }),
+    ("delete group", |world| {
+        let Some(group) = world.things.groups.first().copied() else { return Ok(()) };
+        let wish = DeleteGroup { mode: DeleteMode::Enforcing, ..DeleteGroup::new(group) };
+        let deleted = world.engine().delete_group(&wish);
+        world.deleted(deleted)
+    }),
+    ("unlink", |world| {
+        // The newest one is left by the revert to an older one, and nothing is above it.
+        let (Some(old), Some(new)) = (world.things.snapshots.first(), world.things.snapshots.last()) else {
+            return Ok(());
+        };
+        let (old, new) = (*old, *new);
+        let reverted = world.engine().revert_volume(&RevertVolume::to(old));
+        world.reverted(reverted)?;
+        delete_later(world, &[new])?;
+        reclaim(world, Direction::Auto, u64::MAX)
+    }),
+    ("pull", |world| {
+        let Some(snapshot) = middle(world) else { return Ok(()) };
+        delete_later(world, &[snapshot])?;
+        reclaim(world, Direction::Pull, 1200)
+    }),
+    ("commit", |world| {
+        let Some(snapshot) = middle(world) else { return Ok(()) };
+        delete_later(world, &[snapshot])?;
+        reclaim(world, Direction::Commit, 1200)
+    }),
+    ("merge all", |world| {
+        let all = world.things.snapshots.clone();
+        delete_later(world, &all)?;
+        reclaim(world, Direction::Auto, u64::MAX)
+    }),
+    ("punch", |world| {
+        // A fork: two layers above one whose snapshot goes, both written all over.
+        let disk = world.disk(0);
+        let fork = world.snapshot(disk)?;
+        let size = world.size(disk).min(16_384);
+        world.write(disk, 0, size, 41)?;
+        world.snapshot(disk)?;
+        world.handles.clear();
+        let reverted = world.engine().revert_volume(&RevertVolume::to(fork));
+        world.reverted(reverted)?;
+        world.write(disk, 0, size, 42)?;
+        world.flush(disk)?;
+        delete_later(world, &[fork])?;
+        reclaim(world, Direction::Auto, u64::MAX)
+    }),
+    ("revert", |world| {
+        let Some(snapshot) = middle(world) else { return Ok(()) };
+        let reverted = world.engine().revert_volume(&RevertVolume::to(snapshot));
+        world.reverted(reverted)
+    }),
+    ("revert, the present kept", |world| {
+        let Some(snapshot) = world.things.snapshots.first().copied() else { return Ok(()) };
+        let reverted = world.engine().revert_volume(&RevertVolume::to(snapshot).keeping());
+        world.reverted(reverted)?;
+        let disk = world.disk(0);
+        world.write(disk, 0, 1000, 35)?;
+        world.flush(disk)
+    }),
+    ("revert group", |world| {
+        let Some(group) = world.things.groups.first().copied() else { return Ok(()) };
+        let reverted = world.engine().revert_group(&RevertGroup::new(group).keeping());
+        world.reverted(reverted)
+    }),
+    ("ungroup", |world| {
+        let Some(group) = world.things.groups.first().copied() else { return Ok(()) };
+        world.engine().ungroup(group)?;
+        world.forget_gone()?;
+        world.done()
+    }),
+    ("export", export),
+    ("hold, release and rename", |world| {
+        let Some(snapshot) = middle(world) else { return Ok(()) };
+        world.engine().hold(snapshot, "somebody")?;
+        world.done()?;
+        world.engine().release(snapshot, "somebody")?;
+        world.done()?;
+        let update = UpdateSnapshot { name: Some("other".into()), ..UpdateSnapshot::default() };
+        world.engine().update_snapshot(snapshot, &update)?;
+        world.done()
+    }),
+    ("delete volume", |world| {
+        let wish = DeleteVolume { mode: DeleteMode::Enforcing, ..DeleteVolume::new(world.disk(0)) };
+        let deleted = world.engine().delete_volume(&wish);
+        world.deleted(deleted)
+    }),
+    ("detach and attach", |world| {
+        let (disk, Some(machine)) = (world.disk(0), world.things.machine) else { return Ok(()) };
+        world.engine().detach_volume(disk, machine)?;
+        world.done()?;
+        world.engine().attach_volume(disk, machine, None)?;
+        world.done()
+    }),
+    ("close", |world| {
+        let disk = world.disk(0);
+        world.write(disk, 1000, 700, 36)?;
+        world.handles.clear();
+        world.engine.take().expect("the pool is open").close()
+    }),
+];
+
+/// A group of many disks, on a pool of its own.
+pub(crate) const MANY: Operation = ("group", group);
+
+/// A volume in a new pool.
+pub(crate) const FRESH: Operation = ("open new", |world| {
+    let disk = world.create(&CreateVolume::new("first", ByteCount::kib(8)), vec![0; 8192])?;
+    world.write(disk, 500, 600, 30)?;
+    world.flush(disk)
+});
+
+/// Sixty random writes, of which each tenth is followed by a flush.
+pub(crate) const TRACE: Operation = ("trace", |world| {
+    let disk = world.disk(0);
+    let (size, mut dice) = (world.size(disk), Dice::of(5));
+    for nth in 1..=60_u8 {
+        let length = 1 + dice.roll(1500);
+        let at = dice.roll(size - length);
+        world.write(disk, at, length, nth)?;
+        if nth % 10 == 0 {
+            world.flush(disk)?;
+        }
+    }
+    Ok(())
+});
+
+/// A snapshot of the first disk that has a parent and a child where there is one.
+fn middle(world: &World) -> Option<Uuid> {
+    let snapshots = &world.things.snapshots;
+    snapshots.get(snapshots.len() / 2).copied()
+}
+
+fn clone(world: &mut World) -> Made<()> {
+    let Some(snapshot) = world.things.snapshots.first().copied() else { return Ok(()) };
+    let content = world.content.snapshots[&snapshot].to_vec();
+    let disk = world.create(&CreateVolume::of_snapshot("clone", snapshot), content)?;
+    world.write(disk, 300, 900, 37)?;
+    world.flush(disk)
+}
+
+fn above(world: &mut World) -> Made<()> {
+    let wish = CreateVolume::above("above", "golden.raw", LayerFormat::Raw);
+    let mut content = vec![0; 8192];
+    content[..3000].fill(9);
+    let disk = world.create(&wish, content)?;
+    world.write(disk, 2000, 2000, 38)?;
+    world.flush(disk)
+}
+
+fn adopt(world: &mut World) -> Made<()> {
+    let made =
+        world.engine().adopt_volume(&AdoptVolume::new("foreign.qcow2", LayerFormat::Qcow2, "adopted"))?;
+    let mut content = vec![0; 8192];
+    content[1000..3000].fill(8);
+    world.made(made.uuid, content);
+    world.done()?;
+    world.write(made.uuid, 0, 1500, 39)?;
+    world.flush(made.uuid)
+}
+
+fn write(world: &mut World) -> Made<()> {
+    let disk = world.disk(0);
+    let size = world.size(disk);
+    world.write(disk, 100, 1200, 21)?;
+    world.write(disk, size - 700, 600, 22)?;
+    world.flush(disk)?;
+    world.write(disk, 900, 600, 23)?;
+    world.write(disk, 5000, 200, 24)?;
+    world.flush(disk)
+}
+
+fn discard(world: &mut World) -> Made<()> {
+    let disk = world.disk(0);
+    world.discard(disk, 0, 3000)?;
+    world.zeroes(disk, 4000, 1500)?;
+    world.flush(disk)?;
+    world.write(disk, 600, 1500, 25)?;
+    world.flush(disk)
+}
+
+fn resize(world: &mut World) -> Made<()> {
+    let disk = world.disk(0);
+    let size = world.size(disk);
+    // The second time the L1 table gets larger, too.
+    world.resize(disk, size + 1024)?;
+    world.resize(disk, size + 70_000 / 512 * 512)?;
+    world.write(disk, size - 100, 1500, 26)?;
+    world.flush(disk)
+}
+
+fn group(world: &mut World) -> Made<()> {
+    if world.things.machine.is_none() {
+        return Ok(());
+    }
+    for index in 0..world.things.disks.len().min(2) {
+        let disk = world.disk(index);
+        world.write(disk, 800, 700, 27)?;
+    }
+    world.group()?;
+    let disk = world.disk(0);
+    world.write(disk, 900, 300, 28)?;
+    world.flush(disk)
+}
+
+fn export(world: &mut World) -> Made<()> {
+    let Some(snapshot) = world.things.snapshots.last().copied() else { return Ok(()) };
+    let disk = world.disk(0);
+    world.write(disk, 0, 600, 29)?;
+    let target = MemoryStore::new().create(&BlobName::parse("export").expect("one component"))?;
+    world.engine().export(snapshot, &Export::qcow2(), target)?;
+    world.done()?;
+    world.flush(disk)
+}
+
+pub(crate) fn delete_later(world: &mut World, snapshots: &[Uuid]) -> Made<()> {
+    if snapshots.is_empty() {
+        return Ok(());
+    }
+    let wish = DeleteSnapshots {
+        reclaim: When::Later,
+        mode: DeleteMode::Enforcing,
+        ..DeleteSnapshots::all(snapshots.iter().copied())
+    };
+    let deleted = world.engine().delete_snapshots(&wish);
+    world.deleted(deleted)
+}
+
+/// Reclaims in steps of so many bytes, each a step of the program.
+pub(crate) fn reclaim(world: &mut World, direction: Direction, budget: u64) -> Made<()> {
+    let mut reclaim = world.engine().reclaim(&ReclaimOptions::towards(direction))?;
+    while reclaim.step(ByteCount::new(budget))? == Step::More {
+        world.done()?;
+    }
+    world.done()
+}

@@ -1,0 +1,190 @@
+//! What must hold of every state in which a pool may be found.
+//!
+//! The invariants are those of a pool that promises to be durable and atomic: it opens (I1); every disk and every
+//! snapshot reads as a plain byte model says (I2, I3); a call took place wholly or not at all (I4); every image is sound
+//! (I5); the directory holds what the catalogue names and nothing else (I6, I7); opening twice is opening once (I8);
+//! what was acknowledged is there (I9).
+
+use crate::shapes::FOREIGN;
+use crate::world::{Moment, books};
+use snapgroup::storage::{BlobName, FileSystem, MemoryStore, SimulatedDisk, Store};
+use snapgroup::{CreatePool, Engine, Ids, Options, Recovered};
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+pub(crate) const CATALOGUE: &str = "snapgroup.redb";
+
+/// What was already found out about states that are alike.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    /// What the books say, by the bytes of the catalogue before and its generation after it was opened.
+    books: HashMap<(Option<u128>, u64), Arc<Vec<String>>>,
+    /// Pools in which all is well: the books, the bytes of all other files, and what was acknowledged.
+    sound: HashSet<(usize, u128, usize)>,
+    known: Vec<Arc<Vec<String>>>,
+    /// The pools that were read from end to end.
+    pub(crate) read: u64,
+}
+
+impl Memo {
+    /// Forgets what is about one log and not about another.
+    pub(crate) fn forget(&mut self) {
+        let read = self.read;
+        *self = Self { read, ..Self::default() };
+    }
+
+    fn number(&mut self, books: &Arc<Vec<String>>) -> usize {
+        if let Some(number) = self.known.iter().position(|known| known == books) {
+            return number;
+        }
+        self.known.push(Arc::clone(books));
+        self.known.len() - 1
+    }
+}
+
+/// A number of all files but the catalogue.
+pub(crate) fn digest_of_layers(store: &MemoryStore) -> u128 {
+    let layers = store.fork();
+    let catalogue = BlobName::parse(CATALOGUE).expect("one component");
+    // Only what is there can be removed.
+    drop(layers.remove(&catalogue));
+    SimulatedDisk::over(&layers, FileSystem::Strict).log().cut(0).everything().digest()
+}
+
+/// Judges a pool as it is found. One of `allowed` must be the moment: the first of them was acknowledged.
+///
+/// `catalogue` is a number of the bytes of the catalogue.
+pub(crate) fn judge(
+    store: &MemoryStore,
+    catalogue: Option<u128>,
+    allowed: &[Moment],
+    options: &Options,
+    memo: &mut Memo,
+) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(|| judge_all(store, catalogue, allowed, options, memo))).unwrap_or_else(
+        |panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            Err(format!("a panic: {}", text.unwrap_or_default()))
+        },
+    )
+}
+
+fn judge_all(
+    store: &MemoryStore,
+    catalogue: Option<u128>,
+    allowed: &[Moment],
+    options: &Options,
+    memo: &mut Memo,
+) -> Result<(), String> {
+    let engine = open(store, options)?;
+    let recovered = engine.recovered();
+    if !recovered.unfinished.is_empty() || !recovered.left_alone.is_empty() {
+        return Err(format!("recovery left something: {recovered:?}"));
+    }
+    let key = (catalogue, engine.generation());
+    let told = match memo.books.get(&key) {
+        Some(told) if catalogue.is_some() => Arc::clone(told),
+        _ => {
+            let broken = engine.verify_catalogue().map_err(|error| format!("the catalogue: {error:?}"))?;
+            if !broken.is_empty() {
+                return Err(format!("the catalogue: {broken:?}"));
+            }
+            let told = Arc::new(books(&engine).map_err(|error| format!("the books: {error:?}"))?);
+            memo.books.insert(key, Arc::clone(&told));
+            told
+        }
+    };
+    let matching: Vec<&Moment> = allowed.iter().filter(|moment| moment.books == told).collect();
+    if matching.is_empty() {
+        let expected: Vec<String> = allowed.iter().map(|moment| difference(&moment.books, &told)).collect();
+        return Err(format!("the books are of no moment: {}", expected.join(" / ")));
+    }
+    let key = (memo.number(&told), digest_of_layers(store), allowed[0].position);
+    if memo.sound.contains(&key) {
+        return Ok(());
+    }
+    memo.read += 1;
+    read_all(&engine, store, &matching)?;
+
+    drop(engine);
+    let before = digest_of_layers(store);
+    let engine = open(store, options).map_err(|error| format!("the second time: {error}"))?;
+    if *engine.recovered() != Recovered::default() {
+        return Err(format!("recovered twice: {:?}", engine.recovered()));
+    }
+    let again = books(&engine).map_err(|error| format!("the books: {error:?}"))?;
+    if again != *told || digest_of_layers(store) != before {
+        return Err(format!("another pool the second time: {}", difference(&told, &again)));
+    }
+    memo.sound.insert(key);
+    Ok(())
+}
+
+fn open(store: &MemoryStore, options: &Options) -> Result<Engine, String> {
+    let create = match options.create {
+        CreatePool::IfEmpty => CreatePool::IfEmpty,
+        _ => CreatePool::Never,
+    };
+    let options = Options { create, ids: Ids::Seeded(u64::MAX), ..options.clone() };
+    Engine::open_on(Arc::new(store.clone()), options).map_err(|error| format!("it does not open: {error:?}"))
+}
+
+/// Reads every disk and every snapshot, checks every image, and looks through the directory.
+fn read_all(engine: &Engine, store: &MemoryStore, moments: &[&Moment]) -> Result<(), String> {
+    let check = engine.check().map_err(|error| format!("the check: {error:?}"))?;
+    let sound = check.violations.is_empty() && check.missing.is_empty() && check.unnamed.is_empty();
+    if !sound || !check.is_sound() {
+        return Err(format!("the check found {check:?}"));
+    }
+    for name in store.list().expect("in memory") {
+        let known = name.as_str() == CATALOGUE || name.as_str().starts_with("layer-");
+        if !known && !FOREIGN.contains(&name.as_str()) {
+            return Err(format!("{name} is left"));
+        }
+    }
+    for (snapshot, expected) in &moments[0].content.snapshots {
+        let content =
+            engine.open_snapshot(*snapshot).map_err(|error| format!("snapshot {snapshot}: {error:?}"))?;
+        let mut bytes = vec![0xee; content.size().as_usize()];
+        content.read_at(0, &mut bytes).map_err(|error| format!("snapshot {snapshot}: {error:?}"))?;
+        if bytes != **expected {
+            return Err(format!("snapshot {snapshot} has changed at {:?}", differs(&bytes, expected)));
+        }
+    }
+    for disk in moments[0].content.volumes.keys() {
+        let volume = engine.open_volume(*disk).map_err(|error| format!("disk {disk}: {error:?}"))?;
+        let mut bytes = vec![0xee; volume.size().as_usize()];
+        volume.read_at(0, &mut bytes).map_err(|error| format!("disk {disk}: {error:?}"))?;
+        let possible: Vec<&Arc<Vec<u8>>> = moments
+            .iter()
+            .filter_map(|moment| moment.content.volumes.get(disk))
+            .flatten()
+            .filter(|content| content.len() == bytes.len())
+            .collect();
+        if possible.iter().any(|content| ***content == bytes) {
+            continue;
+        }
+        let wrong = (0..bytes.len()).find(|at| !possible.iter().any(|content| content[*at] == bytes[*at]));
+        if let Some(at) = wrong {
+            let expected: Vec<u8> = possible.iter().map(|content| content[at]).collect();
+            return Err(format!("disk {disk} holds {} at {at}, and not one of {expected:?}", bytes[at]));
+        }
+    }
+    Ok(())
+}
+
+fn differs(found: &[u8], expected: &[u8]) -> Option<(usize, u8, u8)> {
+    let mut pairs = found.iter().zip(expected).enumerate();
+    pairs
+        .find(|(_, (found, expected))| found != expected)
+        .map(|(at, (found, expected))| (at, *found, *expected))
+}
+
+/// The lines that only one of two has.
+fn difference(expected: &[String], found: &[String]) -> String {
+    let missing = expected.iter().filter(|line| !found.contains(line)).map(|line| format!("- {line}"));
+    let extra = found.iter().filter(|line| !expected.contains(line)).map(|line| format!("+ {line}"));
+    missing.chain(extra).collect::<Vec<_>>().join("; ")
+}
