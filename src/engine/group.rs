@@ -1,5 +1,6 @@
 //! Groups: all disks of a machine at one moment.
 
+use super::delete::refuse_stale;
 use super::error::Result;
 use super::full::Taking;
 use super::handles::{Volume, WritesHeld};
@@ -152,10 +153,7 @@ impl Engine {
         expected: Option<u64>,
     ) -> Result<CreatedGroup> {
         let pool = &self.pool;
-        // A plan says what is done, and merging is not in it.
-        if expected.is_none() {
-            self.make_room(&request.of)?;
-        }
+        self.admit(request, expected)?;
         // Attaching takes the machine's lock: from here on its disks are these.
         let (held, reader, machine) = self.lock_machine_of(&request.of)?;
         let wish = parse_wish(request, &machine)?;
@@ -167,7 +165,7 @@ impl Engine {
             let left_out = select(&view, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
             return Ok(CreatedGroup { inventory, left_out, repeated: true });
         }
-        super::delete::refuse_stale(&reader, expected)?;
+        refuse_stale(&reader, expected)?;
         let selection = select(&view, &wish)?;
         let left_out = show_left_out(&selection);
         let left_out_uuids = left_out.iter().map(|volume| volume.volume_uuid).collect();
@@ -190,6 +188,19 @@ impl Engine {
         let mut inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
         inventory.volumes_left_out = named(&left_out);
         Ok(CreatedGroup { inventory, left_out, repeated: false })
+    }
+
+    /// Makes room in full chains, unless something is wrong with the request: then nothing is merged.
+    fn admit(&self, request: &CreateGroup, expected: Option<u64>) -> Result<()> {
+        let reader = self.pool.read()?;
+        refuse_stale(&reader, expected)?;
+        parse_wish(request, &self.machine_of(&reader, &request.of)?)?;
+        parse_optional(request.resource_uuid.as_ref())?;
+        match expected {
+            None => self.make_room(&request.of),
+            // A plan says what is done, and merging is not in it.
+            Some(_) => Ok(()),
+        }
     }
 
     /// What taking a group would do, and who refuses.
