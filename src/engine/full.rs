@@ -181,7 +181,8 @@ impl Pool {
                 self.open_layers.forget(disk.aside.disk.chain[0].id);
             }
             let volumes: Vec<_> = copying.iter().map(|disk| disk.aside.disk.volume.clone()).collect();
-            self.restack_volumes(&volumes);
+            // A disk that cannot goes on reading through the files of before, which it has open.
+            drop(self.restack_volumes(&volumes));
             Ok(())
         });
         if done.is_err() {

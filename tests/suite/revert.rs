@@ -18,7 +18,7 @@ on_every_store! {
     the_size_goes_back_and_the_answer_says_so
     a_plan_is_refused_when_anything_has_happened_since
     a_plan_of_a_group_names_who_refuses
-    a_plan_of_a_group_makes_room_when_it_is_run_and_not_before
+    a_request_that_is_out_of_date_or_wrong_merges_nothing
     a_kept_state_can_be_gone_back_to_beside_disks_that_it_lacks
     a_head_that_is_lost_is_gone_back_from_but_not_kept
     a_volume_goes_back_once_for_one_uuid
@@ -175,7 +175,7 @@ fn a_plan_of_a_group_names_who_refuses(home: &Home) -> Outcome {
     assert_sound(&engine)
 }
 
-fn a_plan_of_a_group_makes_room_when_it_is_run_and_not_before(home: &Home) -> Outcome {
+fn a_request_that_is_out_of_date_or_wrong_merges_nothing(home: &Home) -> Outcome {
     let engine = home.open_with(|options| options.chain_max = 3)?;
     let vm = make_machine(&engine, 1)?;
     let mut taken = Vec::new();
@@ -185,25 +185,18 @@ fn a_plan_of_a_group_makes_room_when_it_is_run_and_not_before(home: &Home) -> Ou
     }
     fill(&engine.open_volume(vm.root())?, 300_000, 9000, 3)?;
     let content = read_volume(&engine, vm.root())?;
-    let full = engine.plan_create(&vm.group("g"))?;
-    assert!(!full.is_possible(), "both layers are needed");
+    let old = engine.plan_create(&vm.group("g"))?;
     engine.delete_snapshots(&DeleteSnapshots::one(taken[0]))?;
-    assert_eq!(engine.chain(vm.root())?.len(), 3);
-    let plan = engine.plan_create(&vm.group("g"))?;
-    assert!(plan.is_possible(), "{plan:#?}");
-    let chain = plan.figures.chains[0];
-    assert_eq!((plan.figures.chains.len(), chain.before, chain.after), (1, 3, 3));
-    assert_eq!(plan.figures.bytes_pulled, ByteCount::kib(12));
-    // One that is out of date merges nothing.
-    home.refusal(&engine, || engine.run(&full))?;
-    let created = engine.run(&plan)?;
-    assert_eq!(created.inventory.snapshot_count, 1);
-    assert_eq!(engine.chain(vm.root())?.len(), 3);
-    assert!(read_volume(&engine, vm.root())? == content);
-    // A request that is wrong merges nothing either.
-    engine.delete_snapshots(&DeleteSnapshots::one(taken[1]))?;
+    let now = engine.plan_create(&vm.group("g"))?;
+    assert!(!now.is_possible(), "what makes room is in no plan");
+    let error = home.refusal(&engine, || engine.run(&old))?;
+    assert!(matches!(error, snapgroup::Error::Refused(Refusal::Stale { .. })), "{error}");
+    home.refusal(&engine, || engine.run(&now))?;
     home.refusal(&engine, || engine.create_group(&vm.group("")))?;
     home.refusal(&engine, || engine.create_snapshot(&CreateSnapshot::new(vm.root(), "")))?;
+    assert_eq!(take(&engine, &vm, "g")?.snapshot_count, 1);
+    assert_eq!(engine.chain(vm.root())?.len(), 3);
+    assert!(read_volume(&engine, vm.root())? == content);
     assert_sound(&engine)
 }
 
