@@ -191,13 +191,19 @@ impl Pool {
         let width = |entries| format!("{entries:?}").to_lowercase();
         agree.on("L2 entries", width(record.l2), width(l2_entries(facts.l2)))?;
         let backing = |name: Option<&str>| name.map_or_else(|| "none".to_owned(), |name| format!("{name:?}"));
-        agree.on(
-            "backing file",
-            backing(record.backing_label.as_deref()),
-            backing(facts.backing_label.as_deref()),
-        )?;
+        // A header that is noted and whose write has failed says the one or the other, and what is shown above either
+        // is the same.
+        let noted = record.rewrite.as_ref().filter(|noted| noted.backing_label == facts.backing_label);
+        let (label, below_format) = match noted {
+            None => (&record.backing_label, below.map(|below| below.format)),
+            Some(noted) => {
+                let parent = noted.parent.map(|parent| self.read()?.need_layer(parent).map_err(Error::from));
+                (&noted.backing_label, parent.transpose()?.map(|parent| parent.format))
+            }
+        };
+        agree.on("backing file", backing(label.as_deref()), backing(facts.backing_label.as_deref()))?;
         let format = |name: Option<&str>| name.unwrap_or("not given").to_owned();
-        let expected = below.map(|below| format_name(below.format));
+        let expected = below_format.map(format_name);
         agree.on("backing format", format(expected), format(facts.backing_format.as_deref()))?;
         if record.origin != Origin::Base {
             let shown = |layer: Option<Uuid>| {
