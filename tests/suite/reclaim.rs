@@ -4,10 +4,11 @@ use crate::support::{
     Home, Made, Outcome, assert_sound, file_of, fill, make_machine, on_every_store, read, read_snapshot,
     read_volume,
 };
-use snapgroup::storage::{Access, At, Blob, BlobName, Fault, FaultKind, Owned, Store};
+use snapgroup::storage::{Access, At, Blob, BlobName, Fault, FaultKind, Operation, Owned, Store};
 use snapgroup::{
     ByteCount, CreatePool, CreateSnapshot, CreateVolume, DeleteMode, DeleteSnapshots, DeleteVolume,
-    Direction, Engine, OwedReason, ReclaimOptions, RevertVolume, Step, Uuid, When, storage,
+    DiffOptions, Direction, Engine, Error, Kind, OwedReason, ReclaimOptions, RevertVolume, Step, Uuid, When,
+    storage,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -251,6 +252,51 @@ fn a_commit_that_is_cut_short_anywhere_is_ended_by_the_next_opening() -> Outcome
             let corruptions = layer.report.as_ref().map(|report| report.corruptions);
             assert_eq!((corruptions, &layer.error), (Some(0), &None), "call {nth} of {calls}");
         }
+    }
+    Ok(())
+}
+
+/// A sync that fails after the header was written leaves the new header and the old books.
+#[test]
+fn what_is_there_is_read_on_after_a_merge_that_failed_at_any_sync() -> Outcome {
+    let home = Home::simulated();
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let one = snapshot(&engine, vm.root(), 0, 30_000, 1)?;
+    let two = snapshot(&engine, vm.root(), 20_000, 30_000, 2)?;
+    let three = snapshot(&engine, vm.root(), 40_000, 30_000, 3)?;
+    let shown = |engine: &Engine| -> Made<[Vec<u8>; 2]> {
+        Ok([read_snapshot(engine, two)?, read_snapshot(engine, three)?])
+    };
+    let content = shown(&engine)?;
+    engine.close()?;
+    for direction in [Direction::Pull, Direction::Commit] {
+        let wish = DeleteSnapshots { direction, ..DeleteSnapshots::one(one) };
+        let counted = home.fork();
+        let engine = counted.open()?;
+        counted.faulty().record();
+        assert_eq!(engine.delete_snapshots(&wish)?.owed, []);
+        let calls = counted.faulty().take_calls();
+        let mut told = 0;
+        for (place, call) in (1..).zip(&calls) {
+            let is_of_layer = call.name.as_ref().is_some_and(|name| name.as_str().starts_with("layer-"));
+            if call.operation != Operation::Sync || !is_of_layer {
+                continue;
+            }
+            let home = home.fork();
+            let engine = home.open()?;
+            home.faulty().fail(Fault::once(At::Call(place), FaultKind::EIO));
+            let deleted = engine.delete_snapshots(&wish);
+            let Err(Error::NotReclaimed(cause)) = deleted else { panic!("call {place}: {deleted:?}") };
+            assert_eq!(cause.kind(), Kind::Failed, "call {place}: {cause}");
+            assert!(engine.snapshot(one).is_err(), "call {place}: it took place");
+            assert!(shown(&engine)? == content, "call {place}");
+            assert!(
+                engine.diff(Some(two.into()), three, &DiffOptions::default())?.all(|change| change.is_ok())
+            );
+            told += 1;
+        }
+        assert!(told > 1, "a merge syncs what it has copied, and the header");
     }
     Ok(())
 }
