@@ -5,7 +5,6 @@ use super::error::Result;
 use super::full::Taking;
 use super::handles::{Volume, WritesHeld};
 use super::locks::{Held, Key};
-use super::perform::Prepared;
 use super::plans::{CreatePlan, PlannedMember};
 use super::pool::{Engine, Pool, kind_of};
 use super::reclaim::Figures;
@@ -178,8 +177,8 @@ impl Engine {
 
         let heads: Vec<LayerId> = selection.members.iter().map(|disk| disk.chain[0].id).collect();
         let taken = match ways.contains(&Taking::Copied) {
-            true => pool.take_group_in_full(&machine, &handles, selection.members, &ways, &wish),
-            false => pool.take_group(&machine, &handles, selection.members, &wish),
+            true => pool.take_group_in_full(&machine, &handles, selection.members, &ways, &wish, expected),
+            false => pool.take_group(&machine, &handles, selection.members, &wish, expected),
         };
         drop(held);
         self.tidy_up_after_full(&ways, &heads, &taken);
@@ -431,11 +430,12 @@ impl Pool {
         handles: &[Volume],
         disks: Vec<DiskView>,
         wish: &GroupWish,
+        expected: Option<u64>,
     ) -> Result<GroupRecord> {
         // One order for everybody who closes more than one gate: the machine's lock sees to it.
         let held: Vec<WritesHeld<'_>> = handles.iter().map(Volume::hold_writes).collect();
         let frozen: Vec<LayerId> = disks.iter().map(|disk| disk.chain[0].id).collect();
-        match self.freeze_and_publish(machine, &held, disks, wish) {
+        match self.freeze_and_publish(machine, &held, disks, wish, expected) {
             Ok((group, heads)) => {
                 for ((writes, frozen), head) in held.iter().zip(frozen).zip(heads) {
                     writes.switch(frozen, head);
@@ -457,6 +457,7 @@ impl Pool {
         held: &[WritesHeld<'_>],
         disks: Vec<DiskView>,
         wish: &GroupWish,
+        expected: Option<u64>,
     ) -> Result<(GroupRecord, Vec<Arc<Layer>>)> {
         let mut members = Vec::with_capacity(disks.len());
         for (disk, writes) in disks.into_iter().zip(held) {
@@ -471,7 +472,7 @@ impl Pool {
             self.options.cluster_bits,
             &self.catalog.ids(),
         )?;
-        let heads = self.prepare(&plan).and_then(Prepared::publish)?;
+        let heads = self.prepare(&plan)?.publish_at(expected)?;
         Ok((group, heads))
     }
 }
