@@ -231,7 +231,7 @@ impl ByteCount {
         const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
         let (mut whole, mut tenth, mut unit) = (self.0, 0, 0);
         while whole >= 1024 {
-            tenth = (whole & 1023) * 10 >> 10;
+            tenth = ((whole & 1023) * 10) >> 10;
             (whole, unit) = (whole >> 10, unit + 1);
         }
         match tenth {

@@ -199,8 +199,9 @@ impl Engine {
     /// Deletes a group with its members, in one commit. Durable when it returns.
     ///
     /// The answer has one line for every member. When a member refuses (see [`DeleteMode`] and [`Members`]) that is
-    /// in the lines, too, and not an error. A group that is not there is a success without lines. Volumes that are
-    /// detached, or deleted, make no difference.
+    /// in the lines, too, and not an error: a permissive deletion says no success exactly of what is still there. An
+    /// enforcing one also says so of what is gone and whose bytes could not be dealt with. A group that is not there
+    /// is a success without lines. Volumes that are detached, or deleted, make no difference.
     ///
     /// What refuses: a hold; a volume that was made on the snapshot; a file that is missing, not what the catalogue
     /// says, or written by another process, and, when its bytes are dealt with at once, one whose tables are broken;
@@ -208,7 +209,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// SYS.1007 for a malformed uuid; [`Error::Catalog`], [`Error::Storage`], [`Error::OutcomeUnknown`].
+    /// SYS.1007 for a malformed uuid; [`Error::Catalog`], [`Error::Storage`], [`Error::OutcomeUnknown`];
+    /// [`Error::NotReclaimed`] when the deletion took place and a sync has failed after it.
     pub fn delete_group(&self, request: &DeleteGroup) -> Result<Deleted> {
         self.delete(&request.into(), None)
     }
@@ -242,7 +244,9 @@ impl Engine {
         };
         if request.reclaim == When::Now && !considered.verdict.gone.is_empty() {
             let (reclaimed, owed) = self.reclaim_after(&considered.verdict.retired, request.direction)?;
-            considered.note_owed(&mut deleted.results, &owed);
+            if request.mode == DeleteMode::Enforcing {
+                considered.note_owed(&mut deleted.results, &owed);
+            }
             (deleted.reclaimed, deleted.owed) = (reclaimed, owed);
         }
         Ok(deleted)

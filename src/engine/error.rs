@@ -121,6 +121,10 @@ pub enum Error {
     /// again; the same `resource_uuid` then tells.
     #[error("whether the call took place is unknown: its commit failed half way; open the pool again")]
     OutcomeUnknown(#[source] catalog::Error),
+    /// The call took place and is durable, but dealing with the bytes that it left has ended all changes of the pool.
+    /// Once the pool is opened again, [`Engine::reclaim`](super::Engine::reclaim) goes on with them.
+    #[error("the call took place, but the bytes that it left were not dealt with; open the pool again")]
+    NotReclaimed(#[source] Box<Error>),
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -147,6 +151,7 @@ impl Error {
             }
             Self::Image(_) | Self::Storage(_) | Self::Lost { .. } => Code::Io,
             Self::Catalog(_) | Self::OutcomeUnknown(_) => Code::Internal,
+            Self::NotReclaimed(cause) => cause.code(),
         }
     }
 
@@ -165,7 +170,9 @@ impl Error {
             Self::Layer { source, .. } => image_kind(source),
             Self::Image(source) => image_kind(source),
             Self::Catalog(error) => catalog_kind(error),
-            Self::OutcomeUnknown(_) | Self::Storage(_) | Self::Lost { .. } => Kind::Failed,
+            Self::OutcomeUnknown(_) | Self::NotReclaimed(_) | Self::Storage(_) | Self::Lost { .. } => {
+                Kind::Failed
+            }
         }
     }
 

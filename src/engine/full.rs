@@ -112,12 +112,13 @@ impl Pool {
         disks: Vec<DiskView>,
         ways: &[Taking],
         wish: &GroupWish,
+        expected: Option<u64>,
     ) -> Result<GroupRecord> {
         let at = self.source.now();
         let ids = self.catalog.ids();
         let (group, moment) = begin(machine, disks.len(), wish, at, self.options.cluster_bits, &ids);
         let members = disks.into_iter().map(|disk| (disk, self.mint_member())).collect();
-        self.take_in_full(handles, members, ways, &moment, |books, copied| {
+        self.take_in_full(handles, members, ways, &moment, expected, |books, copied| {
             for (ordinal, (aside, allocated)) in (0..).zip(copied) {
                 let volume = &aside.disk.volume;
                 let name = text::joined_name(&wish.name, &volume.name)?;
@@ -143,25 +144,34 @@ impl Pool {
         let ids = self.catalog.ids();
         let mut taken = None;
         let handles = std::slice::from_ref(handle);
-        self.take_in_full(handles, vec![(disk, minted)], &[Taking::Copied], moment, |books, copied| {
-            let (aside, allocated) = &copied[0];
-            let (snapshot, _) = name_aside(books, aside, *allocated, name.to_owned(), moment, &ids);
-            taken = Some(snapshot);
-            Ok(())
-        })?;
+        self.take_in_full(
+            handles,
+            vec![(disk, minted)],
+            &[Taking::Copied],
+            moment,
+            None,
+            |books, copied| {
+                let (aside, allocated) = &copied[0];
+                let (snapshot, _) = name_aside(books, aside, *allocated, name.to_owned(), moment, &ids);
+                taken = Some(snapshot);
+                Ok(())
+            },
+        )?;
         Ok(taken.expect("it was published"))
     }
 
-    /// Does 1 to 4; `publish` puts the snapshots into the books.
+    /// Does 1 to 4; `publish` puts the snapshots into the books. Refused when the catalogue is not at the generation
+    /// `expected` at 1.
     fn take_in_full(
         self: &Arc<Self>,
         handles: &[Volume],
         disks: Vec<(DiskView, Minted)>,
         ways: &[Taking],
         moment: &Moment,
+        expected: Option<u64>,
         publish: impl FnOnce(&mut Books, &[(Aside, ByteCount)]) -> Result<()>,
     ) -> Result<()> {
-        let mut copying = self.set_disks_aside(handles, disks, ways, moment)?;
+        let mut copying = self.set_disks_aside(handles, disks, ways, moment, expected)?;
         let copied = self.copy_all(handles, &mut copying);
         // Whoever opens the copies next opens them for reading.
         copying.iter_mut().for_each(|disk| disk.flat = None);
@@ -181,7 +191,8 @@ impl Pool {
                 self.open_layers.forget(disk.aside.disk.chain[0].id);
             }
             let volumes: Vec<_> = copying.iter().map(|disk| disk.aside.disk.volume.clone()).collect();
-            self.restack_volumes(&volumes);
+            // A disk that cannot goes on reading through the files of before, which it has open.
+            drop(self.restack_volumes(&volumes));
             Ok(())
         });
         if done.is_err() {
@@ -198,6 +209,7 @@ impl Pool {
         disks: Vec<(DiskView, Minted)>,
         ways: &[Taking],
         moment: &Moment,
+        expected: Option<u64>,
     ) -> Result<Vec<Copying>> {
         // One order for everybody who closes more than one gate: the machine's lock sees to it.
         let held: Vec<WritesHeld<'_>> = handles.iter().map(Volume::hold_writes).collect();
@@ -210,7 +222,7 @@ impl Pool {
                 let flat = (*way == Taking::Copied).then(|| self.source.mint());
                 asides.push(set_aside(disk, minted, allocated, flat, moment, &ids, &mut plan));
             }
-            Ok((asides, self.prepare(&plan)?.publish()?))
+            Ok((asides, self.prepare(&plan)?.publish_at(expected)?))
         };
         match set_aside() {
             Err(error) => {

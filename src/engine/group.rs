@@ -1,10 +1,10 @@
 //! Groups: all disks of a machine at one moment.
 
+use super::delete::refuse_stale;
 use super::error::Result;
 use super::full::Taking;
 use super::handles::{Volume, WritesHeld};
 use super::locks::{Held, Key};
-use super::perform::Prepared;
 use super::plans::{CreatePlan, PlannedMember};
 use super::pool::{Engine, Pool, kind_of};
 use super::reclaim::Figures;
@@ -152,10 +152,7 @@ impl Engine {
         expected: Option<u64>,
     ) -> Result<CreatedGroup> {
         let pool = &self.pool;
-        // A plan says what is done, and merging is not in it.
-        if expected.is_none() {
-            self.make_room(&request.of)?;
-        }
+        self.admit(request, expected)?;
         // Attaching takes the machine's lock: from here on its disks are these.
         let (held, reader, machine) = self.lock_machine_of(&request.of)?;
         let wish = parse_wish(request, &machine)?;
@@ -167,7 +164,7 @@ impl Engine {
             let left_out = select(&view, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
             return Ok(CreatedGroup { inventory, left_out, repeated: true });
         }
-        super::delete::refuse_stale(&reader, expected)?;
+        refuse_stale(&reader, expected)?;
         let selection = select(&view, &wish)?;
         let left_out = show_left_out(&selection);
         let left_out_uuids = left_out.iter().map(|volume| volume.volume_uuid).collect();
@@ -180,8 +177,8 @@ impl Engine {
 
         let heads: Vec<LayerId> = selection.members.iter().map(|disk| disk.chain[0].id).collect();
         let taken = match ways.contains(&Taking::Copied) {
-            true => pool.take_group_in_full(&machine, &handles, selection.members, &ways, &wish),
-            false => pool.take_group(&machine, &handles, selection.members, &wish),
+            true => pool.take_group_in_full(&machine, &handles, selection.members, &ways, &wish, expected),
+            false => pool.take_group(&machine, &handles, selection.members, &wish, expected),
         };
         drop(held);
         self.tidy_up_after_full(&ways, &heads, &taken);
@@ -190,6 +187,19 @@ impl Engine {
         let mut inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
         inventory.volumes_left_out = named(&left_out);
         Ok(CreatedGroup { inventory, left_out, repeated: false })
+    }
+
+    /// Makes room in full chains, unless something is wrong with the request: then nothing is merged.
+    fn admit(&self, request: &CreateGroup, expected: Option<u64>) -> Result<()> {
+        let reader = self.pool.read()?;
+        refuse_stale(&reader, expected)?;
+        parse_wish(request, &self.machine_of(&reader, &request.of)?)?;
+        parse_optional(request.resource_uuid.as_ref())?;
+        match expected {
+            None => self.make_room(&request.of),
+            // A plan says what is done, and merging is not in it.
+            Some(_) => Ok(()),
+        }
     }
 
     /// What taking a group would do, and who refuses.
@@ -420,11 +430,12 @@ impl Pool {
         handles: &[Volume],
         disks: Vec<DiskView>,
         wish: &GroupWish,
+        expected: Option<u64>,
     ) -> Result<GroupRecord> {
         // One order for everybody who closes more than one gate: the machine's lock sees to it.
         let held: Vec<WritesHeld<'_>> = handles.iter().map(Volume::hold_writes).collect();
         let frozen: Vec<LayerId> = disks.iter().map(|disk| disk.chain[0].id).collect();
-        match self.freeze_and_publish(machine, &held, disks, wish) {
+        match self.freeze_and_publish(machine, &held, disks, wish, expected) {
             Ok((group, heads)) => {
                 for ((writes, frozen), head) in held.iter().zip(frozen).zip(heads) {
                     writes.switch(frozen, head);
@@ -446,6 +457,7 @@ impl Pool {
         held: &[WritesHeld<'_>],
         disks: Vec<DiskView>,
         wish: &GroupWish,
+        expected: Option<u64>,
     ) -> Result<(GroupRecord, Vec<Arc<Layer>>)> {
         let mut members = Vec::with_capacity(disks.len());
         for (disk, writes) in disks.into_iter().zip(held) {
@@ -460,7 +472,7 @@ impl Pool {
             self.options.cluster_bits,
             &self.catalog.ids(),
         )?;
-        let heads = self.prepare(&plan).and_then(Prepared::publish)?;
+        let heads = self.prepare(&plan)?.publish_at(expected)?;
         Ok((group, heads))
     }
 }

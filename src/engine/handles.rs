@@ -37,6 +37,8 @@ struct OpenVolume {
     pool: Arc<Pool>,
     /// Held for reading by every write, for writing while the head changes.
     gate: RwLock<()>,
+    /// Held for reading by every read and write until it is over: once other layers are put in, nobody is under way in
+    /// those of before.
     chain: RwLock<Chain>,
 }
 
@@ -146,7 +148,7 @@ impl Volume {
     ///
     /// [`Error::Image`]: past the end of the disk, a broken image, or the disk below.
     pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
-        Ok(self.open.chain().read(GuestOffset::new(at), buffer)?)
+        Ok(self.open.chain.read().read(GuestOffset::new(at), buffer)?)
     }
 
     /// Writes `data` from `at` on. Seen by every later read; durable after [`Volume::flush`].
@@ -157,7 +159,7 @@ impl Volume {
     pub fn write_at(&self, at: u64, data: &[u8]) -> Result<()> {
         let _gate = self.open.gate.read();
         self.open.pool.admit_change()?;
-        Ok(self.open.chain().write(GuestOffset::new(at), data)?)
+        Ok(self.open.chain.read().write(GuestOffset::new(at), data)?)
     }
 
     /// Makes a range read as zeros, and keeps the room for later writes. Durable after [`Volume::flush`].
@@ -181,7 +183,7 @@ impl Volume {
     fn zero(&self, at: u64, length: u64, space: Space) -> Result<()> {
         let _gate = self.open.gate.read();
         self.open.pool.admit_change()?;
-        Ok(self.open.chain().zero(GuestOffset::new(at), ByteCount::new(length), space)?)
+        Ok(self.open.chain.read().zero(GuestOffset::new(at), ByteCount::new(length), space)?)
     }
 
     /// Makes every write that returned before this call durable.

@@ -16,7 +16,9 @@ use super::pool::{Engine, Pool};
 use super::readers::Claim;
 use super::reclaim::Reclaimed;
 use super::uuid_arg::{UuidArg, parse_optional};
-use crate::catalog::{L2Entries, LayerFormat, LayerRecord, LayerState, Origin, Sharing, VolumeKind};
+use crate::catalog::{
+    L2Entries, LayerFormat, LayerRecord, LayerState, Origin, Sharing, VolumeKind, WishMark,
+};
 use crate::chain::{Chain, Flatten, FlattenBase, Layer, RawLayer, Step};
 use crate::image::{Facts, Image};
 use crate::inventory::VolumeInventory;
@@ -65,7 +67,8 @@ pub struct ImportVolume {
     pub cluster_bits: Option<u8>,
     /// The largest disk that is taken. Default 64 TiB.
     pub size_max: ByteCount,
-    /// The uuid of the volume; a fresh one when absent. It must be free.
+    /// The uuid of the volume; a fresh one when absent. [`Engine::import`] with the same uuid and the same wish answers
+    /// the volume that is there, so a call can be repeated after a crash.
     pub resource_uuid: Option<UuidArg>,
 }
 
@@ -90,6 +93,25 @@ impl ImportVolume {
     #[must_use]
     pub fn above(self, base: impl Into<UuidArg>) -> Self {
         Self { base: Some(base.into()), ..self }
+    }
+
+    /// By which a repeat of the wish is known. A store has no name, so its files are known by theirs.
+    fn mark(&self) -> Result<WishMark> {
+        let from = match &self.from {
+            ImportFrom::Pool(name) => format!("pool {name}"),
+            ImportFrom::Store(_, name) => format!("store {name}"),
+            #[cfg(target_os = "linux")]
+            ImportFrom::Path(path) => format!("path {path:?}"),
+        };
+        let base = parse_optional(self.base.as_ref())?;
+        Ok(text::wish_mark(&[
+            "imported volume",
+            &text::name("name", &self.name)?,
+            self.description.as_deref().unwrap_or("\0"),
+            &from,
+            &format!("{:?}", (self.format, self.kind, self.cluster_bits)),
+            &base.map_or_else(String::new, |base| base.simple().to_string()),
+        ]))
     }
 }
 
@@ -187,12 +209,21 @@ struct Source {
 
 impl Engine {
     /// Copies a file into a new volume, attached to nothing yet. The file is only read, and may be anybody's. Durable
-    /// when it returns.
+    /// when it returns. The same wish with the same `resource_uuid` answers the volume that is there; the file is not
+    /// looked at again.
     ///
     /// # Errors
     ///
     /// As [`Engine::importer`] and [`Importer::finish`].
     pub fn import(&self, request: &ImportVolume) -> Result<VolumeInventory> {
+        if let Some(uuid) = parse_optional(request.resource_uuid.as_ref())? {
+            let reader = self.pool.read()?;
+            let there = reader.volume_by_uuid(uuid)?;
+            let mark = request.mark()?;
+            if let Some(there) = there.filter(|there| there.wish == mark) {
+                return self.pool.show_volume(&reader, &there);
+            }
+        }
         self.importer(request)?.finish()
     }
 
@@ -203,7 +234,7 @@ impl Engine {
     /// [`Error::NotAdoptable`](super::Error::NotAdoptable), which names the file and the rule: not there, not regular,
     /// too large, no format given for a backing file, a loop, too deep, open in another process for writing, found
     /// broken by the check, a layer of this pool. SYS.1007 for names, sizes and uuids that are none; SYS.1002 for a uuid
-    /// that is taken; SYS.1003 for a base that is not there.
+    /// that is taken, by the same wish, too; SYS.1003 for a base that is not there.
     pub fn importer(&self, request: &ImportVolume) -> Result<Importer> {
         let pool = &self.pool;
         let name = text::name("name", &request.name)?;
@@ -218,7 +249,7 @@ impl Engine {
             Ok((keys, ()))
         })?;
         let uuid = wanted.unwrap_or_else(|| pool.source.mint());
-        let mark = text::wish_mark(&["imported volume", &name]);
+        let mark = request.mark()?;
         let wish =
             VolumeWish { uuid, name, description, kind: request.kind, sharing: Sharing::Exclusive, mark };
         wish.check()?;

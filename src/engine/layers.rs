@@ -15,23 +15,50 @@ use uuid::Uuid;
 
 /// The frozen layers that are open: each file once, however many chains it is in.
 #[derive(Debug, Default)]
-pub(super) struct OpenLayers(Mutex<HashMap<LayerId, Weak<Layer>>>);
+pub(super) struct OpenLayers(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    open: HashMap<LayerId, Weak<Layer>>,
+    /// How often a layer was forgotten.
+    forgotten: u64,
+}
+
+impl Table {
+    fn note(&mut self, id: LayerId, layer: &Arc<Layer>) {
+        self.open.retain(|_, layer| layer.strong_count() > 0);
+        self.open.insert(id, Arc::downgrade(layer));
+    }
+}
 
 impl OpenLayers {
     fn find(&self, id: LayerId) -> Option<Arc<Layer>> {
-        self.0.lock().get(&id).and_then(Weak::upgrade)
+        self.0.lock().open.get(&id).and_then(Weak::upgrade)
     }
 
     /// Forgets a layer whose file was written to: the next chain opens it anew.
     pub(super) fn forget(&self, id: LayerId) {
-        self.0.lock().remove(&id);
+        let mut table = self.0.lock();
+        table.open.remove(&id);
+        table.forgotten += 1;
     }
 
     /// Notes a layer that is frozen, for the next chain that has it.
     pub(super) fn note(&self, id: LayerId, layer: &Arc<Layer>) {
-        let mut open = self.0.lock();
-        open.retain(|_, layer| layer.strong_count() > 0);
-        open.insert(id, Arc::downgrade(layer));
+        self.0.lock().note(id, layer);
+    }
+
+    fn forgotten(&self) -> u64 {
+        self.0.lock().forgotten
+    }
+
+    /// As [`OpenLayers::note`] for one that was opened after `forgotten` was asked for: what has been written to a
+    /// file meanwhile may be missing in it.
+    fn note_unless_written(&self, id: LayerId, layer: &Arc<Layer>, forgotten: u64) {
+        let mut table = self.0.lock();
+        if table.forgotten == forgotten {
+            table.note(id, layer);
+        }
     }
 }
 
@@ -90,11 +117,19 @@ impl Pool {
         if let (true, Some(layer)) = (is_frozen, self.open_layers.find(record.id)) {
             return Ok(layer);
         }
+        let forgotten = self.open_layers.forgotten();
         let layer = self.open_layer_anew(volume, record, below, access)?;
         if is_frozen {
-            self.open_layers.note(record.id, &layer);
+            self.open_layers.note_unless_written(record.id, &layer, forgotten);
         }
         Ok(layer)
+    }
+
+    /// Notes that a layer below some head was written to. Comes after the write and before anything is freed that
+    /// the layer hides now.
+    pub(super) fn note_written(&self, id: LayerId) {
+        self.open_layers.forget(id);
+        self.readers.note_written(id);
     }
 
     /// Opens one layer, whether it is open or not.
@@ -156,13 +191,19 @@ impl Pool {
         let width = |entries| format!("{entries:?}").to_lowercase();
         agree.on("L2 entries", width(record.l2), width(l2_entries(facts.l2)))?;
         let backing = |name: Option<&str>| name.map_or_else(|| "none".to_owned(), |name| format!("{name:?}"));
-        agree.on(
-            "backing file",
-            backing(record.backing_label.as_deref()),
-            backing(facts.backing_label.as_deref()),
-        )?;
+        // A header that is noted and whose write has failed says the one or the other, and what is shown above either
+        // is the same.
+        let noted = record.rewrite.as_ref().filter(|noted| noted.backing_label == facts.backing_label);
+        let (label, below_format) = match noted {
+            None => (&record.backing_label, below.map(|below| below.format)),
+            Some(noted) => {
+                let parent = noted.parent.map(|parent| self.read()?.need_layer(parent).map_err(Error::from));
+                (&noted.backing_label, parent.transpose()?.map(|parent| parent.format))
+            }
+        };
+        agree.on("backing file", backing(label.as_deref()), backing(facts.backing_label.as_deref()))?;
         let format = |name: Option<&str>| name.unwrap_or("not given").to_owned();
-        let expected = below.map(|below| format_name(below.format));
+        let expected = below_format.map(format_name);
         agree.on("backing format", format(expected), format(facts.backing_format.as_deref()))?;
         if record.origin != Origin::Base {
             let shown = |layer: Option<Uuid>| {
@@ -221,5 +262,26 @@ impl Agreement<'_> {
             expected: expected.to_string(),
             found: found.to_string(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryStore;
+
+    #[test]
+    fn a_layer_that_was_opened_before_its_file_was_written_to_is_in_no_other_chain() -> Result<()> {
+        let name = BlobName::parse("layer").expect("a name");
+        let blob = MemoryStore::new().create(&name)?;
+        let layer = Arc::new(Layer::Raw(RawLayer::open(blob, "layer")?));
+        let (open, id) = (OpenLayers::default(), LayerId(1));
+        let forgotten = open.forgotten();
+        open.note_unless_written(id, &layer, forgotten);
+        assert!(open.find(id).is_some());
+        open.forget(id);
+        open.note_unless_written(id, &layer, forgotten);
+        assert!(open.find(id).is_none());
+        Ok(())
     }
 }

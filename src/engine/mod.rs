@@ -49,7 +49,7 @@ pub use hold::UpdateSnapshot;
 pub use import::{ImportFrom, ImportVolume, Importer};
 pub use internals::LayerInternals;
 pub use machine::CreateMachine;
-pub use options::{ChainFull, Clock, CreatePool, Ids, Options};
+pub use options::{ChainFull, Clock, CreatePool, Ids, Options, chain_max};
 pub use plans::{CreatePlan, DeletePlan, Planned, PlannedMember, RevertPlan};
 pub use pool::Engine;
 pub use reclaim::{ChainChange, Figures, Owed, OwedReason, Progress, Reclaim, ReclaimOptions, Reclaimed};

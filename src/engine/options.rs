@@ -57,12 +57,27 @@ pub enum ChainFull {
     Full,
 }
 
+/// Usual lengths of chains, in layers with the head counted: see [`Options::chain_max`]. A longer chain keeps more
+/// snapshots before one must be copied or merged; a shorter one has fewer files to open.
+pub mod chain_max {
+    /// For disks of which little is kept.
+    pub const SHORTEST: u32 = 10;
+    /// For a snapshot a day, kept for a month.
+    pub const SHORT: u32 = 30;
+    /// The default.
+    pub const USUAL: u32 = 64;
+    /// For snapshots that are kept for months.
+    pub const LONG: u32 = 120;
+    /// For snapshots that are kept for as long as there is room.
+    pub const LONGEST: u32 = 200;
+}
+
 /// How a pool is opened. `Options::default()` is right for most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Whether a pool is made where there is none. Default: in an empty or new directory.
     pub create: CreatePool,
-    /// The longest chain, in layers, the head counted. Default 64; usual are 10, 30, 64, 120 and 200. A snapshot
+    /// The longest chain, in layers, the head counted. Default [`chain_max::USUAL`]; others of use are beside it. A snapshot
     /// that would make a longer one is refused, or made in another way. While a full snapshot is copied the chain is
     /// one layer longer.
     pub chain_max: u32,
@@ -92,7 +107,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             create: CreatePool::default(),
-            chain_max: 64,
+            chain_max: chain_max::USUAL,
             chain_full: ChainFull::default(),
             snapshots_max: None,
             cluster_bits: 16,

@@ -45,6 +45,9 @@ pub struct RevertPlan {
 }
 
 /// What taking a group would do. Run it with [`Engine::run`].
+///
+/// Merging to make room in a full chain ([`ChainFull::Merge`](super::ChainFull::Merge)) is in no plan: a disk without
+/// room refuses here, where the call itself would merge first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreatePlan {

@@ -2,6 +2,7 @@
 
 use super::delete::{When, refuse_stale};
 use super::error::{Error, Result};
+use super::handles::Volume;
 use super::locks::Key;
 use super::plans::Foretold;
 use super::pool::{Engine, Pool, kind_of};
@@ -9,7 +10,7 @@ use super::reclaim::{Figures, Owed, Reclaimed};
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{
     Entity, GroupId, GroupRecord, LayerId, MachineId, Reader, RefRecord, Running, SnapshotRecord, VolumeId,
-    VolumeRecord,
+    VolumeRecord, WishMark,
 };
 use crate::inventory::{Date, GroupInventory, RevertResult, SnapshotInventory};
 use crate::plan::books::{Books, Fresh};
@@ -44,7 +45,8 @@ pub struct RevertGroup {
     /// Whether the present state is kept as a group first, `revert-vm-point-<machine>-<moment>`: going back to that
     /// one undoes the revert.
     pub keep: bool,
-    /// The uuid of that group; a fresh one when absent. A repeat with the same uuid answers what was done.
+    /// The uuid of that group; a fresh one when absent. The same uuid with the same wish answers the group that is
+    /// there, and nothing goes back again. Only where something is kept.
     pub resource_uuid: Option<UuidArg>,
     /// When the files of the old heads are removed.
     pub reclaim: When,
@@ -77,6 +79,9 @@ pub struct RevertVolume {
     pub snapshot: UuidArg,
     /// Whether the present state is kept as a snapshot first, `revert-volume-point-<volume>-<moment>`.
     pub keep: bool,
+    /// The uuid of that snapshot; a fresh one when absent. The same uuid with the same wish answers the snapshot that
+    /// is there, and nothing goes back again. Only where something is kept.
+    pub resource_uuid: Option<UuidArg>,
     /// When the file of the old head is removed.
     pub reclaim: When,
 }
@@ -85,7 +90,7 @@ impl RevertVolume {
     /// A revert that keeps nothing of the present state.
     #[must_use]
     pub fn to(snapshot: impl Into<UuidArg>) -> Self {
-        Self { snapshot: snapshot.into(), keep: false, reclaim: When::default() }
+        Self { snapshot: snapshot.into(), keep: false, resource_uuid: None, reclaim: When::default() }
     }
 
     /// The same revert, with the present state kept as a snapshot.
@@ -99,7 +104,8 @@ impl RevertVolume {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reverted {
-    /// One line for every disk, with the change of its virtual size if there is one.
+    /// One line for every disk, with the change of its virtual size if there is one. Empty when an earlier call had
+    /// done it.
     pub results: Vec<RevertResult>,
     /// The group that the present state was kept as.
     pub kept_group: Option<GroupInventory>,
@@ -152,7 +158,7 @@ impl Engine {
     /// SYS.1003 when there is no such group; SYS.1006 when it is not available, with every reason
     /// ([`Engine::check_availability`]), when the machine runs in another process, when a disk is open, and when a
     /// file is missing, not what the catalogue says, or written by another process; SYS.1002 for a uuid that is
-    /// taken; ID.1003 for the quota. Nothing has changed then.
+    /// taken, SYS.1007 for one where nothing is kept; ID.1003 for the quota. Nothing has changed then.
     pub fn revert_group(&self, request: &RevertGroup) -> Result<Reverted> {
         self.go_back(&request.into(), None)
     }
@@ -241,27 +247,56 @@ impl Reversion {
         }
     }
 
+    fn resource_uuid(&self) -> Result<Option<Uuid>> {
+        let uuid = match &self.0 {
+            What::Group(request) => &request.resource_uuid,
+            What::Volume(request) => &request.resource_uuid,
+        };
+        let uuid = parse_optional(uuid.as_ref())?;
+        if uuid.is_some() && !self.keep() {
+            let what = "a resource uuid of a revert".to_owned();
+            return Err(Refusal::BadValue { what, rule: "the present state must be kept" }.into());
+        }
+        Ok(uuid)
+    }
+
+    /// The check value of the wish, which what is kept carries.
+    fn mark(&self) -> Result<WishMark> {
+        let (of, disks) = match &self.0 {
+            What::Group(request) => (&request.uuid, format!("{:?}", request.disks)),
+            What::Volume(request) => (&request.snapshot, String::new()),
+        };
+        Ok(text::wish_mark(&["revert", &of.parse()?.simple().to_string(), &disks]))
+    }
+
     /// What a repeat with the same uuid has done before.
     fn repeated(&self, pool: &Pool) -> Result<Option<Reverted>> {
-        let What::Group(request) = &self.0 else { return Ok(None) };
-        let Some(uuid) = parse_optional(request.resource_uuid.as_ref())? else { return Ok(None) };
+        let Some(uuid) = self.resource_uuid()? else { return Ok(None) };
         let reader = pool.read()?;
-        match reader.resolve(uuid)? {
-            None => Ok(None),
-            Some(Entity::Group(id)) => {
+        let Some(there) = reader.resolve(uuid)? else { return Ok(None) };
+        let mut reverted = Reverted { repeated: true, ..Reverted::default() };
+        let wish = match (&self.0, there) {
+            (What::Group(_), Entity::Group(id)) => {
                 let kept = reader.need_group(id)?;
-                if kept.wish != text::wish_mark(&["revert", &request.uuid.parse()?.simple().to_string()]) {
-                    return Err(Refusal::OtherWish { uuid, by: "group" }.into());
-                }
-                let shown = pool.show_group(&reader, &kept, &reader.refs_of(id)?)?;
-                Ok(Some(Reverted { kept_group: Some(shown), repeated: true, ..Reverted::default() }))
+                reverted.kept_group = Some(pool.show_group(&reader, &kept, &reader.refs_of(id)?)?);
+                kept.wish
             }
-            Some(other) => Err(Refusal::UuidTaken { uuid, by: kind_of(other) }.into()),
+            (What::Volume(_), Entity::Snapshot(id)) => {
+                let kept = reader.need_snapshot(id)?;
+                reverted.kept.push(pool.show_snapshot(&reader, &kept)?);
+                kept.wish
+            }
+            (_, other) => return Err(Refusal::UuidTaken { uuid, by: kind_of(other) }.into()),
+        };
+        if wish != self.mark()? {
+            return Err(Refusal::OtherWish { uuid, by: kind_of(there) }.into());
         }
+        Ok(Some(reverted))
     }
 
     /// What goes back, and what must be locked for it.
     fn find(&self, pool: &Pool, reader: &Reader) -> Result<(Vec<Key>, Wanted)> {
+        self.resource_uuid()?;
         match &self.0 {
             What::Group(request) => {
                 let group = pool.group(reader, request.uuid.parse()?)?;
@@ -337,11 +372,18 @@ impl Pool {
             members.push(self.ready_to_go_back(reader, volume, target)?);
         }
         if request.keep() {
+            for (volume, _) in &wanted.disks {
+                // What a crash has left to be done to the head is done, and it is there and what the books say.
+                Volume::open(self, volume)?.check_head(&reader.chain(volume.head)?)?;
+            }
             let adding = members.len() as u64;
             check_quota(reader.counts()?.snapshots, adding, self.options.snapshots_max)?;
         }
         let at = self.source.now();
-        let keep = self.keep_of(request, &wanted, Date::from(at))?;
+        let keep = self.keep_of(reader, request, &wanted, Date::from(at))?;
+        if let (What::Volume(_), Some(uuid)) = (&request.0, request.resource_uuid()?) {
+            members.iter_mut().for_each(|member| member.minted.snapshot = uuid);
+        }
         let volumes: Vec<VolumeId> = wanted.disks.iter().map(|(volume, _)| volume.id).collect();
         let groups: Vec<GroupId> = wanted.group.iter().map(|(group, _)| group.id).collect();
         let mut books = Books::open(reader.holdings(&volumes, &groups)?);
@@ -413,22 +455,31 @@ impl Pool {
     }
 
     /// What the present state is kept as.
-    fn keep_of(&self, request: &Reversion, wanted: &Wanted, at: Date) -> Result<Option<Keep>> {
-        let (name, wish, group) = match (&request.0, &wanted.group) {
-            (What::Group(request), Some((group, _))) if request.keep => {
-                let uuid = parse_optional(request.resource_uuid.as_ref())?;
-                let uuid: Uuid = uuid.unwrap_or_else(|| self.source.mint());
-                let name = format!("revert-vm-point-{}-{}", group.machine_uuid.simple(), at.digits());
-                let wish = text::wish_mark(&["revert", &group.uuid.simple().to_string()]);
-                (name, wish, Some((uuid, group.machine)))
-            }
-            (What::Volume(request), _) if request.keep => {
-                let (volume, target) = &wanted.disks[0];
-                let name = format!("revert-volume-point-{}-{}", volume.uuid.simple(), at.digits());
-                (name, text::wish_mark(&["revert", &target.uuid.simple().to_string()]), None)
-            }
-            _ => return Ok(None),
+    fn keep_of(
+        &self,
+        reader: &Reader,
+        request: &Reversion,
+        wanted: &Wanted,
+        at: Date,
+    ) -> Result<Option<Keep>> {
+        if !request.keep() {
+            return Ok(None);
+        }
+        let wish = request.mark()?;
+        let Some((group, _)) = &wanted.group else {
+            let (volume, _) = &wanted.disks[0];
+            let name = format!("revert-volume-point-{}-{}", volume.uuid.simple(), at.digits());
+            return Ok(Some(Keep { name, wish, group: None, left_out: Vec::new() }));
         };
-        Ok(Some(Keep { name, wish, group }))
+        let uuid = request.resource_uuid()?.unwrap_or_else(|| self.source.mint());
+        let name = format!("revert-vm-point-{}-{}", group.machine_uuid.simple(), at.digits());
+        let mut left_out = Vec::new();
+        for volume in reader.volumes_of(group.machine)? {
+            let volume = volume?;
+            if !wanted.disks.iter().any(|(member, _)| member.id == volume.id) {
+                left_out.push(volume.uuid);
+            }
+        }
+        Ok(Some(Keep { name, wish, group: Some((uuid, group.machine)), left_out }))
     }
 }

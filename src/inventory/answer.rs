@@ -19,7 +19,7 @@ pub struct DeleteResult {
     pub volume_uuid: Option<Uuid>,
     /// Whether it is gone and nothing went wrong. True exactly when there is no error.
     pub success: bool,
-    /// Why it was not deleted, or what could not be done with its bytes although it was.
+    /// Why it was not deleted; of an enforcing deletion also what could not be done with its bytes although it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorCode>,
     /// Whether it had been deleted before the call.

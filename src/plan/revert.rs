@@ -35,6 +35,8 @@ pub(crate) struct Keep {
     pub(crate) wish: WishMark,
     /// The uuid of the group, when whole machines go back.
     pub(crate) group: Option<(Uuid, MachineId)>,
+    /// The volumes that the machine has and that do not go back.
+    pub(crate) left_out: Vec<Uuid>,
 }
 
 /// Puts each disk back in the books; answers the files to be made, and the group or snapshots that were kept.
@@ -201,7 +203,7 @@ fn keep_group(
         snapshot_count: u32::try_from(members).expect("a machine has fewer disks than that"),
         parent: machine.group_current,
         consistency: Consistency::Crash,
-        left_out: Vec::new(),
+        left_out: keep.left_out.clone(),
         tags: by_system(),
         wish: keep.wish,
         created: fresh.at,

@@ -24,6 +24,7 @@ on_every_store! {
     each_on_its_own_deletes_the_willing
     enforcing_overrules_a_hold
     a_line_tells_of_what_goes_with_its_snapshot
+    enforcing_overrules_a_file_that_is_gone_and_says_so
     members_of_detached_volumes_are_deleted_too
     twice_is_once
     a_clone_keeps_its_snapshot_and_enforcing_keeps_its_bytes
@@ -264,6 +265,22 @@ fn a_line_tells_of_what_goes_with_its_snapshot(home: &Home) -> Outcome {
     assert_eq!((owed, engine.owed()?), (vec![], vec![]));
     assert!(read_volume(&engine, vm.root())? == before);
     assert_sound(&engine)
+}
+
+fn enforcing_overrules_a_file_that_is_gone_and_says_so(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let gone = snapshots(&engine, vm.root(), 1)?.remove(0).0;
+    home.remove(&file_of(&gone.primary_storage_install_path))?;
+    let refused = engine.delete_snapshots(&DeleteSnapshots::one(gone.uuid))?;
+    assert!(!refused.is_success() && engine.snapshot(gone.uuid).is_ok());
+    let wish = DeleteSnapshots { mode: DeleteMode::Enforcing, ..DeleteSnapshots::one(gone.uuid) };
+    let deleted = engine.delete_snapshots(&wish)?;
+    assert!(engine.snapshot(gone.uuid).is_err());
+    let error = deleted.results[0].error.as_ref().expect("its bytes could not be dealt with");
+    assert_eq!((error.code.as_str(), error.root().code.as_str()), ("SYS.1004", "SYS.1006"));
+    assert_eq!((deleted.results[0].success, deleted.owed.len(), engine.owed()?.len()), (false, 1, 1));
+    Ok(())
 }
 
 fn members_of_detached_volumes_are_deleted_too(home: &Home) -> Outcome {

@@ -19,6 +19,7 @@ on_every_store! {
     a_crash_in_an_import_leaves_nothing
     what_is_not_to_be_relied_on_is_refused
     a_base_is_kept_while_an_import_reads_it
+    an_import_takes_place_once_for_one_uuid
 }
 
 /// A volume with two snapshots, and exports of both in a store of their own: flat, and the second above the first.
@@ -164,5 +165,21 @@ fn a_base_is_kept_while_an_import_reads_it(home: &Home) -> Outcome {
     assert!(read_volume(&engine, volume.uuid)? == tuesday);
     engine.reclaim(&snapgroup::ReclaimOptions::default())?.finish()?;
     assert!(read_volume(&engine, volume.uuid)? == tuesday);
+    assert_sound(&engine)
+}
+
+fn an_import_takes_place_once_for_one_uuid(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let (_, _, store) = exported(&engine)?;
+    let wish = ImportVolume { resource_uuid: Some(Uuid::from_u128(78).into()), ..wish(&store, "flat.raw") };
+    let volume = engine.import(&wish)?;
+    fill(&engine.open_volume(volume.uuid)?, 0, 100, 1)?;
+    let generation = engine.generation();
+    assert_eq!(engine.import(&wish)?.uuid, volume.uuid);
+    assert_eq!(engine.generation(), generation);
+    assert_eq!(read_volume(&engine, volume.uuid)?[..100], [1; 100], "what was written since is there");
+    let other = ImportVolume { description: Some("another".into()), ..wish };
+    let error = home.refusal(&engine, || engine.import(&other))?;
+    assert_eq!(told(&error).0, "SYS.1002");
     assert_sound(&engine)
 }

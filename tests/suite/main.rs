@@ -13,6 +13,7 @@ mod machines;
 mod moment;
 mod pictures;
 mod queries;
+mod reclaim;
 mod refusals;
 mod revert;
 mod snapshots;

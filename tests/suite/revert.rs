@@ -1,8 +1,8 @@
 //! Going back: to a snapshot, to a group, and back again.
 
 use crate::support::{
-    Home, Outcome, SIZE, assert_sound, fill, make_disk, make_machine, on_every_store, read_volume, take,
-    volume,
+    Home, Outcome, SIZE, assert_sound, fill, head_of, make_disk, make_machine, on_every_store, read_volume,
+    take, volume,
 };
 use snapgroup::{
     ByteCount, CreateGroup, CreateSnapshot, DeleteSnapshots, GroupOf, Match, Refusal, RevertGroup,
@@ -18,6 +18,11 @@ on_every_store! {
     the_size_goes_back_and_the_answer_says_so
     a_plan_is_refused_when_anything_has_happened_since
     a_plan_of_a_group_names_who_refuses
+    a_request_that_is_out_of_date_or_wrong_merges_nothing
+    a_kept_state_can_be_gone_back_to_beside_disks_that_it_lacks
+    a_head_that_is_lost_is_gone_back_from_but_not_kept
+    a_volume_goes_back_once_for_one_uuid
+    a_uuid_without_anything_to_keep_is_refused
 }
 
 fn a_snapshot_after_a_revert_is_a_branch(home: &Home) -> Outcome {
@@ -168,4 +173,87 @@ fn a_plan_of_a_group_names_who_refuses(home: &Home) -> Outcome {
     engine.delete_snapshots(&DeleteSnapshots::one(snapshot))?;
     assert!(take(&engine, &vm, "g").is_ok());
     assert_sound(&engine)
+}
+
+fn a_request_that_is_out_of_date_or_wrong_merges_nothing(home: &Home) -> Outcome {
+    let engine = home.open_with(|options| options.chain_max = 3)?;
+    let vm = make_machine(&engine, 1)?;
+    let mut taken = Vec::new();
+    for index in 1..=2_u8 {
+        fill(&engine.open_volume(vm.root())?, u64::from(index) * 100_000, 9000, index)?;
+        taken.push(engine.create_snapshot(&CreateSnapshot::new(vm.root(), format!("s{index}")))?.uuid);
+    }
+    fill(&engine.open_volume(vm.root())?, 300_000, 9000, 3)?;
+    let content = read_volume(&engine, vm.root())?;
+    let old = engine.plan_create(&vm.group("g"))?;
+    engine.delete_snapshots(&DeleteSnapshots::one(taken[0]))?;
+    let now = engine.plan_create(&vm.group("g"))?;
+    assert!(!now.is_possible(), "what makes room is in no plan");
+    let error = home.refusal(&engine, || engine.run(&old))?;
+    assert!(matches!(error, snapgroup::Error::Refused(Refusal::Stale { .. })), "{error}");
+    home.refusal(&engine, || engine.run(&now))?;
+    home.refusal(&engine, || engine.create_group(&vm.group("")))?;
+    home.refusal(&engine, || engine.create_snapshot(&CreateSnapshot::new(vm.root(), "")))?;
+    assert_eq!(take(&engine, &vm, "g")?.snapshot_count, 1);
+    assert_eq!(engine.chain(vm.root())?.len(), 3);
+    assert!(read_volume(&engine, vm.root())? == content);
+    assert_sound(&engine)
+}
+
+fn a_kept_state_can_be_gone_back_to_beside_disks_that_it_lacks(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 2)?;
+    let wish = CreateGroup { except: vec![vm.disks[1].into()], ..vm.group("root only") };
+    let group = engine.create_group(&wish)?.inventory;
+    fill(&engine.open_volume(vm.root())?, 0, 600, 2)?;
+    let kept = engine.revert_group(&RevertGroup::new(group.uuid).keeping())?.kept_group.expect("kept");
+    assert_eq!(kept.volume_snapshot_refs.len(), 1);
+    assert!(engine.check_availability([kept.uuid])?[0].available);
+    engine.revert_group(&RevertGroup::new(kept.uuid))?;
+    assert_eq!(read_volume(&engine, vm.root())?[..600], [2; 600]);
+    assert_sound(&engine)
+}
+
+fn a_head_that_is_lost_is_gone_back_from_but_not_kept(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    fill(&engine.open_volume(vm.root())?, 0, 600, 1)?;
+    let snapshot = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "s"))?.uuid;
+    home.remove(&head_of(&engine, vm.root())?)?;
+    let error = home.refusal(&engine, || engine.revert_volume(&RevertVolume::to(snapshot).keeping()))?;
+    assert!(matches!(error, snapgroup::Error::LayerMissing { .. }), "{error}");
+    engine.revert_volume(&RevertVolume::to(snapshot))?;
+    assert_eq!(read_volume(&engine, vm.root())?[..600], [1; 600]);
+    assert_sound(&engine)
+}
+
+fn a_volume_goes_back_once_for_one_uuid(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let snapshot = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "s"))?.uuid;
+    let other = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "t"))?.uuid;
+    let resource_uuid = Some(Uuid::from_u128(78).into());
+    let wish = RevertVolume { resource_uuid, ..RevertVolume::to(snapshot).keeping() };
+    let kept = engine.revert_volume(&wish)?.kept;
+    assert_eq!(kept[0].uuid, Uuid::from_u128(78));
+    fill(&engine.open_volume(vm.root())?, 0, 600, 1)?;
+    let again = engine.revert_volume(&wish)?;
+    assert!(again.repeated);
+    assert_eq!(again.kept, kept);
+    assert_eq!(read_volume(&engine, vm.root())?[..600], [1; 600], "what was written since is there");
+    let wish = RevertVolume { snapshot: other.into(), ..wish };
+    let error = home.refusal(&engine, || engine.revert_volume(&wish))?;
+    assert!(matches!(error, snapgroup::Error::Refused(Refusal::OtherWish { .. })), "{error}");
+    assert_sound(&engine)
+}
+
+fn a_uuid_without_anything_to_keep_is_refused(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let group = take(&engine, &vm, "g")?;
+    let resource_uuid = Some(Uuid::from_u128(79).into());
+    let wish = RevertGroup { resource_uuid, ..RevertGroup::new(group.uuid) };
+    let error = home.refusal(&engine, || engine.revert_group(&wish))?;
+    assert_eq!(error.code().as_str(), "SYS.1007");
+    Ok(())
 }

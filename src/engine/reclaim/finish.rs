@@ -1,6 +1,7 @@
 //! The last step of a merge: other layers below other layers, in the headers and in the books.
 //!
-//! 1. One commit notes, for each header that changes, the bytes that it will have ([`HeaderRewrite`]).
+//! 1. One commit notes, for each header that changes, the bytes that it will have ([`HeaderRewrite`]). Where a layer
+//!    takes the place of the one above it, the same commit says so.
 //! 2. The headers are written and synced.
 //! 3. One commit says what is below what now, and drops the notes; whatever nobody reads any more is garbage.
 //!
@@ -37,11 +38,12 @@ pub(super) fn pulled(
     let _layout = pool.layout.write();
     let below = retired.parent.map(|parent| reader.need_layer(parent)).transpose()?;
     let writes = target.handle.as_ref().map(Volume::hold_writes);
-    rebase(pool, &[(child.clone(), Arc::clone(&target.layer))], below.as_ref())?;
+    rebase(pool, &[(child.clone(), Arc::clone(&target.layer))], below.as_ref(), Vec::new())?;
     drop(writes);
     pool.open_layers.forget(child.id);
     pool.open_layers.forget(retired.id);
-    pool.restack(around);
+    // A disk that cannot goes on reading through the files of before, which it has open.
+    drop(pool.restack(around));
     Ok(())
 }
 
@@ -84,33 +86,39 @@ pub(super) fn committed(
         books.put_layer(LayerRecord { parent: None, ..child.clone() });
     }
     books.retire(child.id);
-    pool.perform(&Plan { edits: books.edits(), ..Plan::default() })?;
-
+    let layers: Vec<_> =
+        above.into_iter().zip(targets.iter().map(|target| Arc::clone(&target.layer))).collect();
+    let held: Vec<_> =
+        targets.iter().filter_map(|target| target.handle.as_ref()).map(Volume::hold_writes).collect();
+    rebase(pool, &layers, Some(&merged), books.edits())?;
+    // A head: nothing is above it, so the commit was all there was to do.
     if let Some(writes) = writes {
         writes.replace(Chain::new(stack.to_vec()));
     }
-    let held: Vec<_> =
-        targets.iter().filter_map(|target| target.handle.as_ref()).map(Volume::hold_writes).collect();
-    let layers: Vec<_> =
-        above.into_iter().zip(targets.iter().map(|target| Arc::clone(&target.layer))).collect();
-    rebase(pool, &layers, Some(&merged))?;
     drop(held);
     for (record, _) in &layers {
         pool.open_layers.forget(record.id);
     }
     pool.open_layers.forget(child.id);
     pool.open_layers.forget(retired.id);
-    pool.restack(around);
+    // A disk that cannot goes on reading through the files of before, which it has open.
+    drop(pool.restack(around));
     Ok(())
 }
 
-/// Puts layers, which are open for writing, above another layer than before.
-fn rebase(pool: &Pool, layers: &[(LayerRecord, Arc<Layer>)], below: Option<&LayerRecord>) -> Result<()> {
+/// Puts layers, which are open for writing, above another layer than before. The edits `also` are published with the
+/// notes of the headers.
+fn rebase(
+    pool: &Pool,
+    layers: &[(LayerRecord, Arc<Layer>)],
+    below: Option<&LayerRecord>,
+    also: Vec<Edit>,
+) -> Result<()> {
+    let moves: Vec<Move<'_>> = layers.iter().map(|(record, layer)| Move { record, layer, below }).collect();
+    write_headers(pool, &moves, also)?;
     if layers.is_empty() {
         return Ok(());
     }
-    let moves: Vec<Move<'_>> = layers.iter().map(|(record, layer)| Move { record, layer, below }).collect();
-    write_headers(pool, &moves, Vec::new())?;
     let ids: Vec<LayerId> = layers.iter().map(|(record, _)| record.id).collect();
     pool.admit_change()?;
     let noted = close(&pool.catalog, &ids);
@@ -217,26 +225,24 @@ impl Pool {
         finished
     }
 
-    /// Lets the open volumes read through the layers that are below them now. One that cannot goes on reading
-    /// through the files of before, which it has open.
-    fn restack(&self, around: &Around) {
-        self.restack_volumes(&around.volumes);
+    /// Lets the open disks above a layer read through the files that are below them now, as they are now. Reads
+    /// through the files of before are over when it returns.
+    pub(super) fn restack(&self, around: &Around) -> Result<()> {
+        self.restack_volumes(&around.volumes)
     }
 
     /// As [`Pool::restack`], for these volumes.
-    pub(in super::super) fn restack_volumes(&self, volumes: &[VolumeRecord]) {
-        for volume in volumes {
-            let stacked = self.read().and_then(|reader| {
-                let Some(volume) = reader.volume(volume.id)? else { return Ok(()) };
-                let records = reader.chain(volume.head)?;
-                let mut lower = Vec::with_capacity(records.len());
-                for (place, record) in records.iter().enumerate().skip(1) {
-                    lower.push(self.open_layer(volume.uuid, record, records.get(place + 1), Access::Read)?);
-                }
-                self.open_volumes.restack(volume.id, records[0].blob.as_str(), lower);
-                Ok(())
-            });
-            drop(stacked);
+    pub(in super::super) fn restack_volumes(&self, volumes: &[VolumeRecord]) -> Result<()> {
+        for volume in volumes.iter().filter(|volume| self.open_volumes.has(volume.id)) {
+            let reader = self.read()?;
+            let Some(volume) = reader.volume(volume.id)? else { continue };
+            let records = reader.chain(volume.head)?;
+            let mut lower = Vec::with_capacity(records.len());
+            for (place, record) in records.iter().enumerate().skip(1) {
+                lower.push(self.open_layer(volume.uuid, record, records.get(place + 1), Access::Read)?);
+            }
+            self.open_volumes.restack(volume.id, records[0].blob.as_str(), lower);
         }
+        Ok(())
     }
 }

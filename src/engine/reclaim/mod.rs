@@ -16,7 +16,7 @@ mod work;
 pub use estimate::{ChainChange, Figures};
 pub use owed::{Owed, OwedReason};
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::pool::Engine;
 use super::uuid_arg::UuidArg;
 use crate::catalog::{LayerId, LayerState};
@@ -144,14 +144,15 @@ impl Engine {
         Ok(Reclaim::of(self, queue, options.direction, total))
     }
 
-    /// Reclaims the layers that a deletion has retired, to the end.
+    /// Reclaims the layers that a call has retired, to the end. The call itself is durable, and an error says so.
     pub(super) fn reclaim_after(
         &self,
         retired: &[LayerId],
         direction: Direction,
     ) -> Result<(Reclaimed, Vec<Owed>)> {
         let mut reclaim = Reclaim::of(self, retired.to_vec(), direction, ByteCount::ZERO);
-        while reclaim.step(EVERYTHING)? == Step::More {}
+        let took_place = |error| Error::NotReclaimed(Box::new(error));
+        while reclaim.step(EVERYTHING).map_err(took_place)? == Step::More {}
         Ok((reclaim.done, reclaim.owed))
     }
 }

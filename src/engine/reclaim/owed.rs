@@ -83,6 +83,9 @@ impl Engine {
 impl Pool {
     /// Whether nothing more can be done with a retired layer by itself.
     fn is_settled(&self, reader: &Reader, id: LayerId) -> Result<bool> {
+        if Records::above(reader, id)?.is_empty() {
+            return Ok(false);
+        }
         let (_, around) = Self::around(reader, id)?;
         let mut model = Model::default();
         self.survey(reader, id, &mut model)?;

@@ -98,8 +98,14 @@ impl Pool {
         Ok((Self::keys_around(reader, volumes, groups)?, around))
     }
 
-    /// Refuses while another process has a disk above the layer open: it relies on every file below its head. And
-    /// while something above it is being filled by whoever has it open.
+    /// Refuses while another process has a disk above the layer open: it relies on every file below its head.
+    ///
+    /// No merge is left that would be lawful then, not even a pull into a frozen layer: that layer, too, is in the
+    /// chain that the other process has open, its clusters and its header would change, and a process that holds the
+    /// image locks of what it reads lets nobody write there. A pull into another branch would write nothing that is
+    /// open, but frees nothing either, since the open chain still reads the retired layer.
+    ///
+    /// And while something above it is being filled by whoever has it open.
     pub(super) fn refuse_busy(&self, reader: &Reader, around: &Around) -> Result<()> {
         if let Some(file) = &around.building {
             return Err(Refusal::BeingFilled { file: file.clone() }.into());

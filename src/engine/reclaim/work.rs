@@ -5,7 +5,10 @@
 //! * The locks of every volume above the layer are held: no head changes, nothing is deleted or taken meanwhile.
 //! * Whoever reads through the layer above goes on reading: what it shows never changes, only where it has it.
 //! * What is freed was hidden by something durable: a head is flushed first.
-//! * A handle to a deleted snapshot still reads its layer. As long as one is open, nothing is written to the layer.
+//! * Before anything is freed, the open disks read through the files as they are now, and the reads under way are
+//!   over: nobody looks for it where it was.
+//! * A handle to a snapshot keeps the files as they were when it was opened. As long as one reads a layer in a way
+//!   that the catalogue does not know of, nothing is written to the layer.
 
 use super::super::error::Result;
 use super::super::handles::Volume;
@@ -17,6 +20,7 @@ use crate::catalog::{Edit, LayerId, LayerRecord, LayerState, Reader, TakenIn};
 use crate::chain::merge::{Commit, Pull, Punch};
 use crate::chain::{Layer, Ranges};
 use crate::plan::Plan;
+use crate::plan::books::Books;
 use crate::plan::reclaim::Direction;
 use crate::plan::refusal::Refusal;
 use crate::storage::Access;
@@ -33,6 +37,19 @@ pub(super) struct Target {
 pub(super) struct Opened {
     pub(super) retired: Arc<Layer>,
     pub(super) deeper: Vec<Arc<Layer>>,
+}
+
+/// Whether a snapshot names the uppermost of these layers, and each reads through the next one.
+fn is_in_the_books(reader: &Reader, layers: &[LayerId]) -> Result<bool> {
+    for (place, id) in layers.iter().enumerate() {
+        let Some(layer) = reader.layer(*id)? else { return Ok(false) };
+        let is_named = place > 0 || layer.state == LayerState::Frozen;
+        let goes_on = layers.get(place + 1).is_none_or(|below| layer.parent == Some(*below));
+        if !is_named || !goes_on {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl Pool {
@@ -53,6 +70,11 @@ impl Pool {
             let Some(retired) = reader.layer(id)?.filter(|layer| layer.state == LayerState::Retired) else {
                 return Ok(true);
             };
+            if reader.layers_above(id)?.next().is_none() {
+                // Deletions on both sides of it have each seen the other's layer.
+                self.settle(&reader, &retired)?;
+                return Ok(true);
+            }
             self.refuse_busy(&reader, &around)?;
             let mut model = Model::default();
             self.survey(&reader, id, &mut model)?;
@@ -83,6 +105,13 @@ impl Pool {
         }
     }
 
+    /// Makes garbage of a retired layer that nobody reads through.
+    fn settle(&self, reader: &Reader, retired: &LayerRecord) -> Result<()> {
+        let mut books = Books::open(reader.holdings(&[retired.volume], &[])?);
+        books.settle(retired.id);
+        self.perform(&Plan { edits: books.edits(), ..Plan::default() })
+    }
+
     fn punch(
         self: &Arc<Self>,
         reader: &Reader,
@@ -96,12 +125,17 @@ impl Pool {
         for volume in &around.volumes {
             self.open_volumes.flush(volume.id)?;
         }
+        self.restack(around)?;
         let layer = self.open_for_writing(reader, retired)?;
         let unusable = |source| self.unusable(retired, source);
         let mut punch = Punch::new(layer, ranges).map_err(unusable)?;
-        while !punch.step(super::EVERYTHING).map_err(unusable)?.done {}
-        punch.flush().map_err(unusable)?;
-        self.open_layers.forget(retired.id);
+        let mut go_on = || -> crate::image::Result<()> {
+            while !punch.step(super::EVERYTHING)?.done {}
+            punch.flush()
+        };
+        let punched = go_on();
+        self.note_written(retired.id);
+        punched.map_err(unusable)?;
         done.punched(retired.id, punch.copied());
         Ok(())
     }
@@ -120,11 +154,10 @@ impl Pool {
         let unusable = |source| self.unusable(child, source);
         let mut pull =
             Pull::new(Arc::clone(&target.layer), opened.retired, opened.deeper).map_err(unusable)?;
-        let progress = pull.step(budget);
+        let progress = pull.step(budget).and_then(|progress| pull.flush().map(|()| progress));
         done.bytes_pulled += pull.copied();
+        self.note_written(child.id);
         let is_done = progress.map_err(unusable)?.done;
-        pull.flush().map_err(unusable)?;
-        self.open_layers.forget(child.id);
         if is_done {
             finish::pulled(self, reader, retired, child, &target, around)?;
         }
@@ -154,11 +187,8 @@ impl Pool {
             }
             None => self.open_layer_below(reader, child, Access::Read)?,
         };
-        if retired.size < child.size {
-            // A retired file may be shorter than its record says, never longer.
-            let edits = vec![Edit::PutLayer(LayerRecord { size: child.size, ..retired.clone() })];
-            self.perform(&Plan { edits, ..Plan::default() })?;
-        }
+        self.note_commit(reader, retired, child)?;
+        self.restack(around)?;
         let mut opened = self.opened(reader, retired, Access::Write)?;
         let unusable = |source| self.unusable(retired, source);
         let deeper = opened.deeper.clone();
@@ -169,11 +199,10 @@ impl Pool {
         }
         // A head may be written between two steps, so that one is written down in one go.
         let budget = if handle.is_some() { super::EVERYTHING } else { budget };
-        let progress = commit.step(budget);
+        let progress = commit.step(budget).and_then(|progress| commit.flush().map(|()| progress));
         done.bytes_committed += commit.copied();
+        self.note_written(retired.id);
         let is_done = progress.map_err(unusable)?.done;
-        commit.flush().map_err(unusable)?;
-        self.open_layers.forget(retired.id);
         if let (false, Some(position)) = (is_done, commit.position()) {
             let taken_in = Some(TakenIn { from: child.id, up_to: position.as_u64() });
             let now = self.read()?.need_layer(retired.id)?;
@@ -187,13 +216,31 @@ impl Pool {
         Ok(is_done)
     }
 
-    /// Refuses while somebody reads a retired layer for itself: a handle to a snapshot that was deleted since, or
-    /// one whose chain has something else above it.
+    /// Says in the books what must be known before a layer is written into the retired one below it.
+    fn note_commit(&self, reader: &Reader, retired: &LayerRecord, child: &LayerRecord) -> Result<()> {
+        let mut edits = Vec::new();
+        if retired.size < child.size {
+            // A retired file may be shorter than its record says, never longer.
+            edits.push(Edit::PutLayer(LayerRecord { size: child.size, ..retired.clone() }));
+        }
+        let below = retired.parent.map(|parent| reader.need_layer(parent)).transpose()?;
+        if let Some(below) = below.filter(|below| below.taken_in.is_some_and(|it| it.from == retired.id)) {
+            // What that one has taken in is what the retired one showed before.
+            edits.push(Edit::PutLayer(LayerRecord { taken_in: None, ..below }));
+        }
+        if edits.is_empty() {
+            return Ok(());
+        }
+        self.perform(&Plan { edits, ..Plan::default() })
+    }
+
+    /// Refuses while a handle reads a retired layer otherwise than the catalogue says: through a snapshot that was
+    /// deleted since, through other layers than now, or through one that it knows as it was before a merge.
     fn refuse_read(&self, reader: &Reader, retired: &LayerRecord) -> Result<()> {
-        let above: Vec<LayerId> =
-            reader.layers_above(retired.id)?.into_vec()?.into_iter().map(|layer| layer.id).collect();
-        if self.readers.rely_on(retired.id, &above) {
-            return Err(Refusal::BeingRead { file: retired.blob.to_string() }.into());
+        for through in self.readers.of(retired.id) {
+            if through.is_written || !is_in_the_books(reader, &through.layers)? {
+                return Err(Refusal::BeingRead { file: retired.blob.to_string() }.into());
+            }
         }
         Ok(())
     }
