@@ -4,7 +4,9 @@
 //!
 //! The child says on its standard output what it begins and what has returned, a line each. The parent reads some of
 //! the lines and kills it wherever it then is. `SNAPGROUP_KILLS=n` kills n times, `SNAPGROUP_SEED=n` begins with
-//! another seed; both are printed.
+//! another seed; both are printed. `SNAPGROUP_KILL_POOL=DIR` works in a new directory there, and `SNAPGROUP_KILL_HOOK`
+//! names a program that is run as `program cut` in place of the kill and as `program back` after it: the scripts beside
+//! this file cut the power of a file system with it.
 #![cfg(target_os = "linux")]
 
 mod support {
@@ -19,6 +21,7 @@ use snapgroup::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -35,6 +38,8 @@ const SIZE: usize = 96 << 10;
 const DISKS: usize = 3;
 /// More groups than this are not kept.
 const GROUPS_MAX: usize = 6;
+/// What is run in place of a kill.
+const HOOK: &str = "SNAPGROUP_KILL_HOOK";
 /// Kills, unless said otherwise.
 const KILLS: u64 = 60;
 
@@ -228,6 +233,8 @@ fn one_kill(pool: &Path, model: &mut Model, seed: u64, dice: &mut Dice) -> Made<
     for _ in 0..dice.roll(400_000) {
         std::hint::spin_loop();
     }
+    let hook = std::env::var_os(HOOK);
+    run_hook(hook.as_deref(), "cut")?;
     child.kill()?;
     said.extend(lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()));
     let output = child.wait_with_output()?;
@@ -237,6 +244,12 @@ fn one_kill(pool: &Path, model: &mut Model, seed: u64, dice: &mut Dice) -> Made<
         "the child failed: {complaint}"
     );
     judge(pool, model, &said)
+}
+
+fn run_hook(hook: Option<&OsStr>, what: &str) -> Outcome {
+    let Some(hook) = hook else { return Ok(()) };
+    let status = Command::new(hook).arg(what).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{} {what}: {status}", hook.display()).into()) }
 }
 
 fn judge(pool: &Path, model: &mut Model, said: &[Said]) -> Made<&'static str> {
@@ -339,7 +352,10 @@ fn what_was_done_outlives_a_kill_and_what_was_begun_is_whole_or_absent() -> Outc
     };
     let (kills, seed) = (number("SNAPGROUP_KILLS", KILLS)?, number("SNAPGROUP_SEED", 1)?);
     eprintln!("SNAPGROUP_KILLS={kills} SNAPGROUP_SEED={seed}");
-    let directory = TempDir::new()?;
+    let directory = match std::env::var_os("SNAPGROUP_KILL_POOL") {
+        None => TempDir::new()?,
+        Some(parent) => TempDir::new_in(parent)?,
+    };
     let pool = directory.path().join("pool");
     let engine = Engine::open(&pool, options())?;
     let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
