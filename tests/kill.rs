@@ -4,7 +4,9 @@
 //!
 //! The child says on its standard output what it begins and what has returned, a line each. The parent reads some of
 //! the lines and kills it wherever it then is. `SNAPGROUP_KILLS=n` kills n times, `SNAPGROUP_SEED=n` begins with
-//! another seed; both are printed.
+//! another seed; both are printed. `SNAPGROUP_KILL_POOL=DIR` works in a new directory there, and `SNAPGROUP_KILL_HOOK`
+//! names a program that is run as `program cut` in place of the kill and as `program back` after it: the scripts beside
+//! this file cut the power of a file system with it.
 #![cfg(target_os = "linux")]
 
 mod support {
@@ -15,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use snapgroup::query::Query;
 use snapgroup::{
     ByteCount, CreateGroup, CreateMachine, CreateVolume, DeleteGroup, DeleteMode, DeleteSnapshots, Direction,
-    Engine, Options, ReclaimOptions, RevertGroup, Step, Uuid, When,
+    Engine, Kind, Options, ReclaimOptions, RevertGroup, Step, Uuid, When,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -35,6 +38,8 @@ const SIZE: usize = 96 << 10;
 const DISKS: usize = 3;
 /// More groups than this are not kept.
 const GROUPS_MAX: usize = 6;
+/// What is run in place of a kill.
+const HOOK: &str = "SNAPGROUP_KILL_HOOK";
 /// Kills, unless said otherwise.
 const KILLS: u64 = 60;
 
@@ -124,14 +129,18 @@ fn choose(engine: &Engine, groups: &[Uuid], dice: &mut Dice) -> Made<Deed> {
 fn perform(engine: &Engine, machine: Uuid, disks: &[Uuid], deed: &Deed, dice: &mut Dice) -> Made<Said> {
     match *deed {
         Deed::Write { disk, at, length, byte } => {
-            // Opened and closed each time: the last handle flushes.
-            engine.open_volume(disks[disk])?.write_at(at as u64, &vec![byte; length])?;
+            let volume = engine.open_volume(disks[disk])?;
+            volume.write_at(at as u64, &vec![byte; length])?;
+            volume.flush()?;
         }
         Deed::Take { group } => {
             let request =
                 CreateGroup { resource_uuid: Some(group.into()), ..CreateGroup::of_machine(machine, "g") };
             // A chain may be as long as it can be; then there is no group, and that is in order.
-            let Ok(taken) = engine.create_group(&request) else { return Ok(Said::Refused) };
+            let taken = match engine.create_group(&request) {
+                Err(error) if error.kind() == Kind::Refused => return Ok(Said::Refused),
+                taken => taken?,
+            };
             let members = taken.inventory.volume_snapshot_refs;
             return Ok(Said::Taken(members.iter().map(|member| member.volume_snapshot_uuid).collect()));
         }
@@ -139,17 +148,20 @@ fn perform(engine: &Engine, machine: Uuid, disks: &[Uuid], deed: &Deed, dice: &m
             let mode = if enforcing { DeleteMode::Enforcing } else { DeleteMode::Permissive };
             let reclaim = if dice.roll(2) == 0 { When::Later } else { When::Now };
             engine.delete_group(&DeleteGroup { mode, reclaim, ..DeleteGroup::new(group) })?;
+            return is_gone(engine.group(group).map(drop));
         }
         Deed::DeleteMember { snapshot } => {
             engine.delete_snapshots(&DeleteSnapshots {
                 reclaim: When::Later,
                 ..DeleteSnapshots::one(snapshot)
             })?;
+            return is_gone(engine.snapshot(snapshot).map(drop));
         }
         Deed::Revert { group } => {
-            // A group of which a member is gone is refused.
-            if engine.revert_group(&RevertGroup::new(group)).is_err() {
-                return Ok(Said::Refused);
+            // A group of which a member is gone is refused. After any other error nobody knows whether it took place.
+            match engine.revert_group(&RevertGroup::new(group)) {
+                Err(error) if error.kind() == Kind::Refused => return Ok(Said::Refused),
+                reverted => drop(reverted?),
             }
         }
         Deed::Reclaim { towards } => {
@@ -159,6 +171,15 @@ fn perform(engine: &Engine, machine: Uuid, disks: &[Uuid], deed: &Deed, dice: &m
         }
     }
     Ok(Said::Done)
+}
+
+/// What to say of a deletion, by what is found when it is asked for.
+fn is_gone(found: snapgroup::Result<()>) -> Made<Said> {
+    match found {
+        Ok(()) => Ok(Said::Refused),
+        Err(error) if error.kind() == Kind::Refused => Ok(Said::Done),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What must be there.
@@ -228,15 +249,23 @@ fn one_kill(pool: &Path, model: &mut Model, seed: u64, dice: &mut Dice) -> Made<
     for _ in 0..dice.roll(400_000) {
         std::hint::spin_loop();
     }
+    let hook = std::env::var_os(HOOK);
+    run_hook(hook.as_deref(), "cut")?;
     child.kill()?;
     said.extend(lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()));
     let output = child.wait_with_output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !complaint.contains("panicked") && output.status.code().is_none(),
-        "the child failed: {complaint}"
-    );
+    // A disk that is cut off fails calls, and the child ends by itself.
+    let ended = hook.is_some() || output.status.code().is_none();
+    assert!(ended && !complaint.contains("panicked at src/"), "the child failed: {complaint}");
+    run_hook(hook.as_deref(), "back")?;
     judge(pool, model, &said)
+}
+
+fn run_hook(hook: Option<&OsStr>, what: &str) -> Outcome {
+    let Some(hook) = hook else { return Ok(()) };
+    let status = Command::new(hook).arg(what).status()?;
+    if status.success() { Ok(()) } else { Err(format!("{} {what}: {status}", hook.display()).into()) }
 }
 
 fn judge(pool: &Path, model: &mut Model, said: &[Said]) -> Made<&'static str> {
@@ -339,7 +368,10 @@ fn what_was_done_outlives_a_kill_and_what_was_begun_is_whole_or_absent() -> Outc
     };
     let (kills, seed) = (number("SNAPGROUP_KILLS", KILLS)?, number("SNAPGROUP_SEED", 1)?);
     eprintln!("SNAPGROUP_KILLS={kills} SNAPGROUP_SEED={seed}");
-    let directory = TempDir::new()?;
+    let directory = match std::env::var_os("SNAPGROUP_KILL_POOL") {
+        None => TempDir::new()?,
+        Some(parent) => TempDir::new_in(parent)?,
+    };
     let pool = directory.path().join("pool");
     let engine = Engine::open(&pool, options())?;
     let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;

@@ -1,7 +1,8 @@
 //! Pictures of what is there: the groups of a machine, the layers of a volume.
 
 use super::error::Result;
-use super::pool::{Engine, Pool};
+use super::pool::Engine;
+use super::space::SpaceOf;
 use super::uuid_arg::UuidArg;
 use crate::catalog::{GroupId, LayerId, LayerRecord, LayerState, Reader, SnapshotRecord, VolumeRecord};
 use crate::inventory::{Forest, GroupTreeInventory};
@@ -23,8 +24,8 @@ impl Engine {
         Ok(Picture::new(format!("groups of {name}"), groups))
     }
 
-    /// The layers of a volume as a picture: each above the one that it reads through to, with what its file takes up
-    /// and the snapshot that it holds. Retired layers, the bases that it shares with others and the head are told
+    /// The layers of a volume as a picture: each above the one that it reads through to, with what its file takes up,
+    /// the snapshot that it holds, and the bytes that this one holds alone. Retired layers, the bases that it shares with others and the head are told
     /// apart. Files of other volumes that read through its layers are left out.
     ///
     /// # Errors
@@ -41,7 +42,7 @@ impl Engine {
         let mut drawn = Vec::new();
         for layer in own_layers(&volume, &holdings.layers, &names) {
             let snapshots = names.get(&layer.id).map_or(&[][..], Vec::as_slice);
-            let node = self.pool.draw_layer(&reader, &volume, layer, snapshots)?;
+            let node = self.draw_layer(&reader, &volume, layer, snapshots)?;
             drawn.push((layer.id, layer.parent, node));
         }
         let forest = Forest::new(drawn, |(id, ..)| *id, |(_, parent, _)| *parent);
@@ -69,7 +70,7 @@ fn own_layers<'a>(
     own.into_values().collect()
 }
 
-impl Pool {
+impl Engine {
     fn draw_layer(
         &self,
         reader: &Reader,
@@ -91,7 +92,7 @@ impl Pool {
             _ => layer.blob.to_string(),
         };
         let mut facts = Vec::new();
-        match self.store().open(&layer.blob, Access::Read).and_then(|blob| blob.allocated()) {
+        match self.pool.store().open(&layer.blob, Access::Read).and_then(|blob| blob.allocated()) {
             Ok(allocated) => facts.push(allocated.rounded()),
             Err(_) => facts.push("its file cannot be read".to_owned()),
         }
@@ -105,6 +106,8 @@ impl Pool {
             if let Some(name) = group_name(reader, snapshot.group)? {
                 facts.push(format!("in {name}"));
             }
+            let own = self.space_of(&SpaceOf::Snapshot(snapshot.uuid.into()))?;
+            facts.push(format!("{} alone", own.bytes().rounded()));
             if !snapshot.holds.is_empty() {
                 facts.push(format!("held by {}", snapshot.holds.join(", ")));
             }

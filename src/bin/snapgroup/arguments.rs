@@ -55,6 +55,13 @@ pub(crate) enum Command {
     Read(Read),
     /// Copy a snapshot into a file of its own.
     Export(Export),
+    /// Copy a file into a new volume: for what is not to be trusted where it lies.
+    Import(Import),
+    /// The bytes that each snapshot of a volume, or each group of a machine, holds alone.
+    Du {
+        /// The volume or the machine.
+        of: String,
+    },
     /// Check everything: catalogue, directory, headers, refcounts. Nothing is changed.
     Check,
     /// Print completions for a shell.
@@ -279,6 +286,9 @@ pub(crate) struct CreateGroup {
     pub(crate) name: String,
     #[arg(long)]
     pub(crate) description: Option<String>,
+    /// Copy each disk, so that its snapshots begin a new tree.
+    #[arg(long)]
+    pub(crate) full: bool,
     /// A volume to leave out; may be given several times.
     #[arg(long, value_name = "VOLUME")]
     pub(crate) except: Vec<String>,
@@ -346,6 +356,9 @@ pub(crate) enum Snapshot {
         name: String,
         #[arg(long)]
         description: Option<String>,
+        /// Copy the disk, so that the snapshot begins a new tree.
+        #[arg(long)]
+        full: bool,
     },
     /// List the snapshots of a volume, or all.
     List {
@@ -452,6 +465,27 @@ pub(crate) struct Export {
     /// The name of the qcow2 file that `--above` was exported as, as the new file shall call it.
     #[arg(long, value_name = "NAME", requires = "above")]
     pub(crate) above_file: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file; its backing files must lie in the same directory.
+    pub(crate) file: PathBuf,
+    /// Its format: said, never guessed.
+    #[arg(long, short, value_enum)]
+    pub(crate) format: Format,
+    /// The name of the volume; the file's, unless given.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Attach it to this machine.
+    #[arg(long)]
+    pub(crate) vm: Option<String>,
+    /// It is the disk that the machine boots from.
+    #[arg(long)]
+    pub(crate) root: bool,
+    /// A snapshot that stands for the backing file of the image, as for an export above it.
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub(crate) above: Option<String>,
 }
 
 /// A number of bytes, with one of the letters K, M, G and T for powers of 1024.

@@ -1,10 +1,14 @@
-//! `snapgroup diff`, `read` and `export`.
+//! `snapgroup diff`, `read`, `export`, `import` and `du`.
 
-use crate::arguments::{Diff, Export as Wanted, Format, Read};
+use crate::arguments::{Diff, Export as Wanted, Format, Import, Read};
 use crate::output::{Failure, Outcome, Output, bytes, table};
-use crate::{find, volume};
+use crate::{find, progress, volume};
 use serde_json::json;
-use snapgroup::{ByteCount, ChangeKind, DiffOptions, Engine, Export, ExportBase, LayerFormat};
+use snapgroup::query::{GroupField, Query, SnapshotField, Test, Value};
+use snapgroup::{
+    ByteCount, ChangeKind, DiffOptions, Engine, Export, ExportBase, ImportFrom, ImportVolume, LayerFormat,
+    SpaceOf, Uuid,
+};
 use std::io::Write;
 
 /// How much is read at a time.
@@ -100,5 +104,81 @@ pub(crate) fn export(engine: &Engine, wanted: &Wanted, output: &Output) -> Outco
     let copied = engine.export_file(snapshot, &export, &wanted.file)?;
     let text = format!("{}: {} copied", wanted.file.display(), bytes(copied));
     output.done(&json!({ "file": wanted.file, "bytesCopied": copied }), &text);
+    Ok(())
+}
+
+pub(crate) fn import(engine: &Engine, import: &Import, output: &Output) -> Outcome {
+    let vm = import.vm.as_ref().map(|vm| find::machine(engine, vm)).transpose()?;
+    let stem = || import.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut request = ImportVolume {
+        kind: volume::kind(import.root),
+        ..ImportVolume::new(
+            ImportFrom::Path(import.file.clone()),
+            volume::format(import.format),
+            import.name.clone().unwrap_or_else(stem),
+        )
+    };
+    if let Some(above) = &import.above {
+        request = request.above(find::snapshot(engine, above)?);
+    }
+    let mut importer = engine.importer(&request)?;
+    progress::run(|| {
+        let state = importer.step(progress::STEP)?;
+        Ok((importer.written(), importer.total(), state))
+    })?;
+    let mut made = importer.finish()?;
+    if let Some(vm) = vm {
+        made = engine.attach_volume(made.uuid, vm, None)?;
+    }
+    volume::show(&made, output);
+    Ok(())
+}
+
+/// What each snapshot of a volume, or each group of a machine, holds alone; and all of them together.
+pub(crate) fn space(engine: &Engine, of: &str, output: &Output) -> Outcome {
+    let mut rows: Vec<(String, Uuid, ByteCount)> = Vec::new();
+    let mut snapshots: Vec<Uuid> = Vec::new();
+    match find::volume(engine, of) {
+        Ok(volume) => {
+            let query = Query::all().with(SnapshotField::VolumeUuid, Test::Equal(Value::from(volume)));
+            for snapshot in engine.query_snapshots(&query)?.items {
+                let space = engine.space_of(&SpaceOf::Snapshot(snapshot.uuid.into()))?;
+                rows.push((snapshot.name, snapshot.uuid, space.bytes()));
+                snapshots.push(snapshot.uuid);
+            }
+        }
+        Err(Failure::Said(_)) => {
+            let machine = find::machine(engine, of).map_err(|failure| match failure {
+                Failure::Said(_) => Failure::Said(format!("there is no one volume or machine {of:?}")),
+                other => other,
+            })?;
+            let query = Query::all().with(GroupField::MachineUuid, Test::Equal(Value::from(machine)));
+            for group in engine.query_groups(&query)?.items {
+                let space = engine.space_of(&SpaceOf::Group(group.uuid.into()))?;
+                let living = group.volume_snapshot_refs.iter().filter(|member| !member.snapshot_deleted);
+                snapshots.extend(living.map(|member| member.volume_snapshot_uuid));
+                rows.push((group.name, group.uuid, space.bytes()));
+            }
+        }
+        Err(other) => return Err(other),
+    }
+    let together = match snapshots.is_empty() {
+        true => ByteCount::ZERO,
+        false => {
+            let uuids = snapshots.into_iter().map(Into::into).collect();
+            engine.space_of(&SpaceOf::Snapshots(uuids))?.bytes()
+        }
+    };
+    let held: Vec<_> = rows
+        .iter()
+        .map(|(name, uuid, space)| json!({ "name": name, "uuid": uuid.simple().to_string(), "bytes": space }))
+        .collect();
+    output.print(&json!({ "held": held, "together": together }), || {
+        let lines = rows
+            .iter()
+            .map(|(name, uuid, space)| vec![name.clone(), uuid.simple().to_string(), bytes(*space)])
+            .collect();
+        table(&["NAME", "UUID", "HOLDS ALONE"], lines) + &format!("all together: {}\n", bytes(together))
+    });
     Ok(())
 }

@@ -11,7 +11,7 @@ use snapgroup::inventory::{AvailabilityInventory, GroupInventory};
 use snapgroup::query::{GroupField, Query, Test, Value};
 use snapgroup::{
     CreateGroup, DeleteGroup, DeleteMode, DeleteScope, Deleted, Direction, Engine, Figures, Match, Members,
-    RevertGroup, Reverted, UpdateGroup, When,
+    RevertGroup, Reverted, SnapshotMode, UpdateGroup, When,
 };
 
 pub(crate) fn run(engine: &Engine, command: &Group, output: &Output) -> Outcome {
@@ -107,6 +107,7 @@ fn figures_json(figures: &Figures, possible: bool) -> serde_json::Value {
         "possible": possible,
         "bytesPulled": figures.bytes_pulled,
         "bytesCommitted": figures.bytes_committed,
+        "bytesFlattened": figures.bytes_flattened,
         "bytesPunched": figures.bytes_punched,
         "bytesRemoved": figures.bytes_removed,
         "bytesExtraPeak": figures.bytes_extra_peak,
@@ -119,9 +120,10 @@ fn figures_json(figures: &Figures, possible: bool) -> serde_json::Value {
 
 fn figures_text(figures: &Figures) -> String {
     let mut text = format!(
-        "copied up {}, copied down {}, freed {}, at most {} more than now on the way\n",
+        "copied up {}, copied down {}, copied whole {}, freed {}, at most {} more than now on the way\n",
         bytes(figures.bytes_pulled),
         bytes(figures.bytes_committed),
+        bytes(figures.bytes_flattened),
         bytes(figures.bytes_freed()),
         bytes(figures.bytes_extra_peak)
     );
@@ -145,6 +147,7 @@ fn wish(engine: &Engine, create: &Create) -> Outcome<CreateGroup> {
     let mut request = CreateGroup::of_machine(find::machine(engine, &create.vm)?, &create.name);
     request.description.clone_from(&create.description);
     request.user_tags.clone_from(&create.tag);
+    request.mode = mode(create.full);
     for volume in &create.except {
         request.except.push(find::volume(engine, volume)?.into());
     }
@@ -166,6 +169,11 @@ fn deletion(engine: &Engine, delete: &Delete) -> Outcome<DeleteGroup> {
 fn reversion(engine: &Engine, revert: &Revert) -> Outcome<RevertGroup> {
     let disks = if revert.matching { Match::Matching } else { Match::Strict };
     Ok(RevertGroup { disks, keep: revert.keep, ..RevertGroup::new(find::group(engine, &revert.group)?) })
+}
+
+/// How a snapshot is taken.
+pub(crate) const fn mode(full: bool) -> SnapshotMode {
+    if full { SnapshotMode::Full } else { SnapshotMode::Incremental }
 }
 
 /// How something is deleted, in the words of the library.

@@ -98,6 +98,8 @@ fn perform(engine: &Engine, command: &Command, output: &Output) -> Outcome {
         Command::Diff(diff) => content::diff(engine, diff, output),
         Command::Read(read) => content::read(engine, read),
         Command::Export(export) => content::export(engine, export, output),
+        Command::Import(import) => content::import(engine, import, output),
+        Command::Du { of } => content::space(engine, of, output),
         Command::Check => health::check(engine, output),
         Command::Init | Command::Completions { .. } => Ok(()),
     }

@@ -2,7 +2,7 @@
 
 use crate::arguments::Snapshot;
 use crate::find;
-use crate::group::{How, show_deleted, show_reverted};
+use crate::group::{How, mode, show_deleted, show_reverted};
 use crate::output::{Outcome, Output, bytes, table};
 use snapgroup::inventory::SnapshotInventory;
 use snapgroup::query::{Query, SnapshotField, Test, Value};
@@ -10,9 +10,10 @@ use snapgroup::{CreateSnapshot, DeleteSnapshots, Engine, RevertVolume, UpdateSna
 
 pub(crate) fn run(engine: &Engine, command: &Snapshot, output: &Output) -> Outcome {
     match command {
-        Snapshot::Create { volume, name, description } => {
+        Snapshot::Create { volume, name, description, full } => {
             let request = CreateSnapshot {
                 description: description.clone(),
+                mode: mode(*full),
                 ..CreateSnapshot::new(find::volume(engine, volume)?, name)
             };
             show(&engine.create_snapshot(&request)?, output);

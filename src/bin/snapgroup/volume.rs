@@ -61,7 +61,7 @@ pub(crate) fn run(engine: &Engine, command: &Volume, output: &Output) -> Outcome
     Ok(())
 }
 
-fn show(volume: &VolumeInventory, output: &Output) {
+pub(crate) fn show(volume: &VolumeInventory, output: &Output) {
     output.inventory(volume, || machine::volumes(std::slice::from_ref(volume)));
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn draw_picture(picture: &Picture, draw: &Draw) {
     crate::output::write(&drawn);
 }
 
-const fn kind(root: bool) -> VolumeKind {
+pub(crate) const fn kind(root: bool) -> VolumeKind {
     if root { VolumeKind::Root } else { VolumeKind::Data }
 }
 
