@@ -294,9 +294,10 @@ fn judge(pool: &Path, model: &mut Model, said: &[Said]) -> Made<&'static str> {
         None => "between two deeds",
         Some(Deed::Write { disk, at, length, byte }) => {
             // Byte by byte the old one or the new one.
-            for place in *at..at + length {
-                if contents[*disk][place] == *byte {
-                    model.disks[*disk][place] = *byte;
+            let range = *at..at + length;
+            for (old, found) in model.disks[*disk][range.clone()].iter_mut().zip(&contents[*disk][range]) {
+                if found == byte {
+                    *old = *byte;
                 }
             }
             "in a write"

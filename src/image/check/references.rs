@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 /// The clusters that one stretch of counts covers. Small: in a hostile file each of them has one reference. No
 /// refcount block counts fewer.
 pub(in crate::image) const STRETCH: u64 = 64;
+const STRETCH_LENGTH: usize = 64;
 
 /// What a reference takes a cluster for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +54,8 @@ impl Use {
 struct Stretch {
     /// The disk that the marks [`SEEN`] are of.
     disk: u32,
-    counts: [u32; STRETCH as usize],
-    uses: [u8; STRETCH as usize],
+    counts: [u32; STRETCH_LENGTH],
+    uses: [u8; STRETCH_LENGTH],
 }
 
 /// The references counted so far, in stretches of the file.
@@ -82,7 +83,7 @@ impl References {
         let (stretch, index) = place(cluster);
         let disk = self.disk;
         let stretch = self.stretches.entry(stretch).or_insert_with(|| {
-            Box::new(Stretch { disk, counts: [0; STRETCH as usize], uses: [0; STRETCH as usize] })
+            Box::new(Stretch { disk, counts: [0; STRETCH_LENGTH], uses: [0; STRETCH_LENGTH] })
         });
         if stretch.disk != disk {
             stretch.disk = disk;
