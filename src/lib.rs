@@ -261,7 +261,7 @@
 //! | [`picture`] | trees drawn as text, SVG, DOT and Mermaid |
 //! | [`query`] | conditions, sort and pages for the `query_` calls |
 //! | [`chain`] | images stacked: one disk through its whole chain |
-//! | [`image`] | one qcow2 file: made, opened, read, written, checked |
+//! | [`image`] | one qcow2 file: made, opened, read, written, checked, repaired |
 //! | [`storage`] | bytes at rest: on disk, in memory, simulated, with the list of what each backend promises |
 //! | [`mod@format`] | qcow2 bytes to values and back, without any I/O |
 //! | [`units`] | offsets, clusters and sizes as types of their own |

@@ -5,7 +5,7 @@ use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
 use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Reader, Severity};
 use crate::chain::Layer;
-use crate::image::{CheckReport, Image};
+use crate::image::{self, CheckReport, Image};
 use crate::inventory::Named;
 use crate::storage::{Access, Store};
 use crate::units::ByteCount;
@@ -34,7 +34,7 @@ pub struct PoolCheck {
 pub struct LayerCheck {
     /// Its file.
     pub file: String,
-    /// What the check of the image says; absent when the image could not be opened.
+    /// What the check of the image says; absent when its header cannot be read.
     pub report: Option<CheckReport>,
     /// Why the image could not be opened or is not what the catalogue says.
     pub error: Option<String>,
@@ -44,7 +44,9 @@ impl PoolCheck {
     /// Whether everything can be relied on: clusters may be lost in an image, which is all that a crash can do.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        let is_sound = |layer: &LayerCheck| layer.report.as_ref().is_some_and(CheckReport::is_sound);
+        let is_sound = |layer: &LayerCheck| {
+            layer.error.is_none() && layer.report.as_ref().is_some_and(CheckReport::is_sound)
+        };
         self.violations.is_empty() && self.missing.is_empty() && self.layers.iter().all(is_sound)
     }
 
@@ -111,7 +113,8 @@ impl Engine {
             }
             let uuid = reader.volume(record.volume)?.map(|volume| volume.uuid).unwrap_or_default();
             let (report, error) = match pool.layer_to_check(uuid, &reader.chain(record.id)?) {
-                Err(error) => (None, Some(error.to_string())),
+                // What is wrong with it may be told all the same.
+                Err(error) => (pool.report_of_unopened(&record), Some(error.to_string())),
                 Ok(layer) => match layer.as_qcow2().map(Image::check) {
                     None => continue,
                     Some(Ok(report)) if report.is_clean() => continue,
@@ -160,6 +163,20 @@ fn broken(reader: &Reader) -> Result<Vec<String>> {
 }
 
 impl Pool {
+    /// The invariants of the catalogue that do not hold.
+    pub(super) fn violations(&self, reader: &Reader) -> Result<Vec<String>> {
+        broken(reader)
+    }
+
+    /// What a check finds in an image that cannot be opened.
+    fn report_of_unopened(&self, record: &LayerRecord) -> Option<CheckReport> {
+        if record.format == LayerFormat::Raw {
+            return None;
+        }
+        let blob = self.store().open(&record.blob, Access::Read).ok()?;
+        image::check(&*blob, record.blob.as_str()).ok()
+    }
+
     /// The uppermost of `chain`: the one that is open when it is a head with a handle, else opened for this.
     pub(super) fn layer_to_check(&self, volume: Uuid, chain: &[LayerRecord]) -> Result<Arc<Layer>> {
         if chain[0].format == LayerFormat::Qcow2 {

@@ -88,7 +88,7 @@ fn give_up_building(catalog: &Catalog) -> Result<()> {
 ///
 /// A head that a guest has written is longer. It has no record when the catalogue is older than the files, as after
 /// a restore from a backup, and is then worth more than the room that it takes up.
-fn is_remainder(store: &dyn Store, catalog: &Catalog, name: &BlobName) -> Result<bool> {
+pub(super) fn is_remainder(store: &dyn Store, catalog: &Catalog, name: &BlobName) -> Result<bool> {
     let blob = store.open(name, Access::Read)?;
     let length = blob.length()?;
     let Ok(facts) = Facts::of(&*blob, name.as_str()) else { return Ok(is_headless(&*blob)?) };

@@ -15,6 +15,7 @@ mod pictures;
 mod queries;
 mod reclaim;
 mod refusals;
+mod repair;
 mod revert;
 mod snapshots;
 mod space;

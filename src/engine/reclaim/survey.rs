@@ -57,16 +57,16 @@ impl Records for Expected<'_> {
 
 /// What lives above a layer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Around {
+pub(in super::super) struct Around {
     /// The volumes that read through it.
-    pub(super) volumes: Vec<VolumeRecord>,
+    pub(in super::super) volumes: Vec<VolumeRecord>,
     /// The file of a layer above it that is being filled.
-    pub(super) building: Option<String>,
+    pub(in super::super) building: Option<String>,
 }
 
 impl Pool {
     /// The volumes that read through a layer, and what must be locked by whoever moves its bytes.
-    pub(super) fn around(reader: &Reader, id: LayerId) -> Result<(Vec<Key>, Around)> {
+    pub(in super::super) fn around(reader: &Reader, id: LayerId) -> Result<(Vec<Key>, Around)> {
         let mut open = vec![id];
         let mut volumes: BTreeSet<VolumeId> = BTreeSet::new();
         let mut groups = BTreeSet::new();
@@ -106,7 +106,7 @@ impl Pool {
     /// open, but frees nothing either, since the open chain still reads the retired layer.
     ///
     /// And while something above it is being filled by whoever has it open.
-    pub(super) fn refuse_busy(&self, reader: &Reader, around: &Around) -> Result<()> {
+    pub(in super::super) fn refuse_busy(&self, reader: &Reader, around: &Around) -> Result<()> {
         if let Some(file) = &around.building {
             return Err(Refusal::BeingFilled { file: file.clone() }.into());
         }
@@ -178,7 +178,7 @@ impl Pool {
     }
 
     /// The uuid that messages about a layer name.
-    pub(super) fn uuid_of_volume(&self, volume: VolumeId) -> Result<uuid::Uuid> {
+    pub(in super::super) fn uuid_of_volume(&self, volume: VolumeId) -> Result<uuid::Uuid> {
         Ok(self.read()?.volume(volume)?.map(|volume| volume.uuid).unwrap_or_default())
     }
 
