@@ -5,7 +5,11 @@ use snapgroup::format::refcount;
 use snapgroup::image::{Image, Mend};
 use snapgroup::storage::{Access, Blob, BlobName, Store};
 use snapgroup::units::{HostCluster, HostOffset};
-use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, RepairOptions, Uuid};
+use snapgroup::{
+    ByteCount, CreateSnapshot, CreateVolume, Engine, ImportFrom, ImportVolume, LayerFormat, RepairOptions,
+    Repaired, Step, Uuid,
+};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 on_every_store! {
@@ -14,6 +18,7 @@ on_every_store! {
     a_head_that_is_open_is_left_and_told
     files_that_no_record_names_are_removed_when_nobody_has_written_to_them
     what_cannot_be_mended_is_left_with_its_reason
+    a_layer_that_is_being_filled_is_left_alone
 }
 
 /// A volume with a snapshot, different data in both.
@@ -83,7 +88,7 @@ fn a_repair_mends_heads_and_frozen_layers_and_changes_no_content(home: &Home) ->
     assert!(mends(&chain[1].file).contains(&Mend::RefcountsRebuilt));
     assert!(engine.check()?.is_clean());
     assert!(contents(&engine, volume, snapshot)? == before);
-    assert_eq!(engine.repair(&RepairOptions::perform())?, snapgroup::Repaired::default());
+    assert_eq!(engine.repair(&RepairOptions::perform())?, Repaired::default());
     Ok(())
 }
 
@@ -159,5 +164,24 @@ fn what_cannot_be_mended_is_left_with_its_reason(home: &Home) -> Outcome {
     assert_eq!(repaired.left[0].file.as_ref(), Some(&chain[1].file));
     assert!(bytes(&*blob)? == damaged, "it was written to");
     assert!(!engine.check()?.is_sound());
+    Ok(())
+}
+
+fn a_layer_that_is_being_filled_is_left_alone(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let store = home.store()?;
+    let raw = BlobName::parse("disk.raw")?;
+    store.create(&raw)?.write_at(HostOffset::ZERO, &[7; 1 << 20])?;
+    let before: BTreeSet<BlobName> = store.list()?.into_iter().collect();
+    let from = ImportFrom::Pool(raw.to_string());
+    let mut importer = engine.importer(&ImportVolume::new(from, LayerFormat::Raw, "disk"))?;
+    assert_eq!(importer.step(ByteCount::kib(64))?, Step::More);
+    let file = store.list()?.into_iter().find(|name| !before.contains(name)).ok_or("no file is filled")?;
+    leak(&*open(&*store, file.as_str())?)?;
+    assert_eq!(engine.repair(&RepairOptions::perform())?, Repaired::default());
+    let volume = importer.finish()?.uuid;
+    let mut content = vec![0; 1 << 20];
+    engine.open_volume(volume)?.read_at(0, &mut content)?;
+    assert!(content == [7; 1 << 20]);
     Ok(())
 }
