@@ -357,7 +357,7 @@ fn is_small(new: &NewImage) -> bool {
 
 #[test]
 fn whatever_a_power_cut_leaves_of_a_repair_the_guest_reads_the_same_and_a_repair_finishes_it() -> Outcome {
-    for (seed, new) in (1..).zip(shapes().into_iter().filter(|new| is_small(new))) {
+    for (seed, new) in (1..).zip(shapes().into_iter().filter(is_small)) {
         for way in 0..12 {
             println!("seed {seed}, {new:?}, way {way}");
             let (damaged, expected) = written(&new)?;

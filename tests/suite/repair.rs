@@ -140,9 +140,9 @@ fn files_that_no_record_names_are_removed_when_nobody_has_written_to_them(home: 
     };
     let (of_written, of_pristine) = (copy(&written[0].file, "a")?, copy(&pristine[0].file, "b")?);
     let plan = engine.repair(&RepairOptions::default())?;
-    assert_eq!(plan.removed, [of_pristine.clone()]);
+    assert_eq!(plan.removed, std::slice::from_ref(&of_pristine));
     let repaired = engine.repair(&RepairOptions::perform())?;
-    assert_eq!(repaired.removed, [of_pristine.clone()]);
+    assert_eq!(repaired.removed, std::slice::from_ref(&of_pristine));
     assert_eq!(repaired.left[0].file.as_ref(), Some(&of_written));
     let names: Vec<String> = store.list()?.iter().map(ToString::to_string).collect();
     assert!(names.contains(&of_written) && !names.contains(&of_pristine));

@@ -8,8 +8,6 @@
 //!
 //! Nothing is decided here: each command is one call of [`snapgroup::Engine`], or two.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line prints")]
-
 mod arguments;
 mod content;
 mod find;
