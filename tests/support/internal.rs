@@ -51,7 +51,7 @@ pub(crate) fn add(blob: &dyn Blob) -> Outcome {
             let bitmap = entry.get(1).copied().unwrap_or(0);
             match L2Entry::decode(entry[0], bitmap, geometry, header.version)? {
                 L2Entry::Compressed(extent) => {
-                    extent.host_clusters(geometry).try_for_each(|cluster| refer(cluster))?;
+                    extent.host_clusters(geometry).try_for_each(&refer)?;
                 }
                 other => {
                     let there = other.subclusters(geometry).expect("not compressed");
