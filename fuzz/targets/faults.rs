@@ -2,6 +2,8 @@
 //! as a whole or not at all, what was flushed is there, what a snapshot holds has not changed, and the check finds no
 //! damage. An error without a fault is a mistake.
 
+#![expect(clippy::result_large_err, reason = "a step fails rarely, and keeps what it may have done")]
+
 use crate::dice::Dice;
 use snapgroup::query::Query;
 use snapgroup::storage::{At, Fault, FaultKind, MemoryStore, SimulatedStore};
