@@ -5,7 +5,7 @@
 use snapgroup::format::{Error, Header, Malformed, Rule};
 
 /// Reads `bytes` as a header; if they are one, it must survive the way out and back.
-pub(crate) fn run(bytes: &[u8]) {
+pub fn run(bytes: &[u8]) {
     let Ok(header) = Header::parse(bytes) else { return };
     let written = match header.encode() {
         Ok(written) => written,

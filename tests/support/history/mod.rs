@@ -2,7 +2,7 @@
 //! says, the pool's own check is clean, the books are those of the model, and the directory holds exactly the files
 //! that the catalogue names.
 //!
-//! Every step is asked of the dice, so that a seed tells the whole history.
+//! Every step is asked of the dice, and uuids are numbered, so that a seed tells the whole history.
 
 mod model;
 mod steps;
@@ -12,7 +12,8 @@ use model::Model;
 use snapgroup::query::Query;
 use snapgroup::storage::Store;
 use snapgroup::{
-    CreateMachine, Direction, Engine, Options, OwedReason, Reclaim, ReclaimOptions, Snapshot, Uuid, Volume,
+    Clock, CreateMachine, Direction, Engine, Ids, Options, OwedReason, Reclaim, ReclaimOptions, Snapshot,
+    Uuid, Volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -48,11 +49,14 @@ struct History {
     /// A reclaim that goes on between other steps.
     reclaim: Option<Reclaim>,
     dice: Dice,
+    /// How often the pool was opened: no two openings give the same uuids.
+    openings: u64,
     log: Vec<String>,
 }
 
-fn options() -> Options {
-    Options { chain_max: 200, ..Options::default() }
+fn options(opening: u64) -> Options {
+    let (clock, ids) = (Clock::Stepping(0), Ids::Seeded(opening));
+    Options { chain_max: 200, clock, ids, ..Options::default() }
 }
 
 /// The last component of a path, however the store shows it.
@@ -61,8 +65,8 @@ fn file_of(path: &str) -> String {
 }
 
 impl History {
-    fn begin(home: Home, seed: u64) -> Result<Self, Box<dyn Error>> {
-        let engine = Engine::open_on(home(), options())?;
+    fn begin(home: Home, dice: Dice) -> Result<Self, Box<dyn Error>> {
+        let engine = Engine::open_on(home(), options(1))?;
         let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
         let mut history = Self {
             home,
@@ -72,7 +76,8 @@ impl History {
             open: BTreeMap::new(),
             readers: Vec::new(),
             reclaim: None,
-            dice: Dice::of(seed),
+            dice,
+            openings: 1,
             log: Vec::new(),
         };
         for _ in 0..1 + history.below(2) {
@@ -187,9 +192,14 @@ impl History {
     }
 }
 
-/// Runs one history; `judge` sees every state of it.
+/// Runs the history of one seed; `judge` sees every state of it.
 pub(crate) fn run(home: Home, seed: u64, steps: usize, judge: Judge<'_>) {
-    let mut history = History::begin(home, seed).expect("a pool is made");
+    replay(home, Dice::of(seed), &format!("seed {seed}"), steps, judge);
+}
+
+/// Runs the history that the dice tell, under the name by which it can be run again.
+pub(crate) fn replay(home: Home, dice: Dice, name: &str, steps: usize, judge: Judge<'_>) {
+    let mut history = History::begin(home, dice).expect("a pool is made");
     let result = catch_unwind(AssertUnwindSafe(|| -> Outcome {
         for _ in 0..steps {
             history.step()?;
@@ -199,7 +209,7 @@ pub(crate) fn run(home: Home, seed: u64, steps: usize, judge: Judge<'_>) {
         judge(&history.check()?)
     }));
     if !matches!(result, Ok(Ok(()))) {
-        panic!("seed {seed}: {result:?} after\n{}", history.log.join("\n"));
+        panic!("{name}: {result:?} after\n{}", history.log.join("\n"));
     }
 }
 

@@ -306,7 +306,8 @@ impl History {
         } else {
             drop(engine);
         }
-        let engine = Engine::open_on((self.home)(), options())?;
+        self.openings += 1;
+        let engine = Engine::open_on((self.home)(), options(self.openings))?;
         let recovered = engine.recovered();
         assert!(recovered.unfinished.is_empty() && recovered.left_alone.is_empty(), "{recovered:#?}");
         assert!(recovered.removed.is_empty() && recovered.finished.is_empty(), "{recovered:#?}");
