@@ -27,14 +27,14 @@ impl Digest {
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         let (pairs, rest) = bytes.as_chunks::<16>();
         for pair in pairs {
-            let pair = u128::from_be_bytes(*pair);
-            self.pair((pair >> 64) as u64, pair as u64);
+            let [one, other] = halves(u128::from_be_bytes(*pair));
+            self.pair(one, other);
         }
         if !rest.is_empty() {
             let mut last = [0; 16];
             last[..rest.len()].copy_from_slice(rest);
-            let last = u128::from_be_bytes(last);
-            self.pair((last >> 64) as u64, last as u64);
+            let [one, other] = halves(u128::from_be_bytes(last));
+            self.pair(one, other);
         }
     }
 
@@ -52,8 +52,14 @@ impl Digest {
 
 /// Both halves of a product, folded into one.
 fn folded(one: u64, other: u64) -> u64 {
-    let product = u128::from(one) * u128::from(other);
-    (product >> 64) as u64 ^ product as u64
+    let [high, low] = halves(u128::from(one) * u128::from(other));
+    high ^ low
+}
+
+/// The higher and the lower half of a number.
+#[expect(clippy::cast_possible_truncation, reason = "each half has 64 bits")]
+pub(super) const fn halves(number: u128) -> [u64; 2] {
+    [(number >> 64) as u64, number as u64]
 }
 
 #[cfg(test)]

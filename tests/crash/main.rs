@@ -33,8 +33,11 @@ use crate::work::{number, one_of, selected, share};
 use snapgroup::storage::{Bounds, FileSystem};
 use std::time::Instant;
 
+/// What is found out in a scenario: how much was tried, and what is wrong.
+type Found = (Tally, Result<(), String>);
+
 /// What is found out in each scenario, and what is wrong.
-fn sum(done: Vec<(Scenario, (Tally, Result<(), String>))>, table: &mut Table) -> Vec<String> {
+fn sum(done: Vec<(Scenario, Found)>, table: &mut Table) -> Vec<String> {
     let mut wrong = Vec::new();
     for (scenario, (tally, result)) in done {
         table.add(&scenario.operation(), tally);

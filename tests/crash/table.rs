@@ -44,8 +44,11 @@ pub(crate) fn print_faults(faults: &Faults, began: Instant) {
     );
 }
 
+/// The first state that shows that something is missing, when one does; and what is missing.
+pub(crate) type Control = (Option<String>, String);
+
 /// What was found of each control. Answers those of which nothing was.
-pub(crate) fn print_controls(done: &[(Scenario, Vec<(Option<String>, String)>)]) -> Vec<String> {
+pub(crate) fn print_controls(done: &[(Scenario, Vec<Control>)]) -> Vec<String> {
     let mut missed = Vec::new();
     for (scenario, controls) in done {
         for (found, what) in controls {

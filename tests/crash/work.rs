@@ -43,5 +43,5 @@ pub(crate) fn selected(scenarios: Vec<Scenario>) -> Vec<Scenario> {
 pub(crate) fn one_of(many: u64, seed: u64, number: u64) -> bool {
     let mut value = (seed ^ number.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     value = (value ^ (value >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (value ^ (value >> 32)) % many == 0
+    (value ^ (value >> 32)).is_multiple_of(many)
 }

@@ -1,7 +1,7 @@
 //! One choice of what survives a power cut, as a store that can be opened.
 
 use super::super::BlobName;
-use super::super::digest::Digest;
+use super::super::digest::{Digest, halves};
 use super::super::memory::MemoryStore;
 use super::super::sparse::Sparse;
 use super::choice::{Bounds, Choice, Operation};
@@ -64,8 +64,9 @@ impl CrashState {
             digest.number(name.as_str().len() as u64);
             digest.bytes(name.as_str().as_bytes());
             let of_bytes = settled.get(&number).copied().unwrap_or_else(|| bytes.digest());
-            digest.number((of_bytes >> 64) as u64);
-            digest.number(of_bytes as u64);
+            for half in halves(of_bytes) {
+                digest.number(half);
+            }
             blobs.push(Left { name, number, bytes, digest: of_bytes });
         }
         Self { blobs, digest: digest.value(), choice }
