@@ -35,6 +35,7 @@ mod snapshot;
 mod space;
 mod tree;
 mod uuid_arg;
+mod validate;
 mod volume;
 
 pub use adopt::AdoptVolume;
@@ -59,6 +60,7 @@ pub use revert::{Match, Reversion, RevertGroup, RevertVolume, Reverted};
 pub use snapshot::{CreateSnapshot, Snapshot};
 pub use space::{Space, SpaceOf};
 pub use uuid_arg::UuidArg;
+pub use validate::{ChainReport, FoundFile, RefusedFile};
 pub use volume::{BaseImage, CreateVolume};
 
 pub use crate::catalog::{L2Entries, LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
