@@ -42,7 +42,7 @@ impl Bench {
         let blob = self.blob()?;
         new.layout("new")?.write(&*blob)?;
         // Two tables at most, so that tables come and go.
-        let limits = Limits { table_cache: ByteCount::new(2 << new.cluster_bits) };
+        let limits = Limits { table_cache: ByteCount::new(2 << new.cluster_bits), ..Limits::default() };
         Ok(Arc::new(Layer::from(Image::open(blob, "image", Access::Write, limits)?)))
     }
 

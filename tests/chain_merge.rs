@@ -32,7 +32,7 @@ fn image(new: &NewImage) -> Outcome<Arc<Layer>> {
     let blob = MemoryStore::new().create(&BlobName::parse("layer")?)?;
     new.layout("layer")?.write(&*blob)?;
     // Two tables at most: most requests write tables back.
-    let limits = Limits { table_cache: ByteCount::new(2 << new.cluster_bits) };
+    let limits = Limits { table_cache: ByteCount::new(2 << new.cluster_bits), ..Limits::default() };
     Ok(Arc::new(Layer::from(Image::open(blob, "layer", Access::Write, limits)?)))
 }
 

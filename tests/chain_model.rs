@@ -43,7 +43,7 @@ fn open(store: &MemoryStore, file: &File, access: Access) -> Outcome<Arc<Layer>>
     let blob = store.open(&file.name, access)?;
     let name = file.name.as_str();
     // Two tables at most: most requests write tables back.
-    let limits = Limits { table_cache: ByteCount::new(2 << file.cluster_bits) };
+    let limits = Limits { table_cache: ByteCount::new(2 << file.cluster_bits), ..Limits::default() };
     Ok(Arc::new(if file.raw {
         Layer::Raw(RawLayer::open(blob, name)?)
     } else {

@@ -34,7 +34,12 @@ fn put(blob: &dyn Blob, new: &NewImage, compression: Compression) -> Outcome {
 }
 
 fn open(blob: Arc<dyn Blob>) -> Outcome<Image> {
-    Ok(Image::open(blob, "x", Access::Write, Limits { table_cache: ByteCount::new(1024) })?)
+    Ok(Image::open(
+        blob,
+        "x",
+        Access::Write,
+        Limits { table_cache: ByteCount::new(1024), ..Limits::default() },
+    )?)
 }
 
 /// An image of 64 KiB clusters: header, refcount table, block and L1 table take clusters 0 to 3.

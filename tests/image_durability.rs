@@ -28,7 +28,7 @@ type Outcome<T = ()> = Result<T, Box<dyn StdError>>;
 
 /// Two tables at most, so that tables are written back between flushes, too.
 fn open(blob: Arc<dyn Blob>, cluster_bits: u32) -> Outcome<Image> {
-    let limits = Limits { table_cache: ByteCount::new(2 << cluster_bits) };
+    let limits = Limits { table_cache: ByteCount::new(2 << cluster_bits), ..Limits::default() };
     Ok(Image::open(blob, "x", Access::Write, limits)?)
 }
 

@@ -16,7 +16,7 @@ fn put(new: &NewImage) -> Outcome<Arc<dyn Blob>> {
 }
 
 fn open(blob: &Arc<dyn Blob>) -> Outcome<Image> {
-    let limits = Limits { table_cache: ByteCount::new(1) };
+    let limits = Limits { table_cache: ByteCount::new(1), ..Limits::default() };
     Ok(Image::open(Arc::clone(blob), "x", Access::Write, limits)?)
 }
 

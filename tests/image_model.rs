@@ -35,7 +35,7 @@ fn an_image_reads_back_what_was_written_whatever_its_shape() {
         new.layout("x").expect("lawful").write(&*blob).expect("memory");
         let open = || {
             let blob = store.open(&name, Access::Write).expect("there");
-            let limits = Limits { table_cache: ByteCount::new(2 << bits) };
+            let limits = Limits { table_cache: ByteCount::new(2 << bits), ..Limits::default() };
             Image::open(blob, "x", Access::Write, limits).expect("lawful")
         };
         let mut image = open();

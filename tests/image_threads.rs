@@ -19,7 +19,7 @@ fn put(new: &NewImage) -> Outcome<Arc<dyn Blob>> {
 }
 
 fn open(blob: &Arc<dyn Blob>, cluster_bits: u32) -> Outcome<Image> {
-    let limits = Limits { table_cache: ByteCount::new(2 << cluster_bits) };
+    let limits = Limits { table_cache: ByteCount::new(2 << cluster_bits), ..Limits::default() };
     Ok(Image::open(Arc::clone(blob), "x", Access::Write, limits)?)
 }
 

@@ -10,13 +10,15 @@ use std::sync::Arc;
 const READ_MAX: u64 = 1 << 20;
 
 /// The tables that are held at most: few, so that they are dropped and read again.
-pub(super) const LIMITS: Limits = Limits { table_cache: ByteCount::new(4096) };
+pub(super) fn limits() -> Limits {
+    Limits { table_cache: ByteCount::new(4096), ..Limits::default() }
+}
 
 /// Opens the bytes as an image in every way there is.
 pub fn run(bytes: &[u8]) {
     let blob = blob_of(bytes);
     drop(Facts::of(&*blob, "x"));
-    if let Ok(image) = Image::open(Arc::clone(&blob), "x", Access::Read, LIMITS) {
+    if let Ok(image) = Image::open(Arc::clone(&blob), "x", Access::Read, limits()) {
         drop(content(&image));
         ask(&image);
     }
@@ -25,7 +27,7 @@ pub fn run(bytes: &[u8]) {
     drop(image::repair(&*blob, "x", RepairMode::Plan));
     assert!(bytes_of(&*blob) == before, "reading has written");
     drop(image::repair(&*blob_of(bytes), "x", RepairMode::Perform));
-    if let Ok(image) = Image::open(blob, "x", Access::Write, LIMITS) {
+    if let Ok(image) = Image::open(blob, "x", Access::Write, limits()) {
         change(&image);
         ask(&image);
     }

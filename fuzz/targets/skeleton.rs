@@ -52,7 +52,7 @@ fn put_header(blob: &dyn Blob, header: &Header) {
 
 /// Clusters of every kind.
 fn fill(dice: &mut Dice, blob: &Arc<dyn Blob>) {
-    let limits = Limits { table_cache: ByteCount::new(2048) };
+    let limits = Limits { table_cache: ByteCount::new(2048), ..Limits::default() };
     let image = Image::open(Arc::clone(blob), "x", Access::Write, limits).expect("a lawful image");
     let (size, cluster) = (image.size().as_usize(), image.geometry().cluster_size().as_usize());
     for _ in 0..dice.roll(12) {

@@ -4,7 +4,7 @@
 //! Held: a whole image behaves as plain bytes do; what is not whole answers or refuses; a repair foretells what it
 //! does, leaves what was readable as it was, says in the end what a check finds, and does nothing the second time.
 
-use super::image::{LIMITS, Piece, ask, blob_of, bytes_of, change, content};
+use super::image::{Piece, ask, blob_of, bytes_of, change, content, limits};
 use super::skeleton;
 use crate::dice::Dice;
 use snapgroup::image::{self, BackingLabel, Image, RepairMode};
@@ -36,7 +36,7 @@ fn label(dice: &mut Dice) -> Option<BackingLabel> {
 }
 
 fn read_only(blob: &Arc<dyn Blob>) -> Vec<Piece> {
-    let Ok(image) = Image::open(Arc::clone(blob), "x", Access::Read, LIMITS) else { return Vec::new() };
+    let Ok(image) = Image::open(Arc::clone(blob), "x", Access::Read, limits()) else { return Vec::new() };
     ask(&image);
     content(&image)
 }
@@ -44,7 +44,7 @@ fn read_only(blob: &Arc<dyn Blob>) -> Vec<Piece> {
 /// Writes to an image. One without fault must read as plain bytes, across a reopening, and stay without fault.
 fn write(dice: &mut Dice, blob: Arc<dyn Blob>) {
     let is_clean = image::check(&*blob, "x").is_ok_and(|report| report.is_clean());
-    let Ok(image) = Image::open(Arc::clone(&blob), "x", Access::Write, LIMITS) else { return };
+    let Ok(image) = Image::open(Arc::clone(&blob), "x", Access::Write, limits()) else { return };
     let pieces = content(&image);
     // A compressed cluster may be broken inside, and the header may claim any size: neither is for the check.
     let is_small = image.size().as_usize() <= 1 << 20;
@@ -62,7 +62,7 @@ fn write(dice: &mut Dice, blob: Arc<dyn Blob>) {
     assert!(flat(&content(&image)) == model, "another content is read than was written");
     image.flush().expect("it is whole");
     drop(image);
-    let image = Image::open(Arc::clone(&blob), "x", Access::Write, LIMITS).expect("it was just written");
+    let image = Image::open(Arc::clone(&blob), "x", Access::Write, limits()).expect("it was just written");
     assert!(flat(&content(&image)) == model, "another content is read after a reopening");
     let report = image.check().expect("it is whole");
     assert!(report.is_clean(), "writing has broken it: {report}");

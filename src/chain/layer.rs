@@ -9,6 +9,20 @@ use std::sync::Arc;
 /// The granularity of a raw disk's size: QEMU rounds the length of the file up to it, with zeros.
 const SECTOR: u64 = 512;
 
+/// How the files of other formats begin that can name further files, or that have a virtual size of their own: where,
+/// and with which bytes.
+const SIGNATURES: [(usize, &[u8], &str); 9] = [
+    (0, b"QFI\xfb", "qcow"),
+    (0, b"QED\0", "qed"),
+    (0, b"KDMV", "vmdk"),
+    (0, b"COWD", "vmdk"),
+    (0, b"# Disk Descriptor", "vmdk"),
+    (0, b"conectix", "vpc"),
+    (0, b"vhdxfile", "vhdx"),
+    (0, b"Witho", "parallels"),
+    (64, b"\x7f\x10\xda\xbe", "vdi"),
+];
+
 /// One layer of a chain.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -54,6 +68,19 @@ impl RawLayer {
     #[must_use]
     pub fn blob(&self) -> &Arc<dyn Blob> {
         &self.blob
+    }
+
+    /// The format of an image that the file begins like, as a word for messages; `None` when it begins like none. A
+    /// guest may write anything there, so this never says what a file is: it says that somebody should.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub fn looks_like(&self) -> Result<Option<&'static str>> {
+        let mut first = [0; 128];
+        read_zero_extended(&*self.blob, self.length, HostOffset::ZERO, &mut first)?;
+        let found = SIGNATURES.iter().find(|(at, bytes, _)| first[*at..].starts_with(bytes));
+        Ok(found.map(|(_, _, format)| *format))
     }
 
     /// The length of the file when it was opened; up to the next 512 bytes it reads as zeros.

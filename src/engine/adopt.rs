@@ -20,6 +20,7 @@ use crate::plan::volume::{ImageShape, VolumeWish};
 use crate::plan::{self, Plan, text};
 use crate::storage::{self, Access, Blob, BlobName, Hold, Identity, Store};
 use crate::units::ByteCount;
+use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -38,6 +39,9 @@ pub struct AdoptVolume {
     pub kind: VolumeKind,
     /// What the files below the head become.
     pub lower: LowerLayers,
+    /// The files below that are raw disks although they begin like a disk image of some format: a guest may have
+    /// written that. Others that begin so are refused where a header calls them raw.
+    pub raw_below: Vec<String>,
     /// The uuid of the volume; a fresh one when absent.
     pub resource_uuid: Option<UuidArg>,
 }
@@ -51,6 +55,7 @@ impl Default for AdoptVolume {
             description: None,
             kind: VolumeKind::Data,
             lower: LowerLayers::default(),
+            raw_below: Vec::new(),
             resource_uuid: None,
         }
     }
@@ -75,7 +80,8 @@ impl Engine {
     ///
     /// [`Error::NotAdoptable`], which names the file and the rule: not in the directory, no format given for a
     /// backing file, a loop, too deep, in use by another volume or by a writer in another process, found broken
-    /// by the check. SYS.1007 and SYS.1002 as for [`Engine::create_volume`]. Nothing has changed then.
+    /// by the check, called raw by a header and not by the caller while it begins like an image. What
+    /// [`Engine::validate_chain`] tells beforehand. SYS.1007 and SYS.1002 as for [`Engine::create_volume`]. Nothing has changed then.
     pub fn adopt_volume(&self, request: &AdoptVolume) -> Result<VolumeInventory> {
         let pool = &self.pool;
         let name = text::name("name", &request.name)?;
@@ -96,25 +102,9 @@ impl Engine {
         if let Some(there) = self.volume_of_repeat(&wish, taken)? {
             return Ok(there);
         }
-        // A raw file gets an overlay, which is a layer, too.
-        let overlays = u32::from(request.format == LayerFormat::Raw);
-        let found = pool.walk(&request.file, request.format, overlays)?;
+        let mut found = Vec::new();
+        pool.look_through(request, &mut found)?;
         let top = &found[0];
-        if let Some(known) = &top.known {
-            let rule = if known.state == LayerState::Head {
-                "it is the head of a volume of this pool"
-            } else {
-                "it is a layer of this pool already; make a volume above it instead"
-            };
-            return Err(not_adoptable(&top.blob, rule));
-        }
-        // Were the process to die before the commit, opening the pool would take such a file, with our note in its
-        // header and no record, for the remainder of a call of its own, and remove it.
-        if request.format == LayerFormat::Qcow2 && text::is_layer_blob(&top.blob) {
-            let rule =
-                "it has a name such as this pool gives to its own files: rename it, nothing refers to it";
-            return Err(not_adoptable(&top.blob, rule));
-        }
         let overlay = (request.format == LayerFormat::Raw)
             .then(|| (pool.source.mint(), ImageShape::standard(top.size, pool.options.cluster_bits)));
         let plan = plan::adopt::adopt(
@@ -141,7 +131,8 @@ impl Engine {
         (cluster_bits, l2): (u8, L2Entries),
     ) -> Result<(Plan, VolumeRecord)> {
         let pool = &self.pool;
-        let found = pool.walk(&base.file, base.format, 1)?;
+        let mut found = Vec::new();
+        pool.walk((&base.file, base.format), 1, &[], &mut found)?;
         let top = &found[0];
         let shape = ImageShape { size: size.unwrap_or(top.size), cluster_bits, l2 };
         Ok(plan::adopt::adopt(
@@ -162,6 +153,42 @@ pub(super) fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
     Error::NotAdoptable { blob: blob.to_string(), rule: rule.into() }
 }
 
+/// What an image says that is wrong with it, as the rule that it broke.
+pub(super) fn broken(blob: &BlobName, error: crate::image::Error) -> Error {
+    match error {
+        crate::image::Error::Unsound { report, .. } => {
+            not_adoptable(blob, format!("its check found {report}"))
+        }
+        error => not_adoptable(blob, error.to_string()),
+    }
+}
+
+/// Who says that a file is raw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RawTrust {
+    /// The caller, of this file.
+    Said,
+    /// The header of the file above it, which anybody may have written.
+    Claimed,
+}
+
+impl RawTrust {
+    /// Refuses a raw file that begins like an image when only a header calls it raw.
+    pub(super) fn admit(self, name: &BlobName, raw: &RawLayer) -> Result<()> {
+        if self == Self::Said {
+            return Ok(());
+        }
+        match raw.looks_like().map_err(|error| broken(name, error))? {
+            None => Ok(()),
+            Some(format) => {
+                let rule =
+                    format!("it is called raw and begins like {format}; name it as raw if it is meant so");
+                Err(not_adoptable(name, rule))
+            }
+        }
+    }
+}
+
 /// Refuses a file whose content does not stay as it is.
 fn refuse_unstable(layer: &FoundLayer) -> Result<()> {
     match layer.known.as_ref().map(|known| known.state) {
@@ -177,38 +204,81 @@ fn refuse_unstable(layer: &FoundLayer) -> Result<()> {
 }
 
 impl Pool {
+    /// Looks at everything that a request would take over, the uppermost file first, as far as nothing is refused.
+    /// Nothing is changed.
+    pub(super) fn look_through(&self, request: &AdoptVolume, found: &mut Vec<FoundLayer>) -> Result<()> {
+        // A raw file gets an overlay, which is a layer, too.
+        let overlays = u32::from(request.format == LayerFormat::Raw);
+        self.walk((&request.file, request.format), overlays, &request.raw_below, found)?;
+        let top = &found[0];
+        if let Some(known) = &top.known {
+            let rule = if known.state == LayerState::Head {
+                "it is the head of a volume of this pool"
+            } else {
+                "it is a layer of this pool already; make a volume above it instead"
+            };
+            return Err(not_adoptable(&top.blob, rule));
+        }
+        if request.format == LayerFormat::Raw {
+            return Ok(());
+        }
+        // Were the process to die before the commit, opening the pool would take such a file, with our note in its
+        // header and no record, for the remainder of a call of its own, and remove it.
+        if text::is_layer_blob(&top.blob) {
+            let rule =
+                "it has a name such as this pool gives to its own files: rename it, nothing refers to it";
+            return Err(not_adoptable(&top.blob, rule));
+        }
+        let blob = self.store().open(&top.blob, Access::Read)?;
+        Image::admit_writer(&*blob, top.blob.as_str()).map_err(|error| broken(&top.blob, error))
+    }
+
     /// Follows a chain of files down, the uppermost first, and looks at each. Nothing is changed. `overlays` layers
-    /// will be put above it.
-    fn walk(&self, file: &str, format: LayerFormat, overlays: u32) -> Result<Vec<FoundLayer>> {
+    /// will be put above it; `raw` below are raw whatever they look like.
+    fn walk(
+        &self,
+        (file, format): (&str, LayerFormat),
+        overlays: u32,
+        raw: &[String],
+        found: &mut Vec<FoundLayer>,
+    ) -> Result<()> {
         let invalid = |error: storage::InvalidName| Error::NotAdoptable {
             blob: file.to_owned(),
             rule: error.to_string(),
         };
         let mut next = Some((BlobName::parse(file).map_err(invalid)?, format));
-        let mut found: Vec<FoundLayer> = Vec::new();
-        let mut seen: Vec<Identity> = Vec::new();
+        let mut seen: HashSet<Identity> = HashSet::new();
         while let Some((blob, format)) = next {
             if found.len() as u64 + u64::from(overlays) >= u64::from(self.options.chain_max) {
                 let rule = format!("the chain is longer than {} layers", self.options.chain_max);
                 return Err(not_adoptable(&blob, rule));
             }
-            let (layer, identity, below) = self.look_at(&blob, format)?;
+            // The caller has said what the uppermost file is; a header says it of those below.
+            let trust = match found.is_empty() || raw.iter().any(|name| name == blob.as_str()) {
+                true => RawTrust::Said,
+                false => RawTrust::Claimed,
+            };
+            let (layer, identity, below) = self.look_at(&blob, format, trust)?;
             // Below others, or below a new overlay, only what stays as it is.
             if overlays > 0 || !found.is_empty() {
                 refuse_unstable(&layer)?;
             }
-            if seen.contains(&identity) {
+            if !seen.insert(identity) {
                 return Err(not_adoptable(&blob, "the chain comes back to it: it is a loop"));
             }
-            seen.push(identity);
             found.push(layer);
             next = below;
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Looks at one file: what it is, whether it can be relied on, and what is below it.
-    fn look_at(&self, name: &BlobName, format: LayerFormat) -> Result<(FoundLayer, Identity, Option<Named>)> {
+    fn look_at(
+        &self,
+        name: &BlobName,
+        format: LayerFormat,
+        trust: RawTrust,
+    ) -> Result<(FoundLayer, Identity, Option<Named>)> {
         if is_own_file(name) {
             return Err(not_adoptable(name, "it is the catalogue of the pool"));
         }
@@ -235,7 +305,7 @@ impl Pool {
         let minted =
             Minted { snapshot: self.source.mint(), layer: self.source.mint(), tree: self.source.mint() };
         let allocated = blob.allocated()?;
-        let broken = |error: crate::image::Error| not_adoptable(name, error.to_string());
+        let broken = |error| broken(name, error);
         let mut layer = FoundLayer {
             blob: name.clone(),
             format,
@@ -248,7 +318,11 @@ impl Pool {
             minted,
         };
         if format == LayerFormat::Raw {
-            layer.size = RawLayer::open(blob, name.as_str()).map_err(broken)?.size();
+            let raw = RawLayer::open(blob, name.as_str()).map_err(broken)?;
+            if layer.known.is_none() {
+                trust.admit(name, &raw)?;
+            }
+            layer.size = raw.size();
             return Ok((layer, identity, None));
         }
         let facts = Facts::of(&*blob, name.as_str()).map_err(broken)?;
@@ -281,24 +355,24 @@ impl Pool {
 
     /// Refuses an image in which anything is wrong: what was not checked is not relied on.
     pub(super) fn check_sound(&self, name: &BlobName, blob: Arc<dyn Blob>) -> Result<()> {
-        let broken = |error: crate::image::Error| not_adoptable(name, error.to_string());
-        let image =
-            Image::open(blob, name.as_str(), Access::Read, self.options.image_limits).map_err(broken)?;
-        let report = image.check().map_err(broken)?;
-        if report.corruptions > 0 {
-            return Err(not_adoptable(name, format!("its check found {report}")));
-        }
-        Ok(())
+        let limits = self.options.image_limits;
+        let image = Image::open_checked(blob, name.as_str(), Access::Read, limits);
+        image.map(drop).map_err(|error| broken(name, error))
     }
 
     /// Writes into the header of an adopted head which layer it is, so that another file in its place is noticed.
     fn take_over(&self, top: &FoundLayer, volume: &VolumeRecord) -> Result<()> {
         self.admit_change()?;
-        let broken = |error: crate::image::Error| not_adoptable(&top.blob, error.to_string());
+        let broken = |error| broken(&top.blob, error);
         let blob = self.store().open(&top.blob, Access::Write)?;
         blob.hold(Hold::Write)?;
-        let image =
-            Image::open(blob, top.blob.as_str(), Access::Write, self.options.image_limits).map_err(broken)?;
+        // Only now does the file stay as it is: what was seen of it is seen again.
+        let facts = Facts::of(&*blob, top.blob.as_str()).map_err(broken)?;
+        if (facts.size, &facts.backing_label) != (top.size, &top.backing_label) {
+            return Err(not_adoptable(&top.blob, "it has changed while it was looked at"));
+        }
+        let limits = self.options.image_limits;
+        let image = Image::open_checked(blob, top.blob.as_str(), Access::Write, limits).map_err(broken)?;
         image
             .stamp(LayerIdentity {
                 pool: *self.catalog.pool().as_bytes(),

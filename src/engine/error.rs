@@ -212,6 +212,8 @@ fn image_kind(error: &image::Error) -> Kind {
         image::Error::Format { .. }
         | image::Error::OutsideFile { .. }
         | image::Error::OnHeader { .. }
+        | image::Error::OnTables { .. }
+        | image::Error::Unsound { .. }
         | image::Error::Storage(storage::Error::PastEnd { .. }) => Kind::Corrupt,
         image::Error::Storage(_) | image::Error::Failed { .. } => Kind::Failed,
         _ => Kind::Refused,

@@ -9,7 +9,7 @@
 //!
 //! A crash before 3 leaves a file that is removed when the pool is opened; giving up removes it at once.
 
-use super::adopt::{backing_of, not_adoptable};
+use super::adopt::{RawTrust, backing_of, broken, not_adoptable};
 use super::error::Result;
 use super::locks::Key;
 use super::pool::{Engine, Pool};
@@ -29,6 +29,7 @@ use crate::plan::volume::VolumeWish;
 use crate::plan::{NewFile, Plan};
 use crate::storage::{self, Access, Blob, BlobName, Identity, Store};
 use crate::units::ByteCount;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// How much an import that runs to its end does in one go.
@@ -65,6 +66,9 @@ pub struct ImportVolume {
     pub kind: VolumeKind,
     /// log2 of the cluster size of the new image, 9 to 21; `None` is the pool's default.
     pub cluster_bits: Option<u8>,
+    /// The backing files that are raw disks although they begin like a disk image of some format: a guest may have
+    /// written that. Others that begin so are refused where a header calls them raw.
+    pub raw_below: Vec<String>,
     /// The largest disk that is taken. Default 64 TiB.
     pub size_max: ByteCount,
     /// The uuid of the volume; a fresh one when absent. [`Engine::import`] with the same uuid and the same wish answers
@@ -84,6 +88,7 @@ impl ImportVolume {
             description: None,
             kind: VolumeKind::Data,
             cluster_bits: None,
+            raw_below: Vec::new(),
             size_max: ByteCount::gib(64 << 10),
             resource_uuid: None,
         }
@@ -233,8 +238,9 @@ impl Engine {
     ///
     /// [`Error::NotAdoptable`](super::Error::NotAdoptable), which names the file and the rule: not there, not regular,
     /// too large, no format given for a backing file, a loop, too deep, open in another process for writing, found
-    /// broken by the check, a layer of this pool. SYS.1007 for names, sizes and uuids that are none; SYS.1002 for a uuid
-    /// that is taken, by the same wish, too; SYS.1003 for a base that is not there.
+    /// broken by the check, called raw by a header and not by the caller while it begins like an image, a layer of this
+    /// pool. SYS.1007 for names, sizes and uuids that are none; SYS.1002 for a uuid that is taken, by the same wish, too;
+    /// SYS.1003 for a base that is not there.
     pub fn importer(&self, request: &ImportVolume) -> Result<Importer> {
         let pool = &self.pool;
         let name = text::name("name", &request.name)?;
@@ -330,15 +336,14 @@ impl Pool {
             rule: error.to_string(),
         };
         let mut next = Some((BlobName::parse(&name).map_err(rule)?, request.format));
-        let (mut layers, mut seen): (Vec<Arc<Layer>>, Vec<Identity>) = (Vec::new(), Vec::new());
+        let (mut layers, mut seen): (Vec<Arc<Layer>>, HashSet<Identity>) = (Vec::new(), HashSet::new());
         while let Some((name, format)) = next {
             if layers.len() as u64 >= u64::from(self.options.chain_max) {
                 let rule = format!("the chain is longer than {} layers", self.options.chain_max);
                 return Err(not_adoptable(&name, rule));
             }
-            if is_own && (super::pool::is_own_file(&name) || self.read()?.layer_of_blob(&name)?.is_some()) {
-                let rule = "it is a file of this pool already; make a volume of a snapshot instead";
-                return Err(not_adoptable(&name, rule));
+            if super::pool::is_own_file(&name) {
+                return Err(not_adoptable(&name, "it is the catalogue of a pool"));
             }
             let blob = match store.open(&name, Access::Read) {
                 Err(error @ (storage::Error::NotFound { .. } | storage::Error::NotRegular { .. })) => {
@@ -346,14 +351,17 @@ impl Pool {
                 }
                 other => other?,
             };
-            if seen.contains(&blob.identity()) {
+            if (is_own || self.is_here(&name, &*blob)) && self.read()?.layer_of_blob(&name)?.is_some() {
+                let rule = "it is a file of this pool already; make a volume of a snapshot instead";
+                return Err(not_adoptable(&name, rule));
+            }
+            if !seen.insert(blob.identity()) {
                 return Err(not_adoptable(&name, "the chain comes back to it: it is a loop"));
             }
             if blob.writer_elsewhere()?.is_some() {
                 return Err(not_adoptable(&name, "another process has it open for writing"));
             }
-            seen.push(blob.identity());
-            let below = self.import_layer(&name, format, blob, request.size_max, &mut layers)?;
+            let below = self.import_layer(&name, format, blob, request, &mut layers)?;
             if base.is_some() {
                 if below.as_ref().is_none_or(|facts| facts.backing_label.is_none()) {
                     return Err(not_adoptable(&name, "it is above no other file, so it has no base"));
@@ -375,16 +383,25 @@ impl Pool {
         Ok(Source { chain: Chain::new(layers), base: Some((flatten, below, content.claim)) })
     }
 
+    /// Whether a file of this name was opened by a path that leads into the pool's own directory: a header there could
+    /// name the disks of others.
+    fn is_here(&self, name: &BlobName, blob: &dyn Blob) -> bool {
+        let Ok(own) = self.store().open(name, Access::Read) else { return false };
+        // In memory there is no device, and each store numbers its blobs alone.
+        own.identity() == blob.identity() && blob.identity().device != 0
+    }
+
     /// Opens one file, checked, as the next layer; answers what the header of an image says.
     fn import_layer(
         &self,
         name: &BlobName,
         format: LayerFormat,
         blob: Arc<dyn Blob>,
-        size_max: ByteCount,
+        request: &ImportVolume,
         layers: &mut Vec<Arc<Layer>>,
     ) -> Result<Option<Facts>> {
-        let broken = |error: crate::image::Error| not_adoptable(name, error.to_string());
+        let broken = |error| broken(name, error);
+        let size_max = request.size_max;
         let check_size = |size: ByteCount| match size > size_max {
             true => {
                 Err(not_adoptable(name, format!("its disk is {size} large, at most {size_max} are taken")))
@@ -392,13 +409,18 @@ impl Pool {
             false => Ok(()),
         };
         let (layer, facts) = match format {
-            LayerFormat::Raw => (Layer::Raw(RawLayer::open(blob, name.as_str()).map_err(broken)?), None),
+            LayerFormat::Raw => {
+                let raw = RawLayer::open(blob, name.as_str()).map_err(broken)?;
+                let is_said = layers.is_empty() || request.raw_below.iter().any(|raw| raw == name.as_str());
+                let trust = if is_said { RawTrust::Said } else { RawTrust::Claimed };
+                trust.admit(name, &raw)?;
+                (Layer::Raw(raw), None)
+            }
             LayerFormat::Qcow2 => {
                 let facts = Facts::of(&*blob, name.as_str()).map_err(broken)?;
                 check_size(facts.size)?;
-                self.check_sound(name, Arc::clone(&blob))?;
                 let limits = self.options.image_limits;
-                let image = Image::open(blob, name.as_str(), Access::Read, limits).map_err(broken)?;
+                let image = Image::open_checked(blob, name.as_str(), Access::Read, limits).map_err(broken)?;
                 (Layer::from(image), Some(facts))
             }
         };

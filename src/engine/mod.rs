@@ -36,6 +36,7 @@ mod snapshot;
 mod space;
 mod tree;
 mod uuid_arg;
+mod validate;
 mod volume;
 
 pub use adopt::AdoptVolume;
@@ -61,6 +62,7 @@ pub use revert::{Match, Reversion, RevertGroup, RevertVolume, Reverted};
 pub use snapshot::{CreateSnapshot, Snapshot};
 pub use space::{Space, SpaceOf};
 pub use uuid_arg::UuidArg;
+pub use validate::{ChainReport, FoundFile, RefusedFile};
 pub use volume::{BaseImage, CreateVolume};
 
 pub use crate::catalog::{L2Entries, LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};

@@ -1,5 +1,6 @@
 //! What can go wrong in one image: its bytes, its limits, or the disk below.
 
+use super::check::CheckReport;
 use crate::format;
 use crate::storage;
 use crate::units::{ByteCount, GuestOffset, HostOffset};
@@ -51,6 +52,36 @@ pub enum Error {
         image: String,
         /// Which table or cluster.
         structure: &'static str,
+    },
+    /// An entry says that data, or an L2 table, lies where the image keeps its own tables.
+    #[error("{image}: the {structure} at {at} lies on top of the image's own tables")]
+    OnTables {
+        /// The name of the image.
+        image: String,
+        /// What lies there.
+        structure: &'static str,
+        /// Where it lies.
+        at: HostOffset,
+    },
+    /// The check of a whole image has found something wrong.
+    #[error("{image}: its check found {report}")]
+    Unsound {
+        /// The name of the image.
+        image: String,
+        /// What it has found.
+        report: Box<CheckReport>,
+    },
+    /// The image asks for more than the limits that were given allow.
+    #[error("{image}: its {what} is {found}, at most {limit} are taken")]
+    OverLimit {
+        /// The name of the image.
+        image: String,
+        /// What is limited: "virtual size", "number of header extensions".
+        what: &'static str,
+        /// How much it is.
+        found: u64,
+        /// How much is allowed.
+        limit: u64,
     },
     /// The image was opened for reading, or it is a frozen layer.
     #[error("{image} is open for reading only")]

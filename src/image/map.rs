@@ -137,14 +137,16 @@ impl Image {
         Ok(Mapping::Data { at: at + inside })
     }
 
-    /// What an entry says, in the one form for both widths.
+    /// What an entry says, in the one form for both widths. Data on one of the image's own tables is none.
     pub(super) fn decode(&self, state: &State, (descriptor, bitmap): (u64, u64)) -> Result<Cluster> {
         let entry = L2Entry::decode(descriptor, bitmap, self.geometry, state.header.version)
             .map_err(|source| self.malformed(source))?;
-        Ok(match (entry, entry.subclusters(self.geometry)) {
+        let cluster = match (entry, entry.subclusters(self.geometry)) {
             (L2Entry::Compressed(extent), _) => Cluster::Compressed(extent),
             (_, subclusters) => Cluster::Plain(subclusters.unwrap_or(Subclusters::ABSENT)),
-        })
+        };
+        self.refuse_on_tables(state, cluster)?;
+        Ok(cluster)
     }
 
     /// Where the L1 table says that an L2 table is; `None` when there is none.
@@ -166,6 +168,7 @@ impl Image {
             let image = self.name.clone();
             return Err(Error::OutsideFile { image, structure: "L2 table", at, end });
         }
+        self.refuse_roots(state, "L2 table", at)?;
         let mut bytes = vec![0; self.geometry.cluster_size().as_usize()];
         read_zero_extended(&*self.blob, end.as_length(), at, &mut bytes)?;
         let words =

@@ -25,6 +25,7 @@ mod internal;
 mod layout;
 mod map;
 mod open;
+mod own;
 mod pack;
 mod read;
 mod rebase;

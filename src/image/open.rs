@@ -2,9 +2,10 @@
 
 use super::compressed::Decoded;
 use super::error::{Error, Result};
+use super::own::OwnTables;
 use super::refcounts::Refcounts;
 use super::tables::Tables;
-use crate::format::{Encryption, Geometry, HEADER_PROBE, Header, RawHeader};
+use crate::format::{Encryption, Extension, Geometry, HEADER_PROBE, Header, RawHeader};
 use crate::storage::{Access, Blob, read_zero_extended};
 use crate::units::{ByteCount, ClusterCount, GuestOffset, HostCluster, HostOffset};
 use parking_lot::{Mutex, RwLock};
@@ -12,16 +13,48 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How much memory an open image may take up.
+/// What an image may ask for, and how much memory it may take up when it is open. What a header says is held against
+/// this before anything is read or reserved for it; and no table is read that the file does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// L2 tables held at most, in bytes. Tables with unwritten entries are written when there are more.
     pub table_cache: ByteCount,
+    /// The largest virtual size. Default 2^63 bytes, which is what the format can say.
+    pub size_max: ByteCount,
+    /// How many bytes L1 table and refcount table may have, which are held as long as the image is open. Default
+    /// 40 MiB, which is what the format allows.
+    pub tables_max: ByteCount,
+    /// How many header extensions there may be. Default 256, the most that is ever taken.
+    pub extensions_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { table_cache: ByteCount::mib(8) }
+        Self {
+            table_cache: ByteCount::mib(8),
+            size_max: ByteCount::new(1 << 63),
+            tables_max: ByteCount::mib(40),
+            extensions_max: Extension::COUNT_MAX,
+        }
+    }
+}
+
+impl Limits {
+    /// Refuses an image that asks for more, by its header alone.
+    fn admit(&self, header: &Header, name: &str) -> Result<()> {
+        let table = header.geometry.cluster_size().as_u64() * u64::from(header.refcount_table_clusters);
+        let tables = table + u64::from(header.l1_entries) * 8;
+        let (extensions, extensions_max) = (header.extensions.len() as u64, self.extensions_max as u64);
+        for (what, found, limit) in [
+            ("virtual size", header.size.as_u64(), self.size_max.as_u64()),
+            ("size of L1 table and refcount table", tables, self.tables_max.as_u64()),
+            ("number of header extensions", extensions, extensions_max),
+        ] {
+            if found > limit {
+                return Err(Error::OverLimit { image: name.to_owned(), what, found, limit });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -41,6 +74,7 @@ pub struct Image {
     pub(super) decoded: Decoded,
     /// Whether bitmaps are still to say that everything was written: see `internal`.
     pub(super) bitmaps_follow: AtomicBool,
+    pub(super) own_tables: OwnTables,
     pub(super) state: RwLock<State>,
 }
 
@@ -92,7 +126,8 @@ pub(super) struct State {
 }
 
 impl Image {
-    /// Opens an image.
+    /// Opens an image. Its tables are read where they are asked for and trusted to agree with its refcounts: of a file
+    /// that this crate did not write, [`Image::open_checked`] asks first.
     ///
     /// # Errors
     ///
@@ -103,6 +138,7 @@ impl Image {
         let end = HostOffset::end_of(blob.length()?);
         let header = read_header(&*blob, name, end)?;
         refuse_unreadable(&header, name)?;
+        limits.admit(&header, name)?;
         if access == Access::Write {
             refuse_unwritable(&header, name)?;
         }
@@ -122,6 +158,7 @@ impl Image {
             growing: Mutex::new(()),
             decoded: Decoded::default(),
             bitmaps_follow: AtomicBool::new(false),
+            own_tables: OwnTables::new(geometry, &l1, &table),
             state: RwLock::new(State {
                 l1,
                 l1_unwritten: BTreeSet::new(),
@@ -139,6 +176,37 @@ impl Image {
             image.clear_autoclear()?;
         }
         Ok(image)
+    }
+
+    /// Checks an image as a whole, then opens it: for files from elsewhere, before anything relies on them. A writer
+    /// takes the file for itself first ([`Blob::hold`]), so that it stays what was checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsound`] when the check finds anything that is wrong, lost clusters apart; as [`Image::open`].
+    pub fn open_checked(blob: Arc<dyn Blob>, name: &str, access: Access, limits: Limits) -> Result<Self> {
+        let image = Self::open(Arc::clone(&blob), name, Access::Read, limits)?;
+        let report = image.check()?;
+        if !report.is_sound() {
+            return Err(Error::Unsound { image: name.to_owned(), report: Box::new(report) });
+        }
+        if access == Access::Read {
+            return Ok(image);
+        }
+        // Its tables need not be held twice.
+        drop(image);
+        Self::open(blob, name, access, limits)
+    }
+
+    /// Refuses an image that [`Image::open`] would not open for writing, by its header alone. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::open`], as far as the header goes.
+    pub fn admit_writer(blob: &dyn Blob, name: &str) -> Result<()> {
+        let header = Self::header_of(blob, name)?;
+        refuse_unreadable(&header, name)?;
+        refuse_unwritable(&header, name)
     }
 
     /// Reads the header of an image, and nothing else of it.
@@ -309,7 +377,17 @@ fn read_table(
     if bytes > 0 && (at >= end || reach.is_none_or(|reach| reach > limit)) {
         return Err(Error::OutsideFile { image: image(), structure, at, end });
     }
-    let mut raw = vec![0; ByteCount::new(bytes).as_usize()];
-    read_zero_extended(blob, end.as_length(), at, &mut raw)?;
-    Ok(raw.chunks_exact(8).map(|entry| u64::from_be_bytes(entry.try_into().expect("eight bytes"))).collect())
+    // In pieces: a large table is not held twice.
+    let mut piece = vec![0; ByteCount::new(bytes).as_usize().min(1 << 16)];
+    let mut table = Vec::with_capacity(ByteCount::new(bytes).as_usize() / 8);
+    while (table.len() as u64) < bytes / 8 {
+        let done = table.len() as u64 * 8;
+        let left = ByteCount::new(bytes - done).as_usize().min(piece.len());
+        let piece = &mut piece[..left];
+        read_zero_extended(blob, end.as_length(), at + ByteCount::new(done), piece)?;
+        let entries =
+            piece.chunks_exact(8).map(|raw| u64::from_be_bytes(raw.try_into().expect("eight bytes")));
+        table.extend(entries);
+    }
+    Ok(table)
 }

@@ -2,7 +2,7 @@
 
 use super::Finding;
 use super::references::STRETCH;
-use super::walk::Walk;
+use super::walk::{Walk, pieces};
 use crate::format::{Copied, L1Entry, L2Entry, RefcountTableEntry, refcount};
 use crate::image::error::Result;
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
@@ -78,18 +78,26 @@ impl Walk<'_> {
     /// The marks of the active tables: set if and only if the refcount is 1.
     pub(super) fn compare_copied(&mut self) -> Result<()> {
         let l1_bytes = ByteCount::new(u64::from(self.header.l1_entries) * 8);
-        for raw in self.entries(self.header.l1_table, l1_bytes)? {
-            let Ok(L1Entry::Table { at, copied }) = L1Entry::decode(raw, self.geometry) else { continue };
-            if at >= self.end {
-                continue;
-            }
-            self.compare_mark(at, copied);
-            for (raw, bitmap) in self.l2_entries(at)? {
-                let entry = L2Entry::decode(raw, bitmap, self.geometry, self.header.version);
-                let Ok(Some(there)) = entry.map(|entry| entry.subclusters(self.geometry)) else { continue };
-                if let Some(at) = there.at {
-                    self.compare_mark(at, there.copied);
+        for (at, length) in pieces(self.header.l1_table, l1_bytes) {
+            for raw in self.entries(at, length)? {
+                if let Ok(L1Entry::Table { at, copied }) = L1Entry::decode(raw, self.geometry)
+                    && at < self.end
+                {
+                    self.compare_mark(at, copied);
+                    self.compare_marks_of(at)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// The marks of one L2 table.
+    fn compare_marks_of(&mut self, table: HostOffset) -> Result<()> {
+        for (raw, bitmap) in self.l2_entries(table)? {
+            let entry = L2Entry::decode(raw, bitmap, self.geometry, self.header.version);
+            let Ok(Some(there)) = entry.map(|entry| entry.subclusters(self.geometry)) else { continue };
+            if let Some(at) = there.at {
+                self.compare_mark(at, there.copied);
             }
         }
         Ok(())

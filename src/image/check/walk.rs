@@ -118,18 +118,20 @@ impl<'a> Walk<'a> {
         self.references.begin_disk();
         self.count_run(owner, l1, bytes, Use::Own);
         let mut walked = HashSet::new();
-        for raw in self.entries(l1, bytes)? {
-            match L1Entry::decode(raw, self.geometry) {
-                Ok(L1Entry::Table { at, .. }) => {
-                    self.count_cluster("L1 table", at, Use::Table);
-                    // Two ranges of one disk never share a table: the second is wrong, and walking it again would
-                    // let a small file keep the check busy for ever.
-                    if walked.insert(at) {
-                        self.count_table(at)?;
+        for (at, length) in pieces(l1, bytes) {
+            for raw in self.entries(at, length)? {
+                match L1Entry::decode(raw, self.geometry) {
+                    Ok(L1Entry::Table { at, .. }) => {
+                        self.count_cluster("L1 table", at, Use::Table);
+                        // Two ranges of one disk never share a table: the second is wrong, and walking it again would
+                        // let a small file keep the check busy for ever.
+                        if walked.insert(at) {
+                            self.count_table(at)?;
+                        }
                     }
+                    Ok(L1Entry::Absent) => {}
+                    Err(_) => self.broken(Use::Own, Finding::BrokenEntry { structure: "L1 table", raw }),
                 }
-                Ok(L1Entry::Absent) => {}
-                Err(_) => self.broken(Use::Own, Finding::BrokenEntry { structure: "L1 table", raw }),
             }
         }
         Ok(())
@@ -238,14 +240,19 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The bytes of a table as far as the file holds them, zeros up to the end of its first cluster at least: what is
+    /// taken follows the file, not what a header claims.
     pub(super) fn bytes(&self, at: HostOffset, length: ByteCount) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; length.as_usize()];
+        let held = self.end.checked_since(at).unwrap_or_default().as_u64().next_multiple_of(8);
+        let held = ByteCount::new(held).max(self.geometry.cluster_size());
+        let mut bytes = vec![0; length.min(held).as_usize()];
         if at < self.end {
             read_zero_extended(self.blob, self.end.as_length(), at, &mut bytes)?;
         }
         Ok(bytes)
     }
 
+    /// The entries of a table as far as the file holds them; what is missing is absent.
     pub(super) fn entries(&self, at: HostOffset, length: ByteCount) -> Result<Vec<u64>> {
         let bytes = self.bytes(at, length)?;
         Ok(bytes
@@ -260,4 +267,13 @@ impl<'a> Walk<'a> {
         let width = self.geometry.l2_entry_size() / L1Entry::SIZE;
         Ok(words.chunks_exact(width).map(|entry| (entry[0], entry.get(1).copied().unwrap_or(0))).collect())
     }
+}
+
+/// A table in pieces, so that a large one is never held as a whole. Ends where no file can go on.
+pub(super) fn pieces(at: HostOffset, length: ByteCount) -> impl Iterator<Item = (HostOffset, ByteCount)> {
+    const PIECE: u64 = 1 << 16;
+    (0..length.as_u64().div_ceil(PIECE)).map_while(move |index| {
+        let done = ByteCount::new(index * PIECE);
+        Some((at.checked_add(done)?, length.saturating_sub(done).min(ByteCount::new(PIECE))))
+    })
 }

@@ -1,19 +1,15 @@
-//! Images made to do harm: whatever the bytes are, an image answers or refuses. It does not panic, does not take
-//! memory without bound, and does not overwrite its own header.
+//! Entries of tables, one by one and at random: an image answers or refuses. It does not panic, does not take memory
+//! without bound, does not overwrite its own header, and shows no table as data.
 
-#[path = "support/dice.rs"]
-mod dice;
-
-use dice::Dice;
+use crate::dice::Dice;
+use crate::support::{
+    BLOCK, CLUSTER, COPIED, DATA, L1, L2, Outcome, REFCOUNT_TABLE, blob_of, bounded, bytes_of, doors,
+    patched, small,
+};
 use snapgroup::image::{Error, Image, Limits, NewImage, Space};
 use snapgroup::storage::{Access, Blob, BlobName, MemoryStore, Store};
 use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
-use std::error::Error as StdError;
 use std::sync::Arc;
-
-type Outcome<T = ()> = Result<T, Box<dyn StdError>>;
-
-const CLUSTER: u64 = 4096;
 
 fn put(new: &NewImage) -> Outcome<Arc<dyn Blob>> {
     let blob = MemoryStore::new().create(&BlobName::parse("x")?)?;
@@ -23,24 +19,6 @@ fn put(new: &NewImage) -> Outcome<Arc<dyn Blob>> {
 
 fn open(blob: &Arc<dyn Blob>) -> snapgroup::image::Result<Image> {
     Image::open(Arc::clone(blob), "x", Access::Write, Limits::default())
-}
-
-/// Header, refcount table, block, L1 table, L2 table, data: clusters 0 to 6, nothing else in the file.
-fn small() -> Outcome<Vec<u8>> {
-    let blob = put(&NewImage { cluster_bits: 12, ..NewImage::of_size(ByteCount::mib(4)) })?;
-    let image = open(&blob)?;
-    image.write(GuestOffset::ZERO, &[1; 8192], None)?;
-    image.flush()?;
-    let mut bytes = vec![0; blob.length()?.as_usize()];
-    blob.read_at(HostOffset::ZERO, &mut bytes)?;
-    assert_eq!(bytes.len() as u64, 7 * CLUSTER);
-    Ok(bytes)
-}
-
-fn blob_of(bytes: &[u8]) -> Outcome<Arc<dyn Blob>> {
-    let blob = MemoryStore::new().create(&BlobName::parse("x")?)?;
-    blob.write_at(HostOffset::ZERO, bytes)?;
-    Ok(blob)
 }
 
 /// Asks everything there is to ask of an image; it may refuse all of it.
@@ -171,5 +149,115 @@ fn a_check_of_a_sparse_file_of_many_exbibytes_takes_what_its_tables_take() -> Ou
     let report = open(&blob)?.check()?;
     assert!(report.corruptions >= 262_144, "{report}");
     assert_eq!(report.findings.len(), 1000, "no more is kept than can be read");
+    Ok(())
+}
+
+#[test]
+fn an_entry_that_leads_to_a_table_is_never_data() -> Outcome {
+    for (at, name) in
+        [(REFCOUNT_TABLE, "refcount table"), (BLOCK, "block"), (L1, "L1 table"), (L2, "L2 table")]
+    {
+        for entry in [at | COPIED, at, at | COPIED | 1] {
+            let what = format!("{entry:#x} to the {name}");
+            let doors = doors(&what, &patched(&[(L2 + 8, &entry.to_be_bytes())])?)?;
+            doors.only_looked_at(&what);
+            let Some(Err(Error::OnTables { structure: "data cluster", .. })) = &doors.read else {
+                panic!("{what}: {:?}", doors.read)
+            };
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_entry_that_leads_to_a_table_is_never_written_through() -> Outcome {
+    for at in [REFCOUNT_TABLE, BLOCK, L1, L2] {
+        let bytes = patched(&[(L2 + 8, &(at | COPIED).to_be_bytes())])?;
+        let blob = blob_of(&bytes)?;
+        // As a caller opens it who does not ask for the check.
+        let image = open(&blob)?;
+        let Err(Error::OnTables { .. }) = image.write(GuestOffset::new(4096), &[7; 100], None) else {
+            panic!("{at:#x} was written")
+        };
+        assert!(image.zero(GuestOffset::new(4096), ByteCount::new(4096), Space::Free, None).is_err());
+        let _ = image.flush();
+        drop(image);
+        assert!(bytes_of(&*blob)? == bytes, "{at:#x} has changed");
+    }
+    Ok(())
+}
+
+#[test]
+fn two_entries_for_one_cluster_are_found_before_anybody_writes() -> Outcome {
+    let doors = doors("shared", &patched(&[(L2 + 8, &(DATA | COPIED).to_be_bytes())])?)?;
+    doors.only_looked_at("shared");
+    Ok(())
+}
+
+/// 080, 138
+#[test]
+fn an_entry_past_the_end_of_the_file_is_an_error_and_no_zeros() -> Outcome {
+    for far in [7 * CLUSTER, 1 << 49, 1 << 55] {
+        let what = format!("{far:#x}");
+        let doors = doors(&what, &patched(&[(L2 + 8, &(far | COPIED).to_be_bytes())])?)?;
+        doors.only_looked_at(&what);
+        let Some(Err(Error::OutsideFile { structure: "data cluster", .. })) = &doors.read else {
+            panic!("{what}: {:?}", doors.read)
+        };
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_that_lost_a_whole_cluster_is_an_error_and_the_end_of_the_last_one_reads_as_zeros() -> Outcome {
+    let good = small()?;
+    // QEMU ends a file inside of its last cluster: what is missing are zeros.
+    let cut = &good[..good.len() - 100];
+    let tail = doors("tail", cut)?;
+    let Some(Ok(read)) = &tail.read else { panic!("{:?}", tail.read) };
+    assert!(read[..8092].iter().all(|byte| *byte == 1) && read[8092..].iter().all(|byte| *byte == 0));
+    assert!(tail.checked.is_ok() && tail.adopted.is_ok() && tail.imported.is_ok(), "{tail:?}");
+    let cut = &good[..good.len() - usize::try_from(CLUSTER)?];
+    let lost = doors("lost", cut)?;
+    lost.only_looked_at("lost");
+    let Some(Err(Error::OutsideFile { .. })) = &lost.read else { panic!("{:?}", lost.read) };
+    Ok(())
+}
+
+#[test]
+fn reserved_bits_of_entries_are_refused_before_anybody_writes() -> Outcome {
+    for (at, entry) in [
+        (L1, L2 | COPIED | 1 << 56),
+        (L1, L2 | COPIED | 1 << 62),
+        (L2, DATA | COPIED | 1 << 1),
+        (L2, DATA | COPIED | 1 << 61),
+    ] {
+        let what = format!("{entry:#x}");
+        let doors = doors(&what, &patched(&[(at, &entry.to_be_bytes())])?)?;
+        doors.only_looked_at(&what);
+        let Some(Err(Error::Format { .. })) = &doors.read else { panic!("{what}: {:?}", doors.read) };
+    }
+    Ok(())
+}
+
+/// A mebibyte of entries, each of which is a reference of its own.
+#[test]
+fn a_file_full_of_entries_is_checked_within_bounds() -> Outcome {
+    let mut bytes = small()?;
+    bytes.resize(7 * 4096, 0);
+    // 128 tables behind the rest; their entries lie scattered over a sparse file.
+    for table in 0..128_u64 {
+        let at = usize::try_from(L1 + table * 8)?;
+        bytes[at..at + 8].copy_from_slice(&(((7 + table) * CLUSTER) | COPIED).to_be_bytes());
+    }
+    let entries = (0..128 * 512_u64).flat_map(|index| (((1 << 30) + (index << 20)) | COPIED).to_be_bytes());
+    bytes.extend(entries);
+    bytes[24..32].copy_from_slice(&(256_u64 << 20).to_be_bytes());
+    bytes[36..40].copy_from_slice(&128_u32.to_be_bytes());
+    let blob = blob_of(&bytes)?;
+    blob.set_length(ByteCount::new(1 << 40))?;
+    let image = Image::open(blob, "x", Access::Read, Limits::default())?;
+    let report = bounded("full of entries", || image.check())?;
+    assert!(report.corruptions >= 65_536, "{report}");
     Ok(())
 }
