@@ -9,7 +9,9 @@
 //! ```
 //!
 //! `SNAPGROUP_CRASH_SECONDS=n` goes on with other samples until the power cuts have taken so long; `SNAPGROUP_SEED=n`
-//! begins with others; `SNAPGROUP_CRASH_ONLY=text` runs the scenarios with this in their names.
+//! begins with others; `SNAPGROUP_CRASH_ONLY=text` runs the scenarios with this in their names. `SNAPGROUP_CRASH_STATES`
+//! is the most states of one scenario (400), `SNAPGROUP_CRASH_FAULTS_ONE_OF` of how many calls that could fail one does
+//! (300).
 
 mod controls;
 mod cuts;
@@ -113,11 +115,12 @@ fn a_sample_of_power_cuts_leaves_what_was_acknowledged_and_nothing_half() {
 fn no_power_cut_loses_what_was_acknowledged_or_leaves_anything_half() {
     let (began, mut table) = (Instant::now(), Table::default());
     let seconds = number("SNAPGROUP_CRASH_SECONDS", 0);
+    let states_max = number("SNAPGROUP_CRASH_STATES", 400);
     let scenarios = selected(scenario::all());
     let mut seed = number("SNAPGROUP_SEED", 1);
     loop {
         let file_system = if seed % 2 == 1 { FileSystem::Strict } else { FileSystem::Ext4Like };
-        let effort = Effort { bounds: bounds(8, 24, seed), states_max: 4000 };
+        let effort = Effort { bounds: bounds(8, 24, seed), states_max };
         let wrong = cut_all(&scenarios, effort, file_system, &mut table);
         table.print(&format!("power cuts, up to seed {seed}"), began);
         report(&wrong);
@@ -149,7 +152,7 @@ fn no_power_cut_in_recovery_loses_anything() {
     let (began, mut table) = (Instant::now(), Table::default());
     let seed = number("SNAPGROUP_SEED", 1);
     let outer = Effort { bounds: bounds(2, 2, seed), states_max: 2 };
-    let inner = Effort { bounds: bounds(5, 4, seed), states_max: 16 };
+    let inner = Effort { bounds: bounds(5, 4, seed), states_max: 10 };
     let wrong = cut_all_twice(&selected(scenario::all()), outer, inner, &mut table);
     table.print("power cuts in recovery", began);
     report(&wrong);
@@ -168,7 +171,7 @@ fn a_sample_of_calls_that_fail_is_told_of_and_does_no_harm() {
 fn no_call_that_fails_does_any_harm() {
     let began = Instant::now();
     let (faults, wrong) =
-        fail_in_all(&selected(scenario::all()), number("SNAPGROUP_CRASH_FAULTS_ONE_OF", 16));
+        fail_in_all(&selected(scenario::all()), number("SNAPGROUP_CRASH_FAULTS_ONE_OF", 300));
     table::print_faults(&faults, began);
     report(&wrong);
 }
