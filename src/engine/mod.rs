@@ -30,6 +30,7 @@ mod recover;
 mod remove_volume;
 mod revert;
 mod room;
+mod seal;
 mod show;
 mod snapshot;
 mod space;
@@ -49,13 +50,17 @@ pub use hold::UpdateSnapshot;
 pub use import::{ImportFrom, ImportVolume, Importer};
 pub use internals::LayerInternals;
 pub use machine::CreateMachine;
-pub use options::{ChainFull, Clock, CreatePool, Ids, Options};
+pub use options::{ChainFull, Clock, CreatePool, Ids, Options, SealWhen};
 pub use plans::{CreatePlan, DeletePlan, Planned, PlannedMember, RevertPlan};
 pub use pool::Engine;
 pub use reclaim::{ChainChange, Figures, Owed, OwedReason, Progress, Reclaim, ReclaimOptions, Reclaimed};
 pub use recover::Recovered;
 pub use remove_volume::DeleteVolume;
 pub use revert::{Match, Reversion, RevertGroup, RevertVolume, Reverted};
+pub use seal::{
+    LayerVerdict, Renew, SealOptions, Sealed, Sealing, SealingProgress, Touch, Unsealed, Verdict,
+    Verification, VerifyDepth, VerifyOf,
+};
 pub use snapshot::{CreateSnapshot, Snapshot};
 pub use space::{Space, SpaceOf};
 pub use uuid_arg::UuidArg;

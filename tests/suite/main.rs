@@ -15,6 +15,7 @@ mod pictures;
 mod queries;
 mod refusals;
 mod revert;
+mod seals;
 mod snapshots;
 mod space;
 mod support;

@@ -57,7 +57,7 @@ impl Records for Expected<'_> {
 
 /// What lives above a layer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Around {
+pub(in super::super) struct Around {
     /// The volumes that read through it.
     pub(super) volumes: Vec<VolumeRecord>,
     /// The file of a layer above it that is being filled.
@@ -66,7 +66,7 @@ pub(super) struct Around {
 
 impl Pool {
     /// The volumes that read through a layer, and what must be locked by whoever moves its bytes.
-    pub(super) fn around(reader: &Reader, id: LayerId) -> Result<(Vec<Key>, Around)> {
+    pub(in super::super) fn around(reader: &Reader, id: LayerId) -> Result<(Vec<Key>, Around)> {
         let mut open = vec![id];
         let mut volumes: BTreeSet<VolumeId> = BTreeSet::new();
         let mut groups = BTreeSet::new();

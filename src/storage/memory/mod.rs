@@ -7,7 +7,9 @@
 
 mod sparse;
 
-use super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Store, copy};
+use super::{
+    Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Stamp, Store, copy,
+};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::RwLock;
 use sparse::{LENGTH_MAX, Sparse};
@@ -56,6 +58,17 @@ struct Content {
     /// Unlike any other blob's in this process, but for forks of this one.
     number: u64,
     bytes: RwLock<Sparse>,
+    /// How often the bytes were changed.
+    changes: AtomicU64,
+}
+
+impl Content {
+    /// Changes the bytes.
+    fn change(&self, change: impl FnOnce(&mut Sparse)) {
+        let mut bytes = self.bytes.write();
+        change(&mut bytes);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The number of the next new blob.
@@ -78,7 +91,8 @@ impl MemoryStore {
         let names = self.shared.names.read();
         let copies = names.iter().map(|(name, content)| {
             let bytes = RwLock::new(content.bytes.read().clone());
-            (name.clone(), Arc::new(Content { number: content.number, bytes }))
+            let changes = AtomicU64::new(content.changes.load(Ordering::Relaxed));
+            (name.clone(), Arc::new(Content { number: content.number, bytes, changes }))
         });
         let names = RwLock::new(copies.collect());
         Self { shared: Arc::new(Shared { names, owned: AtomicBool::new(false) }) }
@@ -98,7 +112,7 @@ impl Store for MemoryStore {
             return Err(Error::Exists { name: name.clone() });
         }
         let number = NUMBER_NEXT.fetch_add(1, Ordering::Relaxed);
-        let content = Arc::new(Content { number, bytes: RwLock::default() });
+        let content = Arc::new(Content { number, bytes: RwLock::default(), changes: AtomicU64::new(0) });
         names.insert(name.clone(), Arc::clone(&content));
         Ok(Arc::new(MemoryBlob { name: name.clone(), access: Access::Write, content }))
     }
@@ -216,7 +230,7 @@ impl Blob for MemoryBlob {
         if end.is_none_or(|end| end.as_u64() > LENGTH_MAX) {
             return Err(self.too_long(Operation::Write));
         }
-        self.content.bytes.write().write(at.as_u64(), bytes);
+        self.content.change(|content| content.write(at.as_u64(), bytes));
         Ok(())
     }
 
@@ -238,7 +252,7 @@ impl Blob for MemoryBlob {
         let Some(end) = end else { return Err(self.too_long(Operation::Write)) };
         // Taken out first and let go of: no call holds two blobs, and both may be one.
         let taken = other.content.bytes.read().take(from.as_u64(), length.as_u64());
-        self.content.bytes.write().put(at.as_u64()..end.as_u64(), taken);
+        self.content.change(|content| content.put(at.as_u64()..end.as_u64(), taken));
         Ok(())
     }
 
@@ -256,14 +270,14 @@ impl Blob for MemoryBlob {
         if length.as_u64() > LENGTH_MAX {
             return Err(self.too_long(Operation::SetLength));
         }
-        self.content.bytes.write().set_length(length.as_u64());
+        self.content.change(|content| content.set_length(length.as_u64()));
         Ok(())
     }
 
     fn punch(&self, at: HostOffset, length: ByteCount) -> Result<()> {
         self.check_writable()?;
         let end = at.as_u64().saturating_add(length.as_u64());
-        self.content.bytes.write().punch(at.as_u64()..end);
+        self.content.change(|content| content.punch(at.as_u64()..end));
         Ok(())
     }
 
@@ -273,6 +287,10 @@ impl Blob for MemoryBlob {
 
     fn allocated(&self) -> Result<ByteCount> {
         Ok(ByteCount::new(self.content.bytes.read().allocated()))
+    }
+
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        Ok(Some(Stamp(self.content.changes.load(Ordering::Relaxed))))
     }
 
     fn identity(&self) -> Identity {

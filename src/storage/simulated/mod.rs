@@ -14,7 +14,7 @@ mod script;
 
 pub use script::{At, Call, Counts, Fault, FaultKind, Times};
 
-use super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Store};
+use super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Stamp, Store};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::Mutex;
 use script::Script;
@@ -242,6 +242,10 @@ impl Blob for SimulatedBlob {
 
     fn allocated(&self) -> Result<ByteCount> {
         self.call(self.plain(Operation::Allocated), || self.inner.allocated())
+    }
+
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        self.call(self.plain(Operation::Stamp), || self.inner.stamp())
     }
 
     fn identity(&self) -> Identity {
