@@ -34,8 +34,9 @@ pub struct Recovered {
     pub reclaimed: Vec<String>,
     /// What could not be finished or removed, with the reason; the next opening tries again.
     pub unfinished: Vec<String>,
-    /// Files of layers that no snapshot names any more and that wait for a reclaim, with the bytes that each takes up;
-    /// absent when it cannot be asked. [`Engine::owed`](super::Engine::owed) says why they wait.
+    /// Files of layers that no snapshot names any more and that others read through, with the bytes that each takes up;
+    /// absent when it cannot be asked. [`Engine::owed`](super::Engine::owed) says with which of them something can be
+    /// done.
     pub owed: Vec<(String, Option<ByteCount>)>,
 }
 
@@ -144,7 +145,7 @@ fn is_blank(blob: &dyn Blob) -> crate::storage::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BaseImage, CreateVolume, Engine, Options};
+    use super::super::{BaseImage, CreatePool, CreateVolume, Engine, Options};
     use crate::catalog::{Edit, LayerFormat, LayerRecord};
     use crate::plan::text::seal_blob;
     use crate::storage::{Access, BlobName, MemoryStore, Store};
@@ -152,13 +153,17 @@ mod tests {
     use std::sync::Arc;
     use uuid::Uuid;
 
+    fn options() -> Options {
+        Options { create: CreatePool::Here, ..Options::default() }
+    }
+
     /// Such a name cannot be adopted; a pool of before there were seals may have it.
     #[test]
     fn a_layer_under_the_name_of_a_seal_is_a_layer() -> Result<(), Box<dyn std::error::Error>> {
         let store = MemoryStore::new();
         let base = BlobName::parse("base.raw")?;
         store.create(&base)?.write_at(HostOffset::ZERO, &[0; 512])?;
-        let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+        let engine = Engine::open_on(Arc::new(store.clone()), options())?;
         let base = BaseImage { file: base.to_string(), format: LayerFormat::Raw };
         let volume = CreateVolume { name: "clone".into(), base: Some(base), ..CreateVolume::default() };
         let volume = engine.create_volume(&volume)?.uuid;
@@ -176,7 +181,7 @@ mod tests {
         engine.close()?;
         store.create(&name)?.write_at(HostOffset::ZERO, &[0; 512])?;
 
-        let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+        let engine = Engine::open_on(Arc::new(store.clone()), options())?;
         assert_eq!(engine.recovered(), &super::Recovered::default());
         store.open(&name, Access::Read)?;
         assert!(engine.check()?.unnamed.is_empty());

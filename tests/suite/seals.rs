@@ -258,7 +258,9 @@ fn whatever_the_direction_a_merge_is_never_taken_for_damage(home: &Home) -> Outc
             assert_sound(&engine)?;
             engine.close()?;
             let engine = home.open()?;
-            assert_eq!(engine.recovered(), &Default::default(), "{direction:?}, {when:?}");
+            let mut recovered = engine.recovered().clone();
+            recovered.owed.clear();
+            assert_eq!(recovered, Default::default(), "{direction:?}, {when:?}");
             engine.delete_volume(&DeleteVolume::new(disk))?;
             let files: Vec<String> = home.picture()?.into_keys().collect();
             assert_eq!(files, ["snapgroup.redb"], "{direction:?}, {when:?}");
