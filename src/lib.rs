@@ -179,7 +179,8 @@
 //!
 //! * A disk that says a sync is done when it is not can lose what was promised.
 //! * Whoever may write to the pool's directory can break what is in it. Files that were exchanged are noticed where
-//!   their headers differ; guest data that was altered in place is not noticed.
+//!   their headers differ; guest data that was altered in place is noticed by [`Engine::verify`], in layers that
+//!   [`Engine::seal`] has read before. A seal is no signature: who writes to the directory can make another one.
 //! * Guest writes since the last flush may be lost in a crash, each as a whole or in part.
 //! * A group is consistent as after a power cut. Nothing asks the guest to settle first.
 //! * QEMU's image locks keep out programs that speak them: QEMU does. `dd` does not, nor does QEMU when it is told to

@@ -3,8 +3,10 @@
 
 #[path = "support/qemu.rs"]
 mod qemu;
+#[path = "support/qemu_io.rs"]
+mod qemu_io;
 
-use qemu::Qemu;
+use qemu::{Checked, Qemu};
 use snapgroup::{Engine, ImportFrom, ImportVolume, LayerFormat, Options};
 use std::error::Error;
 use std::path::Path;
@@ -32,7 +34,7 @@ fn content(seed: u32) -> Vec<u8> {
     bytes
 }
 
-/// What a file of this directory reads as once it is imported.
+/// What a file of this directory reads as once it is imported; QEMU finds nothing wrong with the new image.
 fn imported(
     engine: &Engine,
     directory: &Path,
@@ -44,6 +46,9 @@ fn imported(
     let disk = engine.open_volume(volume.uuid)?;
     let mut bytes = vec![0; disk.size().as_usize()];
     disk.read_at(0, &mut bytes)?;
+    drop(disk);
+    let (checked, said) = Qemu::in_directory(directory).check(&volume.install_path);
+    assert_eq!(checked, Checked::Clean, "{file}: {said}");
     Ok(bytes)
 }
 
@@ -52,7 +57,7 @@ fn imported(
 fn every_kind_of_image_reads_the_same_once_it_is_imported() -> Outcome {
     let directory = TempDir::new()?;
     let tools = Qemu::in_directory(directory.path());
-    let engine = Engine::in_memory(Options::default())?;
+    let engine = Engine::open(directory.path().join("pool"), Options::default())?;
     let content = content(7);
     std::fs::write(directory.path().join("disk.raw"), &content)?;
     assert!(imported(&engine, directory.path(), "disk.raw", LayerFormat::Raw)? == content, "raw");
@@ -87,7 +92,7 @@ fn every_kind_of_image_reads_the_same_once_it_is_imported() -> Outcome {
 fn a_chain_reads_as_its_uppermost_image_does() -> Outcome {
     let directory = TempDir::new()?;
     let tools = Qemu::in_directory(directory.path());
-    let engine = Engine::in_memory(Options::default())?;
+    let engine = Engine::open(directory.path().join("pool"), Options::default())?;
     std::fs::write(directory.path().join("base.raw"), content(9))?;
     for (below, format, above) in
         [("base.raw", "raw", "a.qcow2"), ("a.qcow2", "qcow2", "b.qcow2"), ("b.qcow2", "qcow2", "c.qcow2")]

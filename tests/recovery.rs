@@ -6,7 +6,8 @@ use snapgroup::storage::{
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    ByteCount, CreatePool, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine, Options,
+    ByteCount, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine,
+    Error, Kind, Options, ReclaimOptions, Recovered, SealOptions, Uuid, When,
 };
 use std::sync::Arc;
 
@@ -173,4 +174,162 @@ fn a_disk_whose_header_was_left_half_way_opens() -> Outcome {
             return Ok(());
         }
     }
+}
+
+fn name(text: &str) -> BlobName {
+    BlobName::parse(text).expect("a plain name")
+}
+
+/// A pool of one disk with two snapshots, of which the first was deleted and its bytes are still there; and the disk.
+fn with_retired(store: &MemoryStore) -> Result<Uuid, Box<dyn std::error::Error>> {
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    let mut snapshots = Vec::new();
+    for byte in 1..=2 {
+        let disk = engine.open_volume(volume)?;
+        disk.write_at(u64::from(byte) * 100_000, &[byte; 70_000])?;
+        drop(disk);
+        snapshots.push(engine.create_snapshot(&CreateSnapshot::new(volume, format!("s{byte}")))?.uuid);
+    }
+    let deletion = DeleteSnapshots::one(snapshots[0]);
+    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..deletion })?;
+    engine.close()?;
+    Ok(volume)
+}
+
+#[test]
+fn bytes_that_a_deletion_owes_are_listed_until_they_are_dealt_with() -> Outcome {
+    let store = MemoryStore::new();
+    with_retired(&store)?;
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    let owed = &engine.recovered().owed;
+    let [(file, Some(allocated))] = &owed[..] else { panic!("{owed:?}") };
+    assert!(*allocated >= ByteCount::new(70_000), "{owed:?}");
+    store.open(&name(file), Access::Read)?;
+    engine.reclaim(&ReclaimOptions::towards(Direction::Pull))?.finish()?;
+    engine.close()?;
+    let engine = Engine::open_on(Arc::new(store), Options::default())?;
+    assert_eq!(engine.recovered(), &Recovered::default());
+    Ok(())
+}
+
+/// A merge is cut off at each of its calls to the store; opening finishes the headers that it was writing, and says so.
+/// An opening that is cut off itself, at any of its calls, leaves all of that to the next one.
+#[test]
+fn a_merge_that_was_cut_off_is_finished_by_opening_and_said_even_if_opening_is_cut_off() -> Outcome {
+    let prepared = MemoryStore::new();
+    let volume = with_retired(&prepared)?;
+    let mut expected = vec![0; 1 << 20];
+    expected[100_000..170_000].fill(1);
+    expected[200_000..270_000].fill(2);
+    let merge = |engine: &Engine| engine.reclaim(&ReclaimOptions::towards(Direction::Pull))?.finish();
+    let disk = SimulatedStore::new(Arc::new(prepared.fork()));
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
+    let opening = disk.counts().total();
+    merge(&engine)?;
+    let calls = disk.counts().total() - opening;
+    drop(engine);
+    let mut finished = 0;
+    for nth in 1..=calls {
+        let left = prepared.fork();
+        let disk = SimulatedStore::new(Arc::new(left.clone()));
+        let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
+        disk.fail(Fault::for_ever(At::Call(nth), FaultKind::EIO));
+        // What fails for good is an error, or is owed.
+        drop(merge(&engine));
+        drop(engine);
+
+        let whole = left.fork();
+        let engine = Engine::open_on(Arc::new(whole.clone()), Options::default())?;
+        let recovered = engine.recovered().clone();
+        finished += recovered.finished.len();
+        assert!(recovered.unfinished.is_empty() && recovered.left_alone.is_empty(), "{nth}: {recovered:?}");
+        let check = engine.check()?;
+        assert!(check.is_sound() && check.unnamed.is_empty(), "{nth}: {check:?}");
+        let mut found = vec![0; 1 << 20];
+        engine.open_volume(volume)?.read_at(0, &mut found)?;
+        assert!(found == expected, "{nth}: the disk has changed");
+        engine.close()?;
+        let engine = Engine::open_on(Arc::new(whole), Options::default())?;
+        let mut again = engine.recovered().clone();
+        assert_eq!(again.owed, recovered.owed, "{nth}");
+        again.owed.clear();
+        assert_eq!(again, Recovered::default(), "{nth}: recovering twice is more than once");
+        if recovered.finished.is_empty() {
+            continue;
+        }
+        let counted = SimulatedStore::new(Arc::new(left.fork()));
+        drop(Engine::open_on(Arc::new(counted.clone()), Options::default())?);
+        for cut in 1..=counted.counts().total() {
+            let torn = left.fork();
+            let disk = SimulatedStore::new(Arc::new(torn.clone()));
+            disk.fail(Fault::for_ever(At::Call(cut), FaultKind::EIO));
+            drop(Engine::open_on(Arc::new(disk), Options::default()));
+            let engine = Engine::open_on(Arc::new(torn), Options::default())?;
+            assert!(engine.recovered().unfinished.is_empty(), "{nth}, {cut}: {:?}", engine.recovered());
+            assert!(engine.check()?.is_sound(), "{nth}, {cut}");
+            engine.open_volume(volume)?.read_at(0, &mut found)?;
+            assert!(found == expected, "{nth}, {cut}: the disk has changed");
+        }
+    }
+    assert!(finished > 0, "no merge was cut off in its headers");
+    Ok(())
+}
+
+#[test]
+fn a_file_of_another_pool_is_said_and_left_alone() -> Outcome {
+    let other = MemoryStore::new();
+    let engine = Engine::open_on(Arc::new(other.clone()), Options::default())?;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    let head = engine.chain(volume)?.remove(0).file;
+    engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?;
+    engine.seal(&SealOptions::default())?.finish()?;
+    engine.close()?;
+    let is_seal = |name: &BlobName| name.as_str().starts_with("seal-");
+    let seal = other.list()?.into_iter().find(is_seal).ok_or("it was sealed")?.to_string();
+
+    let store = MemoryStore::new();
+    Engine::open_on(Arc::new(store.clone()), Options::default())?.close()?;
+    put(&store, &head, &bytes_of(&other, &head)?)?;
+    put(&store, &seal, &bytes_of(&other, &seal)?)?;
+    put(&store, "notes.txt", b"")?;
+    for _ in 0..2 {
+        let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+        let recovered = engine.recovered();
+        assert_eq!(recovered.left_alone, [head.clone(), seal.clone()]);
+        assert_eq!((recovered.removed.len(), recovered.reclaimed.len()), (0, 0));
+        engine.close()?;
+        for kept in [&head, &seal, "notes.txt"] {
+            store.open(&name(kept), Access::Read)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first sync of the catalogue after the wish is that of its commit.
+#[test]
+fn a_commit_whose_sync_failed_is_of_unknown_outcome_and_opening_tells() -> Outcome {
+    let memory = MemoryStore::new();
+    let disk = SimulatedStore::new(Arc::new(memory.clone()));
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
+    let before = memory.fork();
+    let wish = CreateMachine { resource_uuid: Some(Uuid::from_u128(7).into()), ..CreateMachine::new("vm") };
+    disk.fail(Fault::once(At::CallOf(Operation::Sync, 1), FaultKind::EIO));
+    let Err(error) = engine.create_machine(&wish) else { panic!("a failed commit was kept quiet") };
+    let Error::OutcomeUnknown(_) = &error else { panic!("{error:?}") };
+    assert_eq!(error.kind(), Kind::Failed);
+    // Every later sync would succeed.
+    let counted = disk.counts();
+    assert!(engine.create_machine(&CreateMachine::new("other")).is_err(), "written after a failed sync");
+    assert_eq!(disk.counts().of(Operation::Write), counted.of(Operation::Write));
+    drop(engine);
+
+    // What was written is there, or it is not: in both cases that is said, and the repeat is right.
+    for (store, is_there) in [(memory, true), (before, false)] {
+        let engine = Engine::open_on(Arc::new(store), Options::default())?;
+        assert_eq!(engine.machine(Uuid::from_u128(7)).is_ok(), is_there);
+        assert_eq!(engine.create_machine(&wish)?.uuid, Uuid::from_u128(7));
+        assert!(engine.check()?.is_clean());
+    }
+    Ok(())
 }

@@ -86,6 +86,8 @@ macro_rules! every_promise_holds {
             b_a_mebibyte_comes_back_as_it_was_written
             b_what_is_allocated_does_not_count_holes
             b9_handles_of_one_store_hold_a_blob_beside_each_other
+            b10_after_a_change_the_stamp_is_another_one
+            b10_what_is_not_changed_keeps_its_stamp
             s1_a_new_blob_is_empty_and_open_for_writing
             s1_a_taken_name_is_refused_and_its_bytes_stay
             s2_names_can_be_synced_after_every_change

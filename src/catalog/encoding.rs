@@ -9,16 +9,17 @@
 //! | 1 | the first one |
 //! | 2 | a layer ends with the header that is being written and with what it has taken in, a snapshot with its holds; in version 1 there are none |
 //! | 3 | a layer ends with the kind of its L2 entries; in version 2 they are standard ones |
+//! | 4 | a layer ends with its seal; in version 3 there is none |
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version that is written.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// The first version; all of them are read.
 const VERSION_FIRST: u8 = 1;
 /// How many fields a record has got since at most.
-const ADDED_MAX: usize = 3;
+const ADDED_MAX: usize = 4;
 
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +102,8 @@ mod tests {
     use super::super::testing::*;
     use super::super::*;
     use super::*;
+    use crate::storage::BlobName;
+    use crate::units::ByteCount;
     use std::fmt::{Debug, Write};
     use uuid::Uuid;
 
@@ -147,6 +150,15 @@ mod tests {
         });
         record.taken_in = Some(TakenIn { from: LayerId(7), up_to: 300 });
         record.l2 = L2Entries::Extended;
+        record.seal = Some(Seal {
+            blob: BlobName::parse("seal-3.sums").unwrap(),
+            length: ByteCount::kib(1),
+            checksum: 0xdead_beef,
+            file_length: ByteCount::mib(1),
+            file_identity: (300, 7),
+            file_stamp: Some(1_000),
+            sealed: Timestamp(3_000),
+        });
         record
     }
 
@@ -163,14 +175,19 @@ mod tests {
         })
     }
 
-    const GOLDEN_MACHINE: &str = "03011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765\
+    const GOLDEN_MACHINE: &str = "04011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765\
         620001ac02d00fa01f";
-    const GOLDEN_VOLUME: &str = "03021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
+    const GOLDEN_VOLUME: &str = "04021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
         69736b0000010100b8178080808004030000d00fa01f";
-    const GOLDEN_LAYER: &str = "03031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200\
-        020101010d6c617965722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d39\
-        2e71636f77320107ac0201";
-    const GOLDEN_SNAPSHOT: &str = "03041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
+    const GOLDEN_LAYER: &str = "04031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
+        65722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d392e71636f77\
+        320107ac0201010b7365616c2d332e73756d738008effdb6f50d808040ac020701e807f02e";
+    const V3_LAYER: &str = "03031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
+        65722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d392e71636f77\
+        320107ac0201";
+    const V2_LAYER: &str = "02031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c\
+        617965722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d392e71636f77320107ac02";
+    const GOLDEN_SNAPSHOT: &str = "04041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
         64021002a5a5a5a5a5a5a500000000000000020002010203018080c00180808080040106011000000000000000\
         00000000000000feed01076e696768746c7901017307f02ef02e01066261636b7570";
     const V1_LAYER: &str = "01031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
@@ -178,11 +195,11 @@ mod tests {
     const V1_SNAPSHOT: &str = "01041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34010164021002a5a5a5a5a5a5\
         a500000000000000020002010203018080c0018080808004010601100000000000000000000000000000\
         feed01076e696768746c7901017307f02ef02e";
-    const GOLDEN_TREE: &str = "03051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
-    const GOLDEN_GROUP: &str = "03061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
+    const GOLDEN_TREE: &str = "04051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
+    const GOLDEN_GROUP: &str = "04061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
         65207468652075706772616465011001a5a5a5a5a5a5a500000000000000010201050000011000000000000000\
         00000000000000feed01076e696768746c7901017309f02ef02e";
-    const GOLDEN_REF: &str = "030601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34000002\
+    const GOLDEN_REF: &str = "040601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34000002\
         1002a5a5a5a5a5a5a5000000000000000208766f6c756d652d32000d6c617965722d332e71636f7732b817f02e\
         f02e";
 
@@ -197,12 +214,23 @@ mod tests {
         assert_eq!(hex(&encode(&member(6, 1, &full_snapshot(), &volume(2, 1, 0, 3)))), GOLDEN_REF);
     }
 
+    fn bytes(text: &str) -> Vec<u8> {
+        let pair = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex digits");
+        (0..text.len()).step_by(2).map(pair).collect()
+    }
+
+    #[test]
+    fn records_of_versions_2_and_3_are_read() {
+        let before = LayerRecord { seal: None, ..full_layer() };
+        assert_eq!(decode::<LayerRecord>(&bytes(V3_LAYER)).unwrap(), before);
+        let before = LayerRecord { l2: L2Entries::Standard, ..before };
+        assert_eq!(decode::<LayerRecord>(&bytes(V2_LAYER)).unwrap(), before);
+        let snapshot_bytes = bytes(&format!("02{}", &GOLDEN_SNAPSHOT[2..]));
+        assert_eq!(decode::<SnapshotRecord>(&snapshot_bytes).unwrap(), full_snapshot());
+    }
+
     #[test]
     fn records_of_version_1_are_read() {
-        let bytes = |text: &str| -> Vec<u8> {
-            let pair = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex digits");
-            (0..text.len()).step_by(2).map(pair).collect()
-        };
         let before = layer(3, 2, Some(1), LayerState::Retired);
         assert_eq!(decode::<LayerRecord>(&bytes(V1_LAYER)).unwrap(), before);
         let before = SnapshotRecord { holds: Vec::new(), ..full_snapshot() };

@@ -59,8 +59,8 @@ pub use open::{Catalog, CatalogOptions, QuickRepair};
 pub use reader::Reader;
 pub use record::{
     Attachment, Consistency, GroupRecord, HeaderRewrite, L2Entries, LayerFormat, LayerRecord, LayerState,
-    MachineRecord, Origin, RefRecord, Running, Sharing, SnapshotRecord, Tags, TakenIn, Timestamp, TreeRecord,
-    VolumeKind, VolumeRecord, WishMark,
+    MachineRecord, Origin, RefRecord, Running, Seal, Sharing, SnapshotRecord, Tags, TakenIn, Timestamp,
+    TreeRecord, VolumeKind, VolumeRecord, WishMark,
 };
 pub use verify::Severity;
 pub use view::{DiskView, MachineView};

@@ -163,6 +163,28 @@ pub struct LayerRecord {
     pub taken_in: Option<TakenIn>,
     /// The L2 entries of its file, standard ones for raw; overlays on it have the same.
     pub l2: L2Entries,
+    /// The checksums of what it holds; absent when there are none, and from before the first write of this pool to the
+    /// file on.
+    pub seal: Option<Seal>,
+}
+
+/// Where the checksums of a layer are, and what its file looked like when they were taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// The file that holds them.
+    pub blob: BlobName,
+    /// How long that one is.
+    pub length: ByteCount,
+    /// The CRC-32 of all of it.
+    pub checksum: u32,
+    /// How long the layer's file was.
+    pub file_length: ByteCount,
+    /// Which file it was: the device and the number there.
+    pub file_identity: (u64, u64),
+    /// When it had been changed last, as the store tells; absent when it does not.
+    pub file_stamp: Option<u64>,
+    /// When the checksums were taken.
+    pub sealed: Timestamp,
 }
 
 /// How far the data of a frozen layer has been written down into the retired one below it; durable there.

@@ -7,6 +7,7 @@ use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Reader, Seve
 use crate::chain::Layer;
 use crate::image::{self, CheckReport, Image};
 use crate::inventory::Named;
+use crate::plan::text::layer_of_seal;
 use crate::storage::{Access, Store};
 use crate::units::ByteCount;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct PoolCheck {
     pub missing: Vec<String>,
     /// Files with names such as this crate gives that no record names.
     pub unnamed: Vec<String>,
+    /// Files of checksums that records name and that are not there: nothing is lost but the proof.
+    pub seals_missing: Vec<String>,
 }
 
 /// What a check of one layer has found.
@@ -57,6 +60,7 @@ impl PoolCheck {
             && self.layers.is_empty()
             && self.missing.is_empty()
             && self.unnamed.is_empty()
+            && self.seals_missing.is_empty()
     }
 }
 
@@ -106,6 +110,9 @@ impl Engine {
                 continue;
             }
             found.layers_checked += 1;
+            if let Some(seal) = record.seal.as_ref().filter(|seal| !present.contains(&seal.blob)) {
+                found.seals_missing.push(seal.blob.to_string());
+            }
             let file = record.blob.to_string();
             if !present.contains(&record.blob) {
                 found.missing.push(file);
@@ -126,6 +133,18 @@ impl Engine {
         }
         for name in present.iter().filter(|name| crate::plan::text::is_layer_blob(name)) {
             if reader.layer_of_blob(name)?.is_none() {
+                found.unnamed.push(name.to_string());
+            }
+        }
+        for name in &present {
+            let Some(layer) = layer_of_seal(name) else { continue };
+            if reader.layer_of_blob(name)?.is_some() {
+                continue;
+            }
+            let record = reader.by_uuid::<LayerRecord>(layer)?;
+            let is_under_way = |layer: &LayerRecord| pool.sealings.has(layer.id);
+            let is_named = |layer: &LayerRecord| layer.seal.as_ref().is_some_and(|seal| seal.blob == *name);
+            if !record.is_some_and(|layer| is_named(&layer) || is_under_way(&layer)) {
                 found.unnamed.push(name.to_string());
             }
         }

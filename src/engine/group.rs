@@ -186,6 +186,8 @@ impl Engine {
         let reader = pool.read()?;
         let mut inventory = pool.show_group(&reader, &group, &reader.refs_of(group.id)?)?;
         inventory.volumes_left_out = named(&left_out);
+        drop(handles);
+        self.seal_frozen(inventory.volume_snapshot_refs.iter().map(|member| member.volume_snapshot_uuid));
         Ok(CreatedGroup { inventory, left_out, repeated: false })
     }
 

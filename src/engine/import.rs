@@ -280,6 +280,7 @@ impl Engine {
             rewrite: None,
             taken_in: None,
             l2: L2Entries::Standard,
+            seal: None,
         };
         let file = NewFile {
             layer: record.clone(),

@@ -31,6 +31,7 @@ mod remove_volume;
 mod repair;
 mod revert;
 mod room;
+mod seal;
 mod show;
 mod snapshot;
 mod space;
@@ -51,7 +52,7 @@ pub use hold::UpdateSnapshot;
 pub use import::{ImportFrom, ImportVolume, Importer};
 pub use internals::LayerInternals;
 pub use machine::CreateMachine;
-pub use options::{ChainFull, Clock, CreatePool, Ids, Options, chain_max};
+pub use options::{ChainFull, Clock, CreatePool, Ids, Options, SealWhen, chain_max};
 pub use plans::{CreatePlan, DeletePlan, Planned, PlannedMember, RevertPlan};
 pub use pool::Engine;
 pub use reclaim::{ChainChange, Figures, Owed, OwedReason, Progress, Reclaim, ReclaimOptions, Reclaimed};
@@ -59,6 +60,10 @@ pub use recover::Recovered;
 pub use remove_volume::DeleteVolume;
 pub use repair::{LayerRepair, LeftOver, RepairOptions, Repaired};
 pub use revert::{Match, Reversion, RevertGroup, RevertVolume, Reverted};
+pub use seal::{
+    LayerVerdict, Renew, SealOptions, Sealed, Sealing, SealingProgress, Touch, Unsealed, Verdict,
+    Verification, VerifyDepth, VerifyOf,
+};
 pub use snapshot::{CreateSnapshot, Snapshot};
 pub use space::{Space, SpaceOf};
 pub use uuid_arg::UuidArg;

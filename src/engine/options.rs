@@ -72,6 +72,18 @@ pub mod chain_max {
     pub const LONGEST: u32 = 200;
 }
 
+/// When the layers that become frozen are sealed: read once, with a checksum of each cluster noted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SealWhen {
+    /// By [`Engine::seal`](super::Engine::seal) and nothing else.
+    #[default]
+    OnRequest,
+    /// By the call that freezes them too, when its group or snapshot is there and writes go on: it then takes as long
+    /// as reading what was written since the last one. What cannot be sealed does not undo it.
+    WhenFrozen,
+}
+
 /// How a pool is opened. `Options::default()` is right for most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -94,6 +106,8 @@ pub struct Options {
     /// Whether every commit pays for a quick opening after a crash. Default off: such an opening then takes about
     /// a second for a million snapshots, and nothing that a person would notice for a thousand.
     pub quick_repair: QuickRepair,
+    /// When what becomes frozen is sealed. Default: on request.
+    pub seal: SealWhen,
     /// How files are made and read in a directory. Default: files of mode 0600, no maps.
     #[cfg(target_os = "linux")]
     pub disk: crate::storage::DiskOptions,
@@ -114,6 +128,7 @@ impl Default for Options {
             image_limits: Limits::default(),
             catalogue_cache: ByteCount::mib(32),
             quick_repair: QuickRepair::Off,
+            seal: SealWhen::default(),
             #[cfg(target_os = "linux")]
             disk: crate::storage::DiskOptions::default(),
             clock: Clock::default(),

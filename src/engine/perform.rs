@@ -11,6 +11,7 @@
 use super::error::{Error, Result};
 use super::layers::{format_name, l2_width};
 use super::pool::Pool;
+use crate::catalog::{Edit, Seal};
 use crate::chain::Layer;
 use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
 use crate::plan::refusal::Refusal;
@@ -105,6 +106,7 @@ impl Prepared<'_> {
     pub(super) fn publish_at(mut self, expected: Option<u64>) -> Result<Vec<Arc<Layer>>> {
         // A sync that failed anywhere forbids the commit: that nothing was published is then known.
         self.pool.admit_change()?;
+        let seals = self.seals_given_up()?;
         let committed = self.pool.catalog.commit(expected, &self.plan.edits).map_err(Error::from);
         match &committed {
             Ok(_) => self.made.clear(),
@@ -115,7 +117,21 @@ impl Prepared<'_> {
             Err(_) => {}
         }
         committed?;
+        for seal in &seals {
+            self.pool.remove_seal(Some(seal));
+        }
         Ok(std::mem::take(&mut self.layers))
+    }
+
+    /// The seals of the layers whose records the plan removes.
+    fn seals_given_up(&self) -> Result<Vec<Seal>> {
+        let mut seals = Vec::new();
+        for edit in &self.plan.edits {
+            if let Edit::RemoveLayer(id) = edit {
+                seals.extend(self.pool.read()?.layer(*id)?.and_then(|layer| layer.seal));
+            }
+        }
+        Ok(seals)
     }
 }
 

@@ -7,11 +7,13 @@ use super::locks::{Held, Key, Locks};
 use super::options::{CreatePool, Options, Source};
 use super::readers::Readers;
 use super::recover::Recovered;
+use super::seal::Sealings;
 use crate::catalog::{
     self, Catalog, CatalogOptions, Entity, GroupId, MachineId, Reader, VolumeId, VolumeRecord,
 };
 use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
+use crate::plan::text;
 use crate::storage::{self, Access, BlobName, FusedStore, MemoryStore, Owned, Store};
 use parking_lot::RwLock;
 use std::path::Path;
@@ -25,7 +27,7 @@ const CATALOGUE_NEW: &str = "snapgroup.redb.new";
 
 /// Whether a file is the pool's own and no layer.
 pub(super) fn is_own_file(name: &BlobName) -> bool {
-    [CATALOGUE, CATALOGUE_NEW].contains(&name.as_str())
+    [CATALOGUE, CATALOGUE_NEW].contains(&name.as_str()) || text::layer_of_seal(name).is_some()
 }
 
 /// A pool of machines, volumes, snapshots and groups: one directory, or one store in memory.
@@ -53,6 +55,7 @@ pub(super) struct Pool {
     pub(super) open_layers: OpenLayers,
     pub(super) open_volumes: OpenVolumes,
     pub(super) readers: Readers,
+    pub(super) sealings: Sealings,
     /// The message of the commit of which nobody knows whether it took place. Whatever is written after it might
     /// be written below a snapshot.
     unknown: OnceLock<String>,
@@ -116,6 +119,7 @@ impl Engine {
             under_way: RwLock::new(()),
             layout: RwLock::new(()),
             readers: Readers::default(),
+            sealings: Sealings::default(),
             open_layers: OpenLayers::default(),
             open_volumes: OpenVolumes::default(),
             unknown: OnceLock::new(),

@@ -6,12 +6,14 @@
 
 use super::error::Result;
 use super::reclaim::{finish::finish_rewrite, sweep::sweep};
-use crate::catalog::{Catalog, VolumeId};
+use super::seal::file::{SealHeader, is_torn_header};
+use crate::catalog::{Catalog, LayerRecord, Reader, VolumeId};
 use crate::image::Facts;
 use crate::plan::books::Books;
-use crate::plan::text::is_layer_blob;
+use crate::plan::text::{is_layer_blob, layer_of_seal};
 use crate::storage::{Access, Blob, BlobName, Store};
 use crate::units::{ByteCount, HostOffset};
+use uuid::Uuid;
 
 /// As much as the tables of a new image can take up, in blocks of the file system: 131 KiB of refcounts for an L1 table
 /// of 32 MiB in clusters of 512 bytes.
@@ -35,6 +37,10 @@ pub struct Recovered {
     pub reclaimed: Vec<String>,
     /// What could not be finished or removed, with the reason; the next opening tries again.
     pub unfinished: Vec<String>,
+    /// Files of layers that no snapshot names any more and that others read through, with the bytes that each takes up;
+    /// absent when it cannot be asked. [`Engine::owed`](super::Engine::owed) says with which of them something can be
+    /// done.
+    pub owed: Vec<(String, Option<ByteCount>)>,
 }
 
 /// Brings a pool back to what its catalogue says. Doing it twice is doing it once.
@@ -63,10 +69,34 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered>
             recovered.left_alone.push(name.to_string());
         }
     }
+    for name in store.list()? {
+        // A file that was adopted under such a name is a layer like any other.
+        let Some(layer) = layer_of_seal(&name).filter(|_| !is_layer(&reader, &name)) else { continue };
+        let record = reader.by_uuid::<LayerRecord>(layer)?;
+        if record.and_then(|record| record.seal).is_some_and(|seal| seal.blob == name) {
+            continue;
+        }
+        if is_given_up_seal(store, catalog, &name, layer).unwrap_or(false) {
+            store.remove(&name)?;
+            recovered.removed.push(name.to_string());
+        } else {
+            recovered.left_alone.push(name.to_string());
+        }
+    }
     if !recovered.removed.is_empty() {
         store.sync_names()?;
     }
+    for layer in reader.layers_retired()? {
+        let layer = layer?;
+        let allocated = store.open(&layer.blob, Access::Read).and_then(|blob| blob.allocated()).ok();
+        recovered.owed.push((layer.blob.to_string(), allocated));
+    }
     Ok(recovered)
+}
+
+/// Whether a living record names a file; what cannot be read counts as one.
+fn is_layer(reader: &Reader, name: &BlobName) -> bool {
+    reader.layer_of_blob(name).map_or(true, |layer| layer.is_some())
 }
 
 /// Makes garbage of layers that were being filled: nobody was promised anything of them.
@@ -97,6 +127,15 @@ pub(super) fn is_remainder(store: &dyn Store, catalog: &Catalog, name: &BlobName
     Ok(is_ours && pristine.is_ok_and(|pristine| length <= pristine))
 }
 
+/// Whether a file that no record names is a seal of this pool that was not finished, or was given up.
+fn is_given_up_seal(store: &dyn Store, catalog: &Catalog, name: &BlobName, layer: Uuid) -> Result<bool> {
+    let blob = store.open(name, Access::Read)?;
+    match SealHeader::of(&*blob)? {
+        Some(header) => Ok((header.pool, header.layer) == (catalog.pool(), layer)),
+        None => Ok(is_torn_header(&*blob)? || is_headless(&*blob)?),
+    }
+}
+
 /// Whether the header of a file never arrived as a whole: a power cut leaves any of the sectors that were written
 /// before a sync, the tables without the header, too; a write that fails leaves a part. Nobody can read such a file, and
 /// no head that was ever acknowledged is one.
@@ -119,4 +158,50 @@ fn is_headless(blob: &dyn Blob) -> crate::storage::Result<bool> {
         at = found.end;
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BaseImage, CreatePool, CreateVolume, Engine, Options};
+    use crate::catalog::{Edit, LayerFormat, LayerRecord};
+    use crate::plan::text::seal_blob;
+    use crate::storage::{Access, BlobName, MemoryStore, Store};
+    use crate::units::HostOffset;
+    use std::sync::Arc;
+    use uuid::Uuid;
+
+    fn options() -> Options {
+        Options { create: CreatePool::Here, ..Options::default() }
+    }
+
+    /// Such a name cannot be adopted; a pool of before there were seals may have it.
+    #[test]
+    fn a_layer_under_the_name_of_a_seal_is_a_layer() -> Result<(), Box<dyn std::error::Error>> {
+        let store = MemoryStore::new();
+        let base = BlobName::parse("base.raw")?;
+        store.create(&base)?.write_at(HostOffset::ZERO, &[0; 512])?;
+        let engine = Engine::open_on(Arc::new(store.clone()), options())?;
+        let base = BaseImage { file: base.to_string(), format: LayerFormat::Raw };
+        let volume = CreateVolume { name: "clone".into(), base: Some(base), ..CreateVolume::default() };
+        let volume = engine.create_volume(&volume)?.uuid;
+        let reader = engine.pool.read()?;
+        let head = reader.volume_by_uuid(volume)?.expect("it was made").head;
+        let [head, base] = &reader.chain(head)?[..] else { panic!("a head and its base") };
+        let name = seal_blob(Uuid::from_u128(1), Uuid::from_u128(2));
+        let label = Some(crate::plan::text::backing_label(&name));
+        let edits = [
+            Edit::PutLayer(LayerRecord { blob: name.clone(), ..base.clone() }),
+            Edit::PutLayer(LayerRecord { backing_label: label, ..head.clone() }),
+        ];
+        engine.pool.catalog.commit(None, &edits)?;
+        drop(reader);
+        engine.close()?;
+        store.create(&name)?.write_at(HostOffset::ZERO, &[0; 512])?;
+
+        let engine = Engine::open_on(Arc::new(store.clone()), options())?;
+        assert_eq!(engine.recovered(), &super::Recovered::default());
+        store.open(&name, Access::Read)?;
+        assert!(engine.check()?.unnamed.is_empty());
+        Ok(())
+    }
 }

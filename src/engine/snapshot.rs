@@ -151,6 +151,7 @@ impl Engine {
         drop(held);
         self.tidy_up_after_full(&[way], &[head], &taken);
         let snapshot = taken?;
+        self.seal_frozen([uuid]);
         pool.show_snapshot(&pool.read()?, &snapshot)
     }
 

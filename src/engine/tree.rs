@@ -2,6 +2,7 @@
 
 use super::error::Result;
 use super::pool::{Engine, Pool};
+use super::seal::VerifyDepth;
 use super::uuid_arg::UuidArg;
 use crate::catalog::{GroupRecord, Reader, RefRecord, Sharing, VolumeKind, VolumeRecord};
 use crate::inventory::{AvailabilityInventory, Forest, GroupTreeInventory, Named, UnavailableReason};
@@ -28,6 +29,41 @@ impl Engine {
             return Err(Refusal::Empty { field: "list of groups" }.into());
         }
         found.iter().map(|group| self.pool.availability(&reader, group)).collect()
+    }
+
+    /// As [`Engine::check_availability`], and looks at the files, too: a living member one of whose files is missing, is
+    /// not what the catalogue says, or does not hold what its seal says is a reason ([`Engine::verify`] tells which).
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::check_availability`].
+    pub fn check_availability_deep<I>(
+        &self,
+        groups: I,
+        depth: VerifyDepth,
+    ) -> Result<Vec<AvailabilityInventory>>
+    where
+        I: IntoIterator,
+        I::Item: Into<UuidArg>,
+    {
+        let pool = &self.pool;
+        let mut answers = self.check_availability(groups)?;
+        for answer in &mut answers {
+            let reader = pool.read()?;
+            let Some(group) = reader.group_by_uuid(answer.uuid)? else { continue };
+            let mut damaged = Vec::new();
+            for member in reader.refs_of(group.id)? {
+                let Some(snapshot) = reader.snapshot(member.snapshot)? else { continue };
+                if !pool.is_chain_good(snapshot.layer, depth)? {
+                    damaged.push(named_snapshot(&member));
+                }
+            }
+            if !damaged.is_empty() {
+                answer.reasons.push(UnavailableReason::FilesDamaged { snapshots: damaged });
+                *answer = AvailabilityInventory::new(answer.uuid, std::mem::take(&mut answer.reasons));
+            }
+        }
+        Ok(answers)
     }
 
     /// The groups of a machine as a tree: each under the group that its disks descended from, as it was noted

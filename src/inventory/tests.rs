@@ -44,6 +44,7 @@ fn layer(id: u64, format: LayerFormat) -> LayerRecord {
         rewrite: None,
         taken_in: None,
         l2: crate::catalog::L2Entries::Standard,
+        seal: None,
         origin: Origin::Created,
         created: Timestamp(0),
     }

@@ -76,6 +76,7 @@ pub(crate) fn adopt(
                 rewrite: None,
                 taken_in: None,
                 l2: layer.l2,
+                seal: None,
             },
         };
         if layer.known.is_none() {

@@ -104,6 +104,7 @@ pub(super) fn add_overlay(
         rewrite: None,
         taken_in: None,
         l2: head.l2,
+        seal: None,
     };
     plan.files.push(NewFile {
         layer: overlay.clone(),

@@ -99,6 +99,7 @@ pub(crate) fn set_aside(
             rewrite: None,
             taken_in: None,
             l2: head.l2,
+            seal: None,
         };
         plan.files.push(NewFile { layer: layer.clone(), backing_format: None, volume_uuid: volume.uuid });
         plan.edits.push(Edit::PutLayer(layer.clone()));

@@ -107,6 +107,7 @@ fn go_back(
         rewrite: None,
         taken_in: None,
         l2: base.l2,
+        seal: None,
     };
     let file =
         NewFile { layer: overlay.clone(), backing_format: Some(base.format), volume_uuid: volume.uuid };

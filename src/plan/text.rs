@@ -131,6 +131,23 @@ pub(crate) fn is_layer_blob(blob: &BlobName) -> bool {
     middle.is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+/// What the names of files with the checksums of a layer begin with, and what they end with.
+const SEAL: (&str, &str) = ("seal-", ".sums");
+
+/// The name of a file with the checksums of a layer: never used for another one, be it of the same layer.
+pub(crate) fn seal_blob(layer: Uuid, seal: Uuid) -> BlobName {
+    BlobName::parse(&format!("{}{}-{}{}", SEAL.0, layer.simple(), seal.simple(), SEAL.1))
+        .expect("hex digits are a name")
+}
+
+/// The layer whose checksums a file holds by its name: `seal-<32 hex digits>-<32 hex digits>.sums`.
+pub(crate) fn layer_of_seal(blob: &BlobName) -> Option<Uuid> {
+    let middle = blob.as_str().strip_prefix(SEAL.0)?.strip_suffix(SEAL.1)?;
+    let (layer, seal) = middle.split_once('-')?;
+    let parse = |hex: &str| Uuid::try_parse(hex).ok().filter(|_| hex.len() == 32);
+    parse(seal).and(parse(layer))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

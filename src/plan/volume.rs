@@ -127,6 +127,7 @@ pub(crate) fn add_overlay(
         rewrite: None,
         taken_in: None,
         l2: shape.l2,
+        seal: None,
     };
     plan.files.push(NewFile {
         layer: head.clone(),

@@ -29,6 +29,7 @@ pub enum Operation {
     NextData,
     WriterElsewhere,
     Hold,
+    Stamp,
     Persist,
 }
 

@@ -10,7 +10,7 @@
 //!   failure once, and a second sync under way at the same time would be told that all is well.
 //! * **F3** Reads, lists and opens go on.
 
-use super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Owned, Result, Store};
+use super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Owned, Result, Stamp, Store};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::Mutex;
 use std::any::Any;
@@ -188,6 +188,10 @@ impl Blob for FusedBlob {
 
     fn allocated(&self) -> Result<ByteCount> {
         self.inner.allocated()
+    }
+
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        self.inner.stamp()
     }
 
     fn identity(&self) -> Identity {

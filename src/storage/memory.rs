@@ -6,7 +6,9 @@
 //! Lock order: the table of names, then the bytes of one blob. No call holds two blobs.
 
 use super::sparse::{LENGTH_MAX, Sparse};
-use super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Store, copy};
+use super::{
+    Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Stamp, Store, copy,
+};
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::RwLock;
 use std::any::Any;
@@ -282,6 +284,10 @@ impl Blob for MemoryBlob {
 
     fn allocated(&self) -> Result<ByteCount> {
         Ok(ByteCount::new(self.content.bytes.read().allocated()))
+    }
+
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        Ok(Some(Stamp(self.content.bytes.read().changes())))
     }
 
     fn identity(&self) -> Identity {

@@ -23,6 +23,8 @@
 //! * **B8** What [`Blob::next_data`] leaves out reads as zeros. What it finds may do so too; it is never empty,
 //!   begins no earlier than asked, and ends no later than the blob.
 //! * **B9** [`Blob::hold`] is against other processes only: handles of one store never stand in each other's way.
+//! * **B10** Of one blob, two stamps ([`Blob::stamp`]) with a change between them differ, as far as the clock of the
+//!   backend can tell the moments apart. What gives no stamp promises nothing.
 //!
 //! A store:
 //!
@@ -81,6 +83,10 @@ pub struct Identity {
     pub number: u64,
 }
 
+/// A mark of when a blob was changed last, to be compared with another one of the same blob and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stamp(pub u64);
+
 /// A store of named blobs: one directory, or one table in memory.
 ///
 /// The promises S1 to S5 are listed in the documentation of [this module](self).
@@ -138,7 +144,7 @@ pub trait Owned: Debug + Send + Sync {}
 
 /// One blob: a file, or bytes in memory. All calls take `&self`; two threads may write different ranges at once.
 ///
-/// The promises B1 to B9 are listed in the documentation of [this module](self).
+/// The promises B1 to B10 are listed in the documentation of [this module](self).
 pub trait Blob: Debug + Send + Sync {
     /// The length in bytes.
     ///
@@ -235,6 +241,15 @@ pub trait Blob: Debug + Send + Sync {
     ///
     /// [`Error::Io`].
     fn allocated(&self) -> Result<ByteCount>;
+
+    /// When the blob was changed last, by whomever (B10); `None` when the backend does not tell.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        Ok(None)
+    }
 
     /// Which blob this is.
     fn identity(&self) -> Identity;

@@ -32,6 +32,8 @@ pub(super) const LENGTH_MAX: u64 = i64::MAX as u64;
 pub(super) struct Sparse {
     /// The length in bytes, at most [`LENGTH_MAX`].
     length: u64,
+    /// How often the bytes were changed.
+    changes: u64,
     /// The pages that are held, by number.
     pages: BTreeMap<u64, Arc<[u8; PAGE]>>,
 }
@@ -55,6 +57,11 @@ struct Piece {
 }
 
 impl Sparse {
+    /// How often the bytes were changed; a copy goes on from there.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// The length in bytes.
     pub(super) fn length(&self) -> u64 {
         self.length
@@ -80,6 +87,7 @@ impl Sparse {
 
     /// Writes `bytes`, not empty, from `at` on and lengthens; the caller has checked the end against [`LENGTH_MAX`].
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) {
+        self.changes += 1;
         for piece in pieces(at, bytes.len()) {
             let source = &bytes[piece.buffer];
             if source.iter().all(|byte| *byte == 0) {
@@ -94,6 +102,7 @@ impl Sparse {
 
     /// Sets the length, at most [`LENGTH_MAX`].
     pub(super) fn set_length(&mut self, length: u64) {
+        self.changes += 1;
         if length < self.length {
             drop(self.pages.split_off(&length.div_ceil(PAGE_U64)));
             self.zero(length / PAGE_U64, offset_in_page(length)..PAGE);
@@ -103,6 +112,7 @@ impl Sparse {
 
     /// Makes a range zero and lets go of its pages. Costs what is held in the range, not its length.
     pub(super) fn punch(&mut self, range: Range<u64>) {
+        self.changes += 1;
         let Range { start, end } = range.start..range.end.min(self.length);
         if end <= start {
             return;

@@ -291,6 +291,47 @@ pub(crate) fn b9_handles_of_one_store_hold_a_blob_beside_each_other(store: &dyn 
     Ok(())
 }
 
+/// More changes than any clock of a backend could take for one moment.
+const CHANGES_MAX: u32 = 1_000_000;
+
+pub(crate) fn b10_after_a_change_the_stamp_is_another_one(store: &dyn Store) -> Outcome {
+    type Change = fn(&dyn Blob, &dyn Blob) -> Result<(), Error>;
+    let changes: [(&str, Change); 4] = [
+        ("write", |blob, _| blob.write_at(at(1), b"x")),
+        ("copy", |blob, other| blob.copy_from(at(0), other, at(0), ByteCount::new(2))),
+        ("punch", |blob, _| blob.punch(at(0), ByteCount::new(3))),
+        ("length", |blob, _| blob.set_length(blob.length()? + ByteCount::new(1))),
+    ];
+    let (blob, other) = (store.create(&name("a"))?, store.create(&name("b"))?);
+    let reader = store.open(&name("a"), Access::Read)?;
+    blob.write_at(at(0), &pattern(ODD))?;
+    other.write_at(at(0), b"other")?;
+    for (what, change) in changes {
+        let before = reader.stamp()?;
+        assert!(before.is_some(), "this backend gives stamps");
+        let mut count = 0;
+        while reader.stamp()? == before {
+            assert!(count < CHANGES_MAX, "{what} is not seen in the stamp");
+            change(&*blob, &*other)?;
+            count += 1;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn b10_what_is_not_changed_keeps_its_stamp(store: &dyn Store) -> Outcome {
+    let (blob, other) = (store.create(&name("a"))?, store.create(&name("b"))?);
+    blob.write_at(at(0), &pattern(ODD))?;
+    let before = blob.stamp()?;
+    bytes(&*blob, 0, ODD)?;
+    blob.sync()?;
+    blob.next_data(at(0))?;
+    other.write_at(at(0), b"other")?;
+    other.copy_from(at(0), &*blob, at(0), ByteCount::of(ODD))?;
+    assert_eq!(store.open(&name("a"), Access::Read)?.stamp()?, before);
+    Ok(())
+}
+
 pub(crate) fn s1_a_new_blob_is_empty_and_open_for_writing(store: &dyn Store) -> Outcome {
     let blob = store.create(&name("a"))?;
     assert_eq!(blob.length()?, ByteCount::ZERO);

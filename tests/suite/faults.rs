@@ -9,8 +9,8 @@ use crate::support::{
 use snapgroup::query::Query;
 use snapgroup::storage::{At, Call, Fault, FaultKind, Operation, Times};
 use snapgroup::{
-    AdoptVolume, ByteCount, CreateGroup, CreateSnapshot, CreateVolume, Engine, Error, Kind, Refusal, Uuid,
-    VolumeKind,
+    AdoptVolume, ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine,
+    Error, Kind, ReclaimOptions, Refusal, SealOptions, Uuid, VerifyDepth, VerifyOf, VolumeKind, When,
 };
 
 /// What the wish of a program is to be known by.
@@ -280,6 +280,67 @@ fn a_file_is_adopted_as_a_whole_or_not_at_all() -> Outcome {
         },
         is_done: |engine, _| is_found(engine.volume(WANTED)),
     })
+}
+
+#[test]
+fn a_pool_is_sealed_layer_by_layer_and_nothing_is_left_over() -> Outcome {
+    every_call_fails_once(&Program {
+        run: |engine, _| {
+            let sealed = engine.seal(&SealOptions::default())?.finish()?;
+            match sealed.failed.first().and_then(|failed| failed.error.clone()) {
+                Some(error) => {
+                    Err(snapgroup::storage::Error::Poisoned { cause: format!("{error:?}") }.into())
+                }
+                None => Ok(()),
+            }
+        },
+        is_done: |engine, _| {
+            let found = engine.verify(&VerifyOf::Pool, VerifyDepth::Content)?;
+            assert!(found.is_good(), "{found:?}");
+            Ok(found.is_proved())
+        },
+    })
+}
+
+#[test]
+fn a_merge_that_fails_never_leaves_a_seal_of_what_was_before() -> Outcome {
+    for direction in [Direction::Pull, Direction::Commit] {
+        let pool = Pool::new()?;
+        let engine = pool.home.open()?;
+        take(&engine, &pool.vm, "second")?;
+        engine.seal(&SealOptions::default())?.finish()?;
+        engine.delete_snapshots(&DeleteSnapshots {
+            reclaim: When::Later,
+            ..DeleteSnapshots::one(pool.first[0])
+        })?;
+        engine.close()?;
+        let reclaim =
+            |engine: &Engine| engine.reclaim(&ReclaimOptions::towards(direction))?.finish().map(drop);
+        let counted = pool.fork();
+        let engine = counted.home.open()?;
+        counted.home.faulty().record();
+        reclaim(&engine)?;
+        let calls = counted.home.faulty().take_calls();
+        for (nth, call) in (1..).zip(calls) {
+            for kind in ways(&call) {
+                let pool = pool.fork();
+                let engine = pool.home.open()?;
+                pool.home.faulty().fail(Fault::once(At::Call(nth), kind));
+                let said = reclaim(&engine);
+                drop(engine);
+                pool.home.faulty().heal();
+                let engine = pool.home.open()?;
+                let context = format!("{direction:?}, {call:?}, {kind:?}, {said:?}");
+                let found = engine.verify(&VerifyOf::Pool, VerifyDepth::Content)?;
+                assert!(found.is_good(), "{context}: {found:?}");
+                let touched = found.layers.iter().any(|layer| !layer.touched.is_empty());
+                assert!(!touched, "{context}: {found:?}");
+                let check = engine.check()?;
+                assert!(check.unnamed.is_empty() && check.seals_missing.is_empty(), "{context}: {check:?}");
+            }
+        }
+    }
+    Ok(())
 }
 
 #[test]

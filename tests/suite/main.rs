@@ -17,6 +17,7 @@ mod reclaim;
 mod refusals;
 mod repair;
 mod revert;
+mod seals;
 mod snapshots;
 mod space;
 mod support;

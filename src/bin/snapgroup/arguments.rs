@@ -64,11 +64,37 @@ pub(crate) enum Command {
     },
     /// Check everything: catalogue, directory, headers, refcounts. Nothing is changed.
     Check,
+    /// Note checksums of what no volume writes to, for `verify`.
+    Seal(Seal),
+    /// Compare what no volume writes to with its checksums. Nothing is changed.
+    Verify(Verify),
     /// Print completions for a shell.
     Completions {
         /// The shell.
         shell: Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Seal {
+    /// Only what this volume reads through.
+    pub(crate) volume: Option<String>,
+    /// Make checksums that are there anew: what the files hold now is taken for right.
+    #[arg(long)]
+    pub(crate) renew: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Only what the members of this group read through.
+    #[arg(long, short, conflicts_with = "snapshot")]
+    pub(crate) group: Option<String>,
+    /// Only what this snapshot reads through.
+    #[arg(long, short)]
+    pub(crate) snapshot: Option<String>,
+    /// Read everything, and not only files that look different from outside.
+    #[arg(long)]
+    pub(crate) content: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -4,7 +4,7 @@
 //! * `find` - names to uuids
 //! * `output` - tables for people, the API's JSON for programs
 //! * one file for each noun: `machine`, `volume`, `group`, `snapshot`; and for what is done with bytes: `reclaim`,
-//!   `content`, `health`
+//!   `content`, `health`, `seal`
 //!
 //! Nothing is decided here: each command is one call of [`snapgroup::Engine`], or two.
 
@@ -17,6 +17,7 @@ mod machine;
 mod output;
 mod progress;
 mod reclaim;
+mod seal;
 mod snapshot;
 mod volume;
 
@@ -99,6 +100,8 @@ fn perform(engine: &Engine, command: &Command, output: &Output) -> Outcome {
         Command::Import(import) => content::import(engine, import, output),
         Command::Du { of } => content::space(engine, of, output),
         Command::Check => health::check(engine, output),
+        Command::Seal(seal) => seal::seal(engine, seal, output),
+        Command::Verify(verify) => seal::verify(engine, verify, output),
         Command::Init | Command::Completions { .. } => Ok(()),
     }
 }

@@ -72,6 +72,7 @@ pub(super) fn committed(
         volume: child.volume,
         size: child.size,
         taken_in: None,
+        seal: None,
         ..retired.clone()
     };
     books.put_layer(merged.clone());
@@ -143,6 +144,7 @@ pub(in super::super) fn write_headers(pool: &Pool, moves: &[Move<'_>], also: Vec
     for Move { record, layer, below } in moves {
         let Some(image) = layer.as_qcow2() else { continue };
         let unusable = |source| pool.unusable(record, source);
+        pool.void_seal(record.id)?;
         image.flush().map_err(unusable)?;
         let label = below.map(|below| backing_label(&below.blob));
         let backing = below
@@ -154,7 +156,7 @@ pub(in super::super) fn write_headers(pool: &Pool, moves: &[Move<'_>], also: Vec
             parent: below.map(|below| below.id),
             backing_label: label,
         };
-        edits.push(LayerRecord { rewrite: Some(rewrite), ..(*record).clone() }.into());
+        edits.push(LayerRecord { rewrite: Some(rewrite), seal: None, ..(*record).clone() }.into());
         drafts.push((record, image, draft));
     }
     pool.perform(&Plan { edits, ..Plan::default() })?;

@@ -61,6 +61,12 @@ pub(in super::super) fn sweep(
 
 fn remove(store: &dyn Store, volume: Uuid, layer: &LayerRecord) -> Result<ByteCount> {
     let is_gone = |error: &storage::Error| matches!(error, storage::Error::NotFound { .. });
+    if let Some(seal) = &layer.seal
+        && let Err(error) = store.remove(&seal.blob)
+        && !is_gone(&error)
+    {
+        return Err(error.into());
+    }
     let allocated = match store.open(&layer.blob, Access::Read) {
         Ok(blob) => {
             if let Some(holder) = blob.writer_elsewhere()? {

@@ -84,14 +84,18 @@ impl Pool {
             let before = done.bytes_copied();
             match model.decide(id, direction) {
                 Decision::Nothing => return Ok(true),
-                Decision::Punch(ranges) => self.punch(&reader, &retired, &around, &ranges, done)?,
+                Decision::Punch(ranges) => {
+                    let (reader, retired) = self.unsealed(id)?;
+                    self.punch(&reader, &retired, &around, &ranges, done)?;
+                }
                 Decision::Pull { child, .. } => {
-                    let child = reader.need_layer(child)?;
+                    let (reader, child) = self.unsealed(child)?;
                     if !self.pull(&reader, &retired, &child, &around, left, done)? {
                         return Ok(false);
                     }
                 }
                 Decision::Commit { child, .. } => {
+                    let (reader, retired) = self.unsealed(id)?;
                     let child = reader.need_layer(child)?;
                     if !self.commit(&reader, &retired, &child, &around, left, done)? {
                         return Ok(false);
@@ -110,6 +114,14 @@ impl Pool {
         let mut books = Books::open(reader.holdings(&[retired.volume], &[])?);
         books.settle(retired.id);
         self.perform(&Plan { edits: books.edits(), ..Plan::default() })
+    }
+
+    /// Makes a layer ready to be written to: its seal is in the books no more. Answers them, and its record.
+    fn unsealed(&self, id: LayerId) -> Result<(Reader, LayerRecord)> {
+        self.void_seal(id)?;
+        let reader = self.read()?;
+        let record = reader.need_layer(id)?;
+        Ok((reader, record))
     }
 
     fn punch(

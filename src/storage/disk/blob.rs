@@ -1,6 +1,6 @@
 //! One open file as a [`Blob`].
 
-use super::super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Result, copy};
+use super::super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Result, Stamp, copy};
 use super::bound::{Bounds, Frozen};
 use super::directory::Opened;
 use super::extents;
@@ -196,6 +196,13 @@ impl Blob for DiskBlob {
     fn allocated(&self) -> Result<ByteCount> {
         let metadata = self.file.metadata().map_err(|source| self.failed(Operation::Allocated, source))?;
         Ok(ByteCount::new(metadata.blocks().saturating_mul(BLOCK)))
+    }
+
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        // The change of the inode: unlike the time of modification, nobody sets it back.
+        let metadata = self.file.metadata().map_err(|source| self.failed(Operation::Stamp, source))?;
+        let seconds = metadata.ctime().cast_unsigned().wrapping_mul(1_000_000_000);
+        Ok(Some(Stamp(seconds.wrapping_add(metadata.ctime_nsec().cast_unsigned()))))
     }
 
     fn identity(&self) -> Identity {

@@ -1,7 +1,7 @@
 //! Every call of [`Store`] and [`Blob`], taken into the log of a simulated disk.
 
 use super::super::memory::MemoryStore;
-use super::super::{Access, Blob, BlobName, Hold, Holder, Identity, Owned, Result, Store, copy};
+use super::super::{Access, Blob, BlobName, Hold, Holder, Identity, Owned, Result, Stamp, Store, copy};
 use super::cut::{FileSystem, PowerCut};
 use super::log::{DiskChange, DiskEvent, DiskLog};
 use crate::units::{ByteCount, HostOffset};
@@ -206,6 +206,10 @@ impl Blob for DiskBlob {
 
     fn allocated(&self) -> Result<ByteCount> {
         self.live.allocated()
+    }
+
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        self.live.stamp()
     }
 
     fn identity(&self) -> Identity {

@@ -5,7 +5,9 @@
 //! A [`Blob::copy_from`] is one [`Operation::Write`] of its whole range, to the blob that is written. The source's
 //! calls are its own, if it makes any: a blob takes the bytes of another one of its kind without reading them.
 
-use super::super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Store};
+use super::super::{
+    Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Stamp, Store,
+};
 use super::disk::SimulatedDisk;
 use super::script::{Call, Counts, Fault, FaultKind, Script};
 use crate::units::{ByteCount, HostOffset};
@@ -253,6 +255,10 @@ impl Blob for SimulatedBlob {
 
     fn allocated(&self) -> Result<ByteCount> {
         self.call(self.plain(Operation::Allocated), || self.inner.allocated())
+    }
+
+    fn stamp(&self) -> Result<Option<Stamp>> {
+        self.call(self.plain(Operation::Stamp), || self.inner.stamp())
     }
 
     fn identity(&self) -> Identity {
