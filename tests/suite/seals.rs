@@ -168,8 +168,10 @@ fn a_cluster_that_became_zeros_is_found_and_zeros_that_became_a_hole_are_not(hom
     zero(16_384)?;
     assert_eq!(verdicts(&engine)?, [Verdict::Intact], "the guest sees the same");
     zero(4096)?;
-    let differs =
-        |at: u64| Verdict::Differs { bytes: ByteCount::new(CLUSTER), ranges: vec![at..at + CLUSTER] };
+    let differs = |at: u64| Verdict::Differs {
+        bytes: ByteCount::new(CLUSTER),
+        ranges: std::iter::once(at..at + CLUSTER).collect(),
+    };
     assert_eq!(verdicts(&engine)?, [differs(4096)]);
     // What was absent is there now.
     let blob = home.store()?.open(&BlobName::parse(&file)?, Access::Write)?;
