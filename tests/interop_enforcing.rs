@@ -342,7 +342,7 @@ fn below_a_disk_that_qemu_writes_nothing_is_touched_until_it_is_let_go() -> Outc
             writer.process()
         );
         let cause = ErrorCode::new("SYS.1006", "the operation cannot be done now").with_details(details);
-        assert_eq!(deleted.results, [setting.line(0, cause.clone())], "{direction}");
+        assert_eq!(deleted.results, [setting.gone(0)], "{direction}");
         let owed = [(setting.files[0].clone(), OwedReason::Hindered, Some(cause))];
         assert_eq!(told(&deleted.owed), owed, "{direction}");
         assert_eq!(told(&engine.owed()?), owed, "{direction}");

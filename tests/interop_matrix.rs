@@ -492,7 +492,8 @@ fn run(case: Case, seed: u64) -> Outcome {
     }
     assert_eq!(engine.query_snapshots(&Query::all())?.total, kept.len());
     let check = engine.check()?;
-    assert!(check.is_clean(), "{check:?}");
+    // A layer that is marked dirty is one to tell of, and can be relied on.
+    assert!(check.is_sound() && check.unnamed.is_empty(), "{check:?}");
     let head = engine.volume(disk)?.install_path;
     engine.close()?;
     bench.judge(&head)
