@@ -80,7 +80,7 @@ impl Engine {
     /// layer, heads and frozen ones; headers that a crash left half written; files that are nobody's. What cannot be
     /// repaired without guessing stays as it is and is in the answer.
     ///
-    /// Damage of the catalogue itself is told, not mended: see [`Engine::rebuild`].
+    /// Damage of the catalogue itself is told, not mended.
     ///
     /// # Errors
     ///
