@@ -10,7 +10,7 @@
 //!
 //! `SNAPGROUP_CRASH_SECONDS=n` goes on with other samples until the power cuts have taken so long; `SNAPGROUP_SEED=n`
 //! begins with others; `SNAPGROUP_CRASH_ONLY=text` runs the scenarios with this in their names. `SNAPGROUP_CRASH_STATES`
-//! is the most states of one scenario (200), `SNAPGROUP_CRASH_FAULTS_ONE_OF` of how many calls that could fail one does
+//! is the most states of one scenario (80), `SNAPGROUP_CRASH_FAULTS_ONE_OF` of how many calls that could fail one does
 //! (300).
 
 mod controls;
@@ -115,7 +115,7 @@ fn a_sample_of_power_cuts_leaves_what_was_acknowledged_and_nothing_half() {
 fn no_power_cut_loses_what_was_acknowledged_or_leaves_anything_half() {
     let (began, mut table) = (Instant::now(), Table::default());
     let seconds = number("SNAPGROUP_CRASH_SECONDS", 0);
-    let states_max = number("SNAPGROUP_CRASH_STATES", 200);
+    let states_max = number("SNAPGROUP_CRASH_STATES", 80);
     let scenarios = selected(scenario::all());
     let mut seed = number("SNAPGROUP_SEED", 1);
     loop {
