@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 
 on_every_store! {
     what_was_written_down_is_looked_at_anew_when_the_layer_above_has_changed
+    what_was_written_down_is_looked_at_anew_when_it_has_been_freed_since
     an_open_disk_reads_the_same_when_a_merge_is_left_and_the_rest_is_freed
     a_handle_reads_the_same_when_a_merge_is_left_and_the_rest_is_freed
     a_handle_to_a_deleted_snapshot_keeps_what_is_below_it
@@ -55,6 +56,24 @@ fn what_was_written_down_is_looked_at_anew_when_the_layer_above_has_changed(home
     assert_eq!(engine.delete_snapshots(&wish)?.owed, []);
     assert_eq!(engine.chain(vm.root())?.len(), 2);
     assert!(read_snapshot(&engine, three)? == content.0);
+    assert!(read_volume(&engine, vm.root())? == content.1);
+    assert_sound(&engine)
+}
+
+fn what_was_written_down_is_looked_at_anew_when_it_has_been_freed_since(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let one = snapshot(&engine, vm.root(), 0, 400_000, 1)?;
+    let two = snapshot(&engine, vm.root(), 0, 200_000, 2)?;
+    let content = (read_snapshot(&engine, two)?, read_volume(&engine, vm.root())?);
+    engine.delete_snapshots(&later(one))?;
+    // Some of the second layer is in the first one now, and hidden by it; then what is hidden is freed.
+    one_step(&engine, Direction::Commit)?;
+    let (done, owed) = engine.reclaim(&ReclaimOptions::default())?.finish()?;
+    assert_eq!((owed, done.bytes_punched.is_zero()), (vec![], false));
+    let (_, owed) = engine.reclaim(&ReclaimOptions::towards(Direction::Commit))?.finish()?;
+    assert_eq!((owed, engine.chain(vm.root())?.len()), (vec![], 2));
+    assert!(read_snapshot(&engine, two)? == content.0);
     assert!(read_volume(&engine, vm.root())? == content.1);
     assert_sound(&engine)
 }

@@ -133,6 +133,11 @@ impl Pool {
         done: &mut Reclaimed,
     ) -> Result<()> {
         self.refuse_read(reader, retired)?;
+        if retired.taken_in.is_some() {
+            // What was written down into it is hidden by the layer above, and is freed with the rest.
+            let edits = vec![Edit::PutLayer(LayerRecord { taken_in: None, ..retired.clone() })];
+            self.perform(&Plan { edits, ..Plan::default() })?;
+        }
         // What hides the clusters must be there for good before they are gone.
         for volume in &around.volumes {
             self.open_volumes.flush(volume.id)?;
