@@ -35,7 +35,9 @@
 //! }
 //! ```
 //!
-//! Longer programs are in `examples`: `quickstart`, on disk; `in_memory`, for tests and fuzzers;
+//! The [`guide`] goes on from here, in chapters: a first pool, groups, deleting and space, reverting, bringing disks in,
+//! taking data out, durability, security, hosts with a runtime, testing, and where each call of the API is that is carried
+//! over. Longer programs are in `examples`: `quickstart`, on disk; `in_memory`, for tests and fuzzers;
 //! `delete_and_reclaim` and `revert`.
 //!
 //! # The words
@@ -123,38 +125,6 @@
 //! # }
 //! ```
 //!
-//! # Disks that are there already
-//!
-//! A file in the pool's directory is taken over where it lies, with everything that it reads through to. A qcow2
-//! file becomes the head of the new volume; a raw file is never written and gets an overlay above it. What is named
-//! in the headers is followed once, here, and only as the name of another file in the same directory.
-//!
-//! ```
-//! use snapgroup::storage::{Blob, BlobName, MemoryStore, Store};
-//! use snapgroup::units::HostOffset;
-//! use snapgroup::{AdoptVolume, ByteCount, CreatePool, Engine, LayerFormat, Options};
-//! use std::sync::Arc;
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = MemoryStore::new();
-//! let golden = store.create(&BlobName::parse("golden.raw")?)?;
-//! golden.write_at(HostOffset::ZERO, b"installed")?;
-//! golden.set_length(ByteCount::mib(64))?;
-//!
-//! // `Here` makes a pool beside the files; on disk it is `Engine::open` on their directory.
-//! let options = Options { create: CreatePool::Here, ..Options::default() };
-//! let engine = Engine::open_on(Arc::new(store), options)?;
-//! let volume = engine.adopt_volume(&AdoptVolume::new("golden.raw", LayerFormat::Raw, "system"))?;
-//! let disk = engine.open_volume(volume.uuid)?;
-//! disk.write_at(0, b"in use...")?;
-//!
-//! let mut buffer = [0; 9];
-//! golden.read_at(HostOffset::ZERO, &mut buffer)?;
-//! assert_eq!(&buffer, b"installed");
-//! # Ok(())
-//! # }
-//! ```
-//!
 //! # What is promised
 //!
 //! * **Durable when it returns.** A call on [`Engine`] that changes something has synced what it changed before it
@@ -202,46 +172,6 @@
 //! [`Error::OutcomeUnknown`] is the one that leaves a question open: the last sync failed, and only opening the pool
 //! again tells whether the call took place. Repeating it then with the same `resource_uuid` is safe.
 //!
-//! # Disks that fail
-//!
-//! [`storage::SimulatedStore`] wraps any store, counts its calls and fails the one it is told to. It is there for the
-//! tests of programs that use this crate, too.
-//!
-//! ```
-//! use snapgroup::storage::{At, Fault, FaultKind, MemoryStore, Operation, SimulatedStore};
-//! use snapgroup::{ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, GroupOf, Kind, Options};
-//! use std::sync::Arc;
-//!
-//! # fn main() -> snapgroup::Result<()> {
-//! let memory = MemoryStore::new();
-//! let disk = SimulatedStore::new(Arc::new(memory.clone()));
-//! let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
-//! let machine = engine.create_machine(&CreateMachine::new("web-1"))?;
-//! let request = CreateVolume { name: "data".into(), size: Some(ByteCount::mib(64)), ..Default::default() };
-//! let volume = engine.create_volume(&request)?;
-//! engine.attach_volume(volume.uuid, machine.uuid, None)?;
-//!
-//! disk.fail(Fault::once(At::CallOf(Operation::Sync, 1), FaultKind::EIO));
-//! let request = CreateGroup::new(GroupOf::Machine(machine.uuid.into()), "unlucky");
-//! let Err(error) = engine.create_group(&request) else { panic!("a failed sync was not noticed") };
-//! assert_eq!(error.kind(), Kind::Failed);
-//!
-//! // Nothing more is written, although every later sync would succeed ...
-//! assert!(engine.create_group(&request).is_err());
-//!
-//! // ... until the pool is opened again. What was half done is gone.
-//! drop(engine);
-//! let engine = Engine::open_on(Arc::new(memory), Options::default())?;
-//! assert_eq!(engine.recovered().removed.len(), 1);
-//! assert!(engine.group_tree(machine.uuid)?.is_empty());
-//! assert!(engine.check()?.is_clean());
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! A [`storage::MemoryStore`] can be copied at any moment with [`fork`](storage::MemoryStore::fork), and
-//! [`Options::ids`] and [`Options::clock`] make every answer the same in every run.
-//!
 //! # In a program of your own
 //!
 //! * Calls are synchronous, and block for as long as the disk takes or another call holds the same machine. In an
@@ -258,6 +188,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | here | the door: [`Engine`], its requests, its handles, [`Error`] |
+//! | [`guide`] | chapters, and nothing else |
 //! | [`inventory`] | what callers are shown, serialisable as the API's JSON |
 //! | [`picture`] | trees drawn as text, SVG, DOT and Mermaid |
 //! | [`query`] | conditions, sort and pages for the `query_` calls |
@@ -275,6 +206,7 @@ mod catalog;
 pub mod chain;
 mod engine;
 pub mod format;
+pub mod guide;
 pub mod image;
 pub mod inventory;
 pub mod picture;

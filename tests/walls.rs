@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("plan", &["catalog", "units"]),
     ("inventory", &["catalog", "units"]),
     ("picture", &["inventory", "units"]),
+    ("guide", &[]),
     ("engine", &["picture", "inventory", "plan", "catalog", "chain", "image", "storage", "units"]),
 ];
 

@@ -1,0 +1,48 @@
+//! The guide, in chapters: what the calls are for, and how they go together.
+//!
+//! | chapter | read it when |
+//! |---|---|
+//! | [`first_pool`] | nothing is there yet |
+//! | [`groups`] | several disks belong together |
+//! | [`deleting_and_space`] | old snapshots must go, and the disk is full |
+//! | [`reverting`] | a machine must go back |
+//! | [`bringing_disks_in`] | there are images already, from whomever |
+//! | [`taking_data_out`] | a backup is to be made of it |
+//! | [`durability`] | it must be known what survives a power cut, and how that was tested |
+//! | [`security`] | the images come from strangers |
+//! | [`async_hosts`] | the program has a runtime |
+//! | [`testing_your_program`] | the program must be tested against disks that fail |
+//! | [`the_api_carried_over`] | the calls of the cloud platform are known, and looked for here |
+
+#[doc = include_str!("first_pool.md")]
+pub mod first_pool {}
+
+#[doc = include_str!("groups.md")]
+pub mod groups {}
+
+#[doc = include_str!("deleting_and_space.md")]
+pub mod deleting_and_space {}
+
+#[doc = include_str!("reverting.md")]
+pub mod reverting {}
+
+#[doc = include_str!("bringing_disks_in.md")]
+pub mod bringing_disks_in {}
+
+#[doc = include_str!("taking_data_out.md")]
+pub mod taking_data_out {}
+
+#[doc = include_str!("durability.md")]
+pub mod durability {}
+
+#[doc = include_str!("security.md")]
+pub mod security {}
+
+#[doc = include_str!("async_hosts.md")]
+pub mod async_hosts {}
+
+#[doc = include_str!("testing_your_program.md")]
+pub mod testing_your_program {}
+
+#[doc = include_str!("the_api_carried_over.md")]
+pub mod the_api_carried_over {}
