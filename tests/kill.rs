@@ -6,7 +6,8 @@
 //! the lines and kills it wherever it then is. `SNAPGROUP_KILLS=n` kills n times, `SNAPGROUP_SEED=n` begins with
 //! another seed; both are printed. `SNAPGROUP_KILL_POOL=DIR` works in a new directory there, and `SNAPGROUP_KILL_HOOK`
 //! names a program that is run as `program cut` in place of the kill and as `program back` after it: the scripts beside
-//! this file cut the power of a file system with it.
+//! this file cut the power of a file system with it. `SNAPGROUP_KILL_KEEP=DIR` keeps the pool as the last two kills left
+//! it there: what a disk that differs is explained from.
 #![cfg(target_os = "linux")]
 
 mod support {
@@ -38,6 +39,8 @@ const SIZE: usize = 96 << 10;
 const DISKS: usize = 3;
 /// More groups than this are not kept.
 const GROUPS_MAX: usize = 6;
+/// Where the pool is kept as the last two kills left it.
+const KEEP: &str = "SNAPGROUP_KILL_KEEP";
 /// What is run in place of a kill.
 const HOOK: &str = "SNAPGROUP_KILL_HOOK";
 /// Kills, unless said otherwise.
@@ -232,7 +235,6 @@ fn one_kill(pool: &Path, model: &mut Model, seed: u64, dice: &mut Dice) -> Made<
             "--exact",
             "what_was_done_outlives_a_kill_and_what_was_begun_is_whole_or_absent",
             "--nocapture",
-            "--include-ignored",
         ])
         .env(CHILD, format!("{seed}:{}", pool.display()))
         .stdout(Stdio::piped())
@@ -260,7 +262,26 @@ fn one_kill(pool: &Path, model: &mut Model, seed: u64, dice: &mut Dice) -> Made<
     let ended = hook.is_some() || output.status.code().is_none();
     assert!(ended && !complaint.contains("panicked at src/"), "the child failed: {complaint}");
     run_hook(hook.as_deref(), "back")?;
+    if let Some(directory) = std::env::var_os(KEEP) {
+        keep(pool, Path::new(&directory), &said)?;
+    }
     judge(pool, model, &said)
+}
+
+/// Keeps the pool as the kill left it, with what the child had said, beside the one of the kill before.
+fn keep(pool: &Path, directory: &Path, said: &[Said]) -> Outcome {
+    let (before, last) = (directory.join("before"), directory.join("last"));
+    if last.exists() {
+        drop(std::fs::remove_dir_all(&before));
+        std::fs::rename(&last, &before)?;
+    }
+    std::fs::create_dir_all(&last)?;
+    for entry in std::fs::read_dir(pool)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), last.join(entry.file_name()))?;
+    }
+    let lines: Vec<String> = said.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+    Ok(std::fs::write(directory.join("said"), lines.join("\n"))?)
 }
 
 fn run_hook(hook: Option<&OsStr>, what: &str) -> Outcome {
@@ -339,7 +360,8 @@ fn judge(pool: &Path, model: &mut Model, said: &[Said]) -> Made<&'static str> {
 fn hold_to(engine: &Engine, model: &Model, contents: &[Vec<u8>]) -> Outcome {
     for (index, (disk, found)) in model.disks.iter().zip(contents).enumerate() {
         let differs = disk.iter().zip(found).position(|(expected, found)| expected != found);
-        assert_eq!(differs, None, "disk {index} is not what was written to it");
+        let until = disk.iter().zip(found).rposition(|(expected, found)| expected != found);
+        assert_eq!((differs, until), (None, None), "disk {index} is not what was written to it");
     }
     let found: BTreeSet<Uuid> =
         engine.query_groups(&Query::all())?.items.iter().map(|group| group.uuid).collect();
@@ -358,7 +380,6 @@ fn hold_to(engine: &Engine, model: &Model, contents: &[Vec<u8>]) -> Outcome {
 }
 
 #[test]
-#[ignore = "one run in ten finds a disk that differs, and why is not known yet: run it by hand"]
 #[expect(clippy::print_stderr, reason = "the seed and the counts of a random test are printed")]
 fn what_was_done_outlives_a_kill_and_what_was_begun_is_whole_or_absent() -> Outcome {
     if let Ok(told) = std::env::var(CHILD) {

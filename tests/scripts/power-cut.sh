@@ -47,4 +47,4 @@ HOOK
 chmod +x "$work/hook"
 
 SNAPGROUP_KILLS=$cuts SNAPGROUP_KILL_POOL=$POWER_CUT_MOUNT SNAPGROUP_KILL_HOOK=$work/hook \
-    cargo test --test kill -- --nocapture --include-ignored
+    cargo test --test kill -- --nocapture
