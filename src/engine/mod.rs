@@ -29,6 +29,7 @@ mod reclaim;
 mod recover;
 mod remove_volume;
 mod repair;
+mod retention;
 mod revert;
 mod room;
 mod seal;
@@ -59,6 +60,7 @@ pub use reclaim::{ChainChange, Figures, Owed, OwedReason, Progress, Reclaim, Rec
 pub use recover::Recovered;
 pub use remove_volume::DeleteVolume;
 pub use repair::{LayerRepair, LeftOver, RepairOptions, Repaired};
+pub use retention::{Thin, ThinPlan, ThinnedGroup};
 pub use revert::{Match, Reversion, RevertGroup, RevertVolume, Reverted};
 pub use seal::{
     LayerVerdict, Renew, SealOptions, Sealed, Sealing, SealingProgress, Touch, Unsealed, Verdict,
@@ -79,3 +81,4 @@ pub use crate::plan::full::SnapshotMode;
 pub use crate::plan::group::LeftOut;
 pub use crate::plan::reclaim::Direction;
 pub use crate::plan::refusal::{Code, Refusal};
+pub use crate::plan::retention::{Among, KeptBy, Retention};

@@ -94,7 +94,7 @@ impl CreatePlan {
     }
 }
 
-mod sealed {
+pub(super) mod sealed {
     /// Only the plans of this crate are plans.
     pub trait Sealed {}
     impl Sealed for super::DeletePlan {}

@@ -12,6 +12,7 @@ pub(crate) mod group;
 pub(crate) mod machine;
 pub(crate) mod reclaim;
 pub(crate) mod refusal;
+pub(crate) mod retention;
 pub(crate) mod revert;
 pub(crate) mod text;
 pub(crate) mod volume;

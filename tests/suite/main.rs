@@ -16,6 +16,7 @@ mod queries;
 mod reclaim;
 mod refusals;
 mod repair;
+mod retention;
 mod revert;
 mod seals;
 mod snapshots;
