@@ -26,6 +26,8 @@ pub struct Extents {
     pub has_internal_snapshots: bool,
     /// What the layer has as data, compressed or not.
     pub data: Ranges,
+    /// The part of `data` that is compressed.
+    pub compressed: Ranges,
     /// What the layer defines as zeros in its table; the holes of a raw file.
     pub zero: Ranges,
     /// The part of `zero` for which the file holds a cluster all the same.
@@ -47,6 +49,13 @@ impl Extents {
     #[must_use]
     pub fn defined(&self, size: ByteCount) -> Ranges {
         self.data.union(&self.zeros(size)).clipped(size)
+    }
+
+    /// The clusters, as a part of the disk, that the file has for plain data or keeps for later.
+    #[must_use]
+    pub fn held(&self) -> Ranges {
+        let plain = self.data.subtract(&self.compressed).union(&self.zero_allocated);
+        plain.round_out(self.cluster_size, self.size)
     }
 
     /// What the layer leaves to those below it, on its own disk.
@@ -104,7 +113,11 @@ fn of_image(image: &Image) -> Result<Extents> {
         ..Extents::default()
     };
     image.survey(|held, range| match held {
-        Held::Data | Held::Compressed => extents.data.insert(range),
+        Held::Data => extents.data.insert(range),
+        Held::Compressed => {
+            extents.data.insert(range.clone());
+            extents.compressed.insert(range);
+        }
         Held::Zero => extents.zero.insert(range),
         Held::ZeroAllocated => {
             extents.zero.insert(range.clone());
@@ -114,6 +127,7 @@ fn of_image(image: &Image) -> Result<Extents> {
     // The disk may have grown since its size was asked for: what is new is for the next look.
     let Extents { size, .. } = extents;
     extents.data = extents.data.clipped(size);
+    extents.compressed = extents.compressed.clipped(size);
     extents.zero = extents.zero.clipped(size);
     extents.zero_allocated = extents.zero_allocated.clipped(size);
     Ok(extents)

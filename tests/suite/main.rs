@@ -3,6 +3,7 @@
 mod adoption;
 mod availability;
 mod books;
+mod compressed;
 mod delete;
 mod diff;
 mod faults;

@@ -230,6 +230,37 @@ fn what_two_deletions_leave_alone_is_removed_by_the_next_reclaim(home: &Home) ->
 }
 
 #[test]
+fn a_merge_has_bytes_copied_from_file_to_file_and_reads_none() -> Outcome {
+    for (direction, strokes) in [
+        (Direction::Pull, [(131_072, 917_504), (0, 65_536)]),
+        (Direction::Commit, [(0, 65_536), (131_072, 917_504)]),
+    ] {
+        let home = Home::simulated();
+        let engine = home.open()?;
+        let vm = make_machine(&engine, 1)?;
+        let one = snapshot(&engine, vm.root(), strokes[0].0, strokes[0].1, 1)?;
+        let two = snapshot(&engine, vm.root(), strokes[1].0, strokes[1].1, 2)?;
+        let content = read_snapshot(&engine, two)?;
+        home.faulty().record();
+        let done = engine.delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::one(one) })?;
+        let calls = home.faulty().take_calls();
+        assert_eq!(done.reclaimed.bytes_copied(), ByteCount::new(917_504), "{direction}");
+        let of_layers = |call: &&storage::Call| {
+            call.name.as_ref().is_some_and(|name| name.as_str().starts_with("layer-"))
+        };
+        let bytes = |operation| {
+            let calls = calls.iter().filter(of_layers).filter(|call| call.operation == operation);
+            calls.fold(ByteCount::ZERO, |sum, call| sum + call.length)
+        };
+        assert!(bytes(Operation::Write) >= ByteCount::new(917_504), "{direction}");
+        assert!(bytes(Operation::Read) < ByteCount::kib(512), "{direction}: {}", bytes(Operation::Read));
+        assert!(read_snapshot(&engine, two)? == content);
+        assert_sound(&engine)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_commit_that_is_cut_short_anywhere_is_ended_by_the_next_opening() -> Outcome {
     let home = Home::simulated();
     let engine = home.open()?;

@@ -14,11 +14,14 @@
 
 mod model;
 mod pool;
+mod reverts;
 mod shapes;
+mod watched;
 
 use model::Number;
-use pool::{Files, Grown, Made, Outcome, compare, foretold, open, retired};
+use pool::{Files, Grown, Made, Outcome, compare, foretold, open_on, peak_holds, retired, room};
 use snapgroup::{DeleteMode, DeleteScope, DeleteSnapshots, Direction, Members};
+use watched::Watched;
 
 const MODES: [DeleteMode; 2] = [DeleteMode::Permissive, DeleteMode::Enforcing];
 const SCOPES: [DeleteScope; 2] = [DeleteScope::Single, DeleteScope::Chain];
@@ -46,7 +49,8 @@ struct Wish {
 /// Deletes from a copy of a pool, and compares everything.
 fn run(base: &Grown, before: &Files, wish: &Wish) -> Outcome {
     let mut grown = base.fork();
-    let engine = open(&grown.store)?;
+    let (room, watched) = (room(&grown.store)?, Watched::of(&grown.store)?);
+    let engine = open_on(watched.clone())?;
     let uuids = wish.wanted.iter().map(|number| grown.model.taken[number].uuid);
     let request = DeleteSnapshots {
         mode: wish.mode,
@@ -63,7 +67,11 @@ fn run(base: &Grown, before: &Files, wish: &Wish) -> Outcome {
         _ => None,
     };
     let plan = engine.plan_delete(&request)?;
+    for change in &plan.figures.chains {
+        assert_eq!(change.before, engine.chain(change.volume_uuid)?.len());
+    }
     let deleted = engine.run(&plan)?;
+    peak_holds(&plan.figures, watched.most()? - room);
 
     let willing = willing(&grown, wish);
     let lines: Vec<bool> = deleted.results.iter().map(|line| line.success).collect();

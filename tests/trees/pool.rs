@@ -4,11 +4,11 @@ use crate::model::{CLUSTER, Model, Number, SIZE, Stroke, strokes};
 use snapgroup::chain::Layer;
 use snapgroup::image::{Image, Limits};
 use snapgroup::query::Query;
-use snapgroup::storage::{Access, MemoryStore, Store};
+use snapgroup::storage::{Access, Blob, MemoryStore, Store};
 use snapgroup::units::HostOffset;
 use snapgroup::{
     ByteCount, CreateSnapshot, CreateVolume, DeletePlan, DeleteSnapshots, Deleted, Direction, Engine,
-    LayerState, Options, RevertVolume, Uuid, Volume,
+    Figures, LayerState, Options, Reclaimed, RevertVolume, Uuid, Volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -37,8 +37,27 @@ pub(crate) struct File {
 pub(crate) type Files = BTreeMap<String, File>;
 
 pub(crate) fn open(store: &MemoryStore) -> Made<Engine> {
+    open_on(Arc::new(store.clone()))
+}
+
+pub(crate) fn open_on(store: Arc<dyn Store>) -> Made<Engine> {
     let options = Options { cluster_bits: 9, chain_max: 200, ..Options::default() };
-    Ok(Engine::open_on(Arc::new(store.clone()), options)?)
+    Ok(Engine::open_on(store, options)?)
+}
+
+/// The bytes of clusters that the images of a store hold.
+pub(crate) fn room(store: &MemoryStore) -> Made<ByteCount> {
+    let mut all = ByteCount::ZERO;
+    for name in store.list()?.into_iter().filter(|name| name.as_str() != CATALOGUE) {
+        all += data_of(store.open(&name, Access::Read)?, name.as_str())?;
+    }
+    Ok(all)
+}
+
+fn data_of(blob: Arc<dyn Blob>, name: &str) -> Made<ByteCount> {
+    let layer = Layer::from(Image::open(blob, name, Access::Read, Limits::default())?);
+    let extents = layer.extents()?;
+    Ok(extents.data.bytes() + extents.zero_allocated.bytes())
 }
 
 impl Grown {
@@ -100,9 +119,7 @@ impl Grown {
             let mut bytes = vec![0; blob.length()?.as_usize()];
             blob.read_at(HostOffset::ZERO, &mut bytes)?;
             let allocated = blob.allocated()?;
-            let layer = Layer::from(Image::open(blob, name.as_str(), Access::Read, Limits::default())?);
-            let extents = layer.extents()?;
-            let data = extents.data.bytes() + extents.zero_allocated.bytes();
+            let data = data_of(blob, name.as_str())?;
             files.insert(name.to_string(), File { bytes, allocated, data });
         }
         Ok(files)
@@ -215,7 +232,18 @@ pub(crate) fn foretold(
 ) -> Outcome {
     assert_eq!((&plan.results, &plan.groups_removed), (&deleted.results, &deleted.groups_removed));
     assert_eq!(deleted.owed, []);
-    let (told, done) = (&plan.figures, &deleted.reclaimed);
+    assert_eq!(plan.figures.files_made, [] as [String; 0]);
+    figures_hold(engine, &plan.figures, &deleted.reclaimed, before, after)
+}
+
+/// Sees that what was foretold is what was done, and what the files say.
+pub(crate) fn figures_hold(
+    engine: &Engine,
+    told: &Figures,
+    done: &Reclaimed,
+    before: &Files,
+    after: &Files,
+) -> Outcome {
     assert_eq!(
         (told.bytes_pulled, told.bytes_committed, told.bytes_punched, told.bytes_removed),
         (done.bytes_pulled, done.bytes_committed, done.bytes_punched, done.bytes_removed),
@@ -226,13 +254,14 @@ pub(crate) fn foretold(
     }
 
     let gone: BTreeSet<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
-    assert!(after.keys().all(|name| before.contains_key(name)), "a deletion has made a file");
+    let made = after.keys().filter(|name| !before.contains_key(*name)).count();
+    assert_eq!(told.files_made.len(), made, "the files that were made");
     assert_eq!(told.files_removed.iter().collect::<BTreeSet<_>>(), gone);
     assert_eq!(done.files_removed.iter().collect::<BTreeSet<_>>(), gone);
-    let written = after.iter().filter(|(name, file)| before[*name].bytes != file.bytes);
+    let written =
+        after.iter().filter(|(name, file)| before.get(*name).is_some_and(|old| old.bytes != file.bytes));
     let written: BTreeSet<&String> = written.map(|(name, _)| name).collect();
     assert_eq!(told.files_written.iter().collect::<BTreeSet<_>>(), written);
-    assert_eq!(told.files_made, [] as [String; 0]);
 
     let removed = gone.iter().fold(ByteCount::ZERO, |sum, name| sum + before[*name].allocated);
     let room = |files: &Files| -> i128 {
@@ -254,6 +283,14 @@ pub(crate) fn foretold(
         assert_eq!(growth, pulled);
     }
     Ok(())
+}
+
+/// Sees that no more room was taken than was foretold, and not less. A commit gives clusters up when what it has
+/// written is durable: that much may be gone again by the time it can be measured.
+pub(crate) fn peak_holds(told: &Figures, most: ByteCount) {
+    let peak = told.bytes_extra_peak;
+    assert!(most <= peak && peak <= most + told.bytes_committed, "{most} more room were needed, {peak} told");
+    assert!(most == peak || !told.bytes_committed.is_zero(), "{most} more room were needed, {peak} told");
 }
 
 /// How many layers are left for nobody, when retired layers are merged wherever that can be.

@@ -3,14 +3,16 @@
 use super::super::{Chain, Extents, Layer};
 use super::todo::Todo;
 use super::{Progress, lists};
-use crate::image::{Error, Result, Space};
-use crate::units::{ByteCount, GuestOffset};
+use crate::image::{Content, Error, Image, Mapping, Result, Space};
+use crate::units::{ByteCount, GuestOffset, HostOffset};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A commit under way.
 ///
 /// The child does not change any more, and nobody reads the retired layer but through it: what the retired layer
-/// showed before is lost from the first step on. What is written is what the child shows there anyway.
+/// showed before is lost from the first step on. What is written is what the child shows there anyway. Where it
+/// [`displaces`](super::displaces) what is read, whoever opened the retired layer before must have let go of it.
 #[derive(Debug)]
 pub struct Commit {
     /// The child, the retired layer, and what is below it.
@@ -24,6 +26,15 @@ pub struct Commit {
     /// What growing writes.
     growth: ByteCount,
     writes_zeros: bool,
+}
+
+/// Bytes that can be copied from file to file.
+struct Place<'a> {
+    child: &'a Image,
+    /// Where they begin in the child's file.
+    from: HostOffset,
+    /// The image that lacks them.
+    retired: &'a Image,
 }
 
 impl Commit {
@@ -129,13 +140,56 @@ impl Commit {
 
     /// Writes the next bytes; answers how many.
     fn data_piece(&mut self, budget: ByteCount) -> Result<ByteCount> {
-        let Some((piece, length)) = self.data.next_bytes(budget) else { return Ok(ByteCount::ZERO) };
-        let mut bytes = vec![0; length.as_usize()];
-        self.source.read(piece.start, &mut bytes)?;
-        self.target.write(piece.start, &bytes)?;
-        self.data.done_to(piece.end);
-        self.copied += length;
+        let Some((piece, cost)) = self.data.next_bytes(budget) else { return Ok(ByteCount::ZERO) };
+        let mut at = piece.start;
+        while at < piece.end {
+            at += self.fill(at..piece.end)?;
+            self.data.done_to(at);
+        }
+        self.copied += cost;
+        Ok(cost)
+    }
+
+    /// Fills the first bytes of a piece; answers how many. Where the retired layer has nothing, they are taken from the
+    /// child's file as they lie there: the store may let both files share them.
+    fn fill(&self, piece: Range<GuestOffset>) -> Result<ByteCount> {
+        let at = piece.start;
+        let (length, place) = self.place_in_child(piece)?;
+        match place {
+            Some(place) => {
+                let content = Content::Copy { source: &**place.child.blob(), from: place.from, length };
+                let filled = place.retired.absorb(at, content)?;
+                debug_assert_eq!(filled, length, "nobody else fills a retired layer");
+            }
+            None => {
+                let mut bytes = vec![0; length.as_usize()];
+                self.source.read(at, &mut bytes)?;
+                self.target.write(at, &bytes)?;
+            }
+        }
         Ok(length)
+    }
+
+    /// How many bytes of a piece are alike; and, when they fill subclusters that the retired layer lacks and lie as data
+    /// in the child's file, where they begin there.
+    fn place_in_child(&self, piece: Range<GuestOffset>) -> Result<(ByteCount, Option<Place<'_>>)> {
+        let wanted = piece.end - piece.start;
+        let (child, retired) = (self.source.head().as_qcow2(), self.target.head().as_qcow2());
+        let (Some(child), Some(retired)) = (child, retired) else { return Ok((wanted, None)) };
+        let grid = retired.geometry().subcluster_size().as_u64();
+        let above = child.run_at(piece.start, wanted)?;
+        let below = retired.run_at(piece.start, above.length)?;
+        let alike = below.length;
+        let to_end = piece.end == GuestOffset::end_of(self.target.size());
+        let whole = if alike == wanted && to_end { alike.as_u64() } else { alike.as_u64() / grid * grid };
+        match (above.mapping, below.mapping) {
+            (Mapping::Data { at }, Mapping::Absent)
+                if whole > 0 && child.is_readable() && piece.start.as_u64().is_multiple_of(grid) =>
+            {
+                Ok((ByteCount::new(whole), Some(Place { child, from: at, retired })))
+            }
+            _ => Ok((ByteCount::new(alike.as_u64().next_multiple_of(grid)).min(wanted), None)),
+        }
     }
 }
 

@@ -77,6 +77,17 @@ pub fn commit(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Option<
     Some(Copies { data, zero, zeros_written })
 }
 
+/// Whether writing `copies` down into a retired layer gives up the room of bytes that are still read of it.
+///
+/// A compressed cluster is not changed in place: a write into a part of it makes a plain one, and what was compressed is
+/// free from the next flush on. Whoever reads the rest of it through the child, by the tables of before, would find
+/// something else there. What lies plainly is written in place, and what the child hides is read by nobody.
+#[must_use]
+pub fn displaces(child: &Extents, retired: &Extents, copies: &Copies) -> bool {
+    let written = copies.data.union(&copies.zero).round_out(retired.cluster_size, child.size);
+    !written.intersect(&retired.compressed).intersect(&child.absent()).is_empty()
+}
+
 /// The whole clusters of a retired layer that take up room and that nobody reads: what a punch gives back.
 ///
 /// `seen` is what is read of the layer by any that is alive. Of a raw file nothing is ever given back.
@@ -280,6 +291,32 @@ mod tests {
                 assert_eq!(new, new.round_out(grown.cluster_size, size).subtract(&retired.data));
             }
         }
+    }
+
+    #[test]
+    fn a_commit_displaces_what_is_read_of_a_compressed_cluster_that_it_writes_into() {
+        let all = all();
+        let mut displacing = 0;
+        for (child, retired) in all.iter().flat_map(|child| all.iter().map(move |retired| (child, retired))) {
+            let compressed = Extents { compressed: retired.data.clone(), ..retired.clone() };
+            let Some(copies) = commit(child, &compressed, &[]) else { continue };
+            let written = copies.data.union(&copies.zero);
+            let is_displaced = |at: u64| {
+                let cluster: Ranges = std::iter::once(unit(at)).collect();
+                let cluster = cluster.round_out(compressed.cluster_size, child.size);
+                let is_read = child.absent().contains(GuestOffset::new(at));
+                is_read
+                    && retired.data.contains(GuestOffset::new(at))
+                    && !cluster.intersect(&written).is_empty()
+            };
+            let expected = (0..retired.size.as_u64()).any(is_displaced);
+            assert_eq!(displaces(child, &compressed, &copies), expected, "{child:?} above {compressed:?}");
+            assert!(!displaces(child, retired, &copies), "what lies plainly is written in place");
+            displacing += usize::from(expected);
+            // As fine as the retired layer's: a cluster is written as a whole or not at all.
+            assert!(!expected || child.cluster_size < compressed.cluster_size);
+        }
+        assert!(displacing > 0);
     }
 
     #[test]

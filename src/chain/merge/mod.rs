@@ -19,7 +19,7 @@ mod punch;
 mod todo;
 
 pub use commit::Commit;
-pub use lists::{Copies, commit, hidden, pull, seen_through};
+pub use lists::{Copies, commit, displaces, hidden, pull, seen_through};
 pub use pull::Pull;
 pub use punch::Punch;
 

@@ -5,8 +5,11 @@ use super::super::pool::Pool;
 use super::model::{Decision, Model};
 use super::survey::{Expected, Records};
 use crate::catalog::{LayerId, LayerRecord, LayerState, Reader, VolumeId};
+use crate::chain::{Extents, Layer};
+use crate::image::Image;
 use crate::plan::books::Books;
 use crate::plan::reclaim::Direction;
+use crate::storage::{Access, Store};
 use crate::units::ByteCount;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +28,8 @@ pub struct Figures {
     pub bytes_punched: ByteCount,
     /// The bytes that the files to be removed take up.
     pub bytes_removed: ByteCount,
-    /// The most bytes that would be taken up beyond what is taken up now, at any instant.
+    /// The most bytes of clusters that the files would hold beyond what they hold now, at any instant: what must be
+    /// free for it. What is compressed counts as what it shows.
     pub bytes_extra_peak: ByteCount,
     /// The files that would be made.
     pub files_made: Vec<String>,
@@ -106,10 +110,10 @@ impl Pool {
         let to_be = books.layers().filter(|layer| layer.state == LayerState::Garbage);
         garbage.extend(to_be.map(|layer| (layer.id, layer.clone())));
         for layer in garbage.into_values() {
-            let blob = crate::storage::Store::open(self.store(), &layer.blob, crate::storage::Access::Read);
+            let blob = Store::open(self.store(), &layer.blob, Access::Read);
             let allocated = blob.and_then(|blob| blob.allocated()).unwrap_or_default();
             tally.figures.bytes_removed += allocated;
-            tally.give_back(allocated);
+            tally.give_back(self.held_by_garbage(&layer));
             tally.removed.insert(layer.id, layer.blob.to_string());
         }
         let mut model = Model::default();
@@ -135,6 +139,14 @@ impl Pool {
             tally.written.into_iter().filter(|file| !figures.files_removed.contains(file)).collect();
         figures.chains = self.chains(reader, &expected, &model, retired)?;
         Ok(figures)
+    }
+
+    /// The bytes of clusters that a file holds which nothing reads any more; none when it is no image.
+    fn held_by_garbage(&self, layer: &LayerRecord) -> ByteCount {
+        let Ok(blob) = Store::open(self.store(), &layer.blob, Access::Read) else { return ByteCount::ZERO };
+        let image = Image::open(blob, layer.blob.as_str(), Access::Read, self.options.image_limits);
+        let extents = image.and_then(|image| Layer::from(image).extents());
+        extents.map_or(ByteCount::ZERO, |extents| held(&extents))
     }
 
     /// The bytes that a reclaim of these layers would copy.
@@ -177,6 +189,11 @@ impl Pool {
     }
 }
 
+/// What a file holds: the clusters of its data, compressed or not, and those that are kept for later.
+fn held(extents: &Extents) -> ByteCount {
+    extents.held().union(&extents.compressed).bytes()
+}
+
 fn foretell_one(model: &mut Model, id: LayerId, direction: Direction, tally: &mut Tally) {
     loop {
         let Some(retired) = model.layers.get(&id).filter(|layer| layer.record.state == LayerState::Retired)
@@ -185,11 +202,12 @@ fn foretell_one(model: &mut Model, id: LayerId, direction: Direction, tally: &mu
         };
         let file = retired.record.blob.to_string();
         let decision = model.decide(id, direction);
-        let sizes: BTreeMap<LayerId, (String, ByteCount)> = model
+        let sizes: BTreeMap<LayerId, (String, ByteCount, ByteCount)> = model
             .layers
             .iter()
-            .map(|(id, layer)| (*id, (layer.record.blob.to_string(), layer.allocated)))
+            .map(|(id, layer)| (*id, (layer.record.blob.to_string(), layer.allocated, held(&layer.extents))))
             .collect();
+        let size_of = |layer: &LayerId| model.layers[layer].extents.size;
         match &decision {
             Decision::Nothing => return,
             Decision::Punch(ranges) => {
@@ -199,12 +217,13 @@ fn foretell_one(model: &mut Model, id: LayerId, direction: Direction, tally: &mu
             }
             Decision::Pull { child, copies } => {
                 tally.figures.bytes_pulled += copies.copied_bytes();
-                tally.add(copies.copied_bytes());
+                tally.add(model.growth(*child, copies, size_of(child)));
                 tally.written.insert(sizes[child].0.clone());
             }
             Decision::Commit { child, copies } => {
                 tally.figures.bytes_committed += copies.copied_bytes();
-                tally.add(model.growth(id, copies));
+                tally.add(model.growth(id, copies, size_of(child)));
+                tally.give_back(model.given_up(id, copies, size_of(child)));
                 tally.written.insert(file);
                 for above in model.above(*child) {
                     tally.written.insert(above.record.blob.to_string());
@@ -212,9 +231,9 @@ fn foretell_one(model: &mut Model, id: LayerId, direction: Direction, tally: &mu
             }
         }
         for gone in model.apply(id, &decision) {
-            let (file, allocated) = sizes[&gone].clone();
+            let (file, allocated, held) = sizes[&gone].clone();
             tally.figures.bytes_removed += allocated;
-            tally.give_back(allocated);
+            tally.give_back(held);
             tally.removed.insert(gone, file);
         }
     }

@@ -175,6 +175,10 @@ impl Reclaim {
         let pool = &self.engine.pool;
         let mut left = budget;
         while let Some(layer) = self.queue.front().copied() {
+            // What is garbage gives its room back before more is copied. What cannot be removed is listed in the end.
+            if pool.read()?.layers_garbage()?.next().is_some() {
+                pool.sweep(&mut self.done)?;
+            }
             let before = self.done.bytes_copied();
             match pool.advance(layer, self.direction, left, &mut self.done) {
                 Ok(true) => drop(self.queue.pop_front()),

@@ -100,7 +100,8 @@ impl Model {
             .filter(|child| only && child.is_ours() && retired.is_ours() && self.may_be_moved(child))
             .and_then(|child| {
                 let copies = merge::commit(&child.extents, &retired.extents, &deeper)?;
-                Some((child.record.id, copies))
+                let displaces = merge::displaces(&child.extents, &retired.extents, &copies);
+                (!displaces).then_some((child.record.id, copies))
             });
         let costs = Costs {
             pull: pulled.as_ref().map(|(_, copies)| copies.copied_bytes()),
@@ -130,6 +131,7 @@ impl Model {
                 if let Some(retired) = self.layers.get_mut(&id) {
                     let extents = &mut retired.extents;
                     extents.data = extents.data.subtract(ranges);
+                    extents.compressed = extents.compressed.subtract(ranges);
                     extents.zero = extents.zero.subtract(ranges);
                     extents.zero_allocated = extents.zero_allocated.subtract(ranges);
                     retired.allocated = retired.allocated.saturating_sub(ranges.bytes());
@@ -184,11 +186,27 @@ impl Model {
         self.taken.contains(&id)
     }
 
-    /// The bytes by which a layer grows when it takes `copies` in.
-    pub(super) fn growth(&self, id: LayerId, copies: &Copies) -> ByteCount {
-        self.layers
-            .get(&id)
-            .map_or(ByteCount::ZERO, |layer| copies.data.subtract(&layer.extents.data).bytes())
+    /// The bytes of clusters by which a layer grows when it takes `copies` in from a disk of `size` bytes.
+    pub(super) fn growth(&self, id: LayerId, copies: &Copies, size: ByteCount) -> ByteCount {
+        let Some(Modelled { extents, .. }) = self.layers.get(&id) else { return ByteCount::ZERO };
+        let filled = match copies.zeros_written.is_zero() {
+            true => copies.data.clone(),
+            false => copies.data.union(&copies.zero),
+        };
+        filled.round_out(extents.cluster_size, size).subtract(&extents.held()).bytes()
+    }
+
+    /// The bytes of clusters that a layer gives back once what it has taken in is durable: those that are zeros now,
+    /// and the compressed ones that plain ones took the place of.
+    pub(super) fn given_up(&self, id: LayerId, copies: &Copies, size: ByteCount) -> ByteCount {
+        let Some(Modelled { extents, .. }) = self.layers.get(&id) else { return ByteCount::ZERO };
+        let grid = extents.cluster_size;
+        let written = copies.data.union(&copies.zero).round_out(grid, size);
+        let replaced = written.intersect(&extents.compressed);
+        match copies.zeros_written.is_zero() {
+            true => copies.zero.round_in(grid, size).intersect(&extents.held()).union(&replaced).bytes(),
+            false => replaced.bytes(),
+        }
     }
 
     /// How many layers a disk with this head has.
@@ -207,6 +225,7 @@ impl Model {
 fn take(extents: &mut Extents, copies: &Copies) {
     let all = copies.data.union(&copies.zero);
     let written_out = !extents.has_zero_clusters;
+    extents.compressed = extents.compressed.subtract(&all);
     extents.zero = extents.zero.subtract(&all);
     extents.zero_allocated = extents.zero_allocated.subtract(&all);
     extents.data = extents.data.subtract(&copies.zero).union(&copies.data);

@@ -5,11 +5,12 @@ use super::super::error::{Error, Result};
 use super::super::locks::Key;
 use super::super::pool::Pool;
 use super::model::{Model, Modelled};
-use crate::catalog::{LayerId, LayerRecord, LayerState, Reader, Running, VolumeId, VolumeRecord};
-use crate::chain::Layer;
+use crate::catalog::{L2Entries, LayerId, LayerRecord, LayerState, Reader, Running, VolumeId, VolumeRecord};
+use crate::chain::{Extents, Layer};
 use crate::plan::books::Books;
 use crate::plan::refusal::Refusal;
 use crate::storage::Access;
+use crate::units::ByteCount;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub(super) trait Records {
     fn layer(&self, id: LayerId) -> Result<Option<LayerRecord>>;
     fn above(&self, id: LayerId) -> Result<Vec<LayerRecord>>;
+    /// Whether the file of a layer is not made yet. It will be empty.
+    fn is_planned(&self, id: LayerId) -> Result<bool>;
 }
 
 impl Records for Reader {
@@ -26,6 +29,10 @@ impl Records for Reader {
 
     fn above(&self, id: LayerId) -> Result<Vec<LayerRecord>> {
         Ok(self.layers_above(id)?.into_vec()?)
+    }
+
+    fn is_planned(&self, _: LayerId) -> Result<bool> {
+        Ok(false)
     }
 }
 
@@ -53,6 +60,22 @@ impl Records for Expected<'_> {
         }
         Ok(above)
     }
+
+    fn is_planned(&self, id: LayerId) -> Result<bool> {
+        Ok(self.reader.layer(id)?.is_none())
+    }
+}
+
+/// What a new overlay defines: nothing.
+fn empty(record: &LayerRecord) -> Extents {
+    let cluster_size = ByteCount::new(1 << record.cluster_bits);
+    let subcluster_size = match record.l2 {
+        L2Entries::Standard => cluster_size,
+        L2Entries::Extended => ByteCount::new(cluster_size.as_u64() / 32),
+    };
+    let size = record.size;
+    let has_zero_clusters = true;
+    Extents { size, cluster_size, subcluster_size, size_max: size, has_zero_clusters, ..Extents::default() }
 }
 
 /// What lives above a layer.
@@ -151,6 +174,11 @@ impl Pool {
 
     fn add_to(&self, model: &mut Model, records: &dyn Records, record: LayerRecord) -> Result<()> {
         if model.layers.contains_key(&record.id) {
+            return Ok(());
+        }
+        if records.is_planned(record.id)? {
+            let (extents, allocated) = (empty(&record), ByteCount::ZERO);
+            model.layers.insert(record.id, Modelled { record, extents, allocated });
             return Ok(());
         }
         let below = record.parent.map(|id| records.layer(id)).transpose()?.flatten();
