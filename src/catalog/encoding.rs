@@ -10,12 +10,13 @@
 //! | 2 | a layer ends with the header that is being written and with what it has taken in, a snapshot with its holds; in version 1 there are none |
 //! | 3 | a layer ends with the kind of its L2 entries; in version 2 they are standard ones |
 //! | 4 | a layer ends with its seal; in version 3 there is none |
+//! | 5 | a volume ends with its own longest chain; in version 4 there is none |
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version that is written.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 /// The first version; all of them are read.
 const VERSION_FIRST: u8 = 1;
 /// How many fields a record has got since at most.
@@ -111,7 +112,7 @@ mod tests {
     macro_rules! for_each_record {
         ($do:ident) => {
             $do(full_machine());
-            $do(volume(2, 1, 0, 3));
+            $do(full_volume());
             $do(full_layer());
             $do(full_snapshot());
             $do(tree(5, 2, Some(4)));
@@ -124,6 +125,10 @@ mod tests {
         let mut record = machine(1);
         (record.description, record.group_current) = (Some(String::from("web")), Some(GroupId(300)));
         record
+    }
+
+    fn full_volume() -> VolumeRecord {
+        VolumeRecord { chain_max: Some(300), ..volume(2, 1, 0, 3) }
     }
 
     fn tags() -> Tags {
@@ -175,11 +180,13 @@ mod tests {
         })
     }
 
-    const GOLDEN_MACHINE: &str = "04011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765\
+    const GOLDEN_MACHINE: &str = "05011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765\
         620001ac02d00fa01f";
-    const GOLDEN_VOLUME: &str = "04021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
+    const GOLDEN_VOLUME: &str = "05021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
+        69736b0000010100b8178080808004030000d00fa01f01ac02";
+    const V4_VOLUME: &str = "04021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
         69736b0000010100b8178080808004030000d00fa01f";
-    const GOLDEN_LAYER: &str = "04031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
+    const GOLDEN_LAYER: &str = "05031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
         65722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d392e71636f77\
         320107ac0201010b7365616c2d332e73756d738008effdb6f50d808040ac020701e807f02e";
     const V3_LAYER: &str = "03031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
@@ -187,7 +194,7 @@ mod tests {
         320107ac0201";
     const V2_LAYER: &str = "02031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c\
         617965722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d392e71636f77320107ac02";
-    const GOLDEN_SNAPSHOT: &str = "04041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
+    const GOLDEN_SNAPSHOT: &str = "05041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
         64021002a5a5a5a5a5a5a500000000000000020002010203018080c00180808080040106011000000000000000\
         00000000000000feed01076e696768746c7901017307f02ef02e01066261636b7570";
     const V1_LAYER: &str = "01031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
@@ -195,18 +202,18 @@ mod tests {
     const V1_SNAPSHOT: &str = "01041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34010164021002a5a5a5a5a5a5\
         a500000000000000020002010203018080c0018080808004010601100000000000000000000000000000\
         feed01076e696768746c7901017307f02ef02e";
-    const GOLDEN_TREE: &str = "04051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
-    const GOLDEN_GROUP: &str = "04061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
+    const GOLDEN_TREE: &str = "05051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
+    const GOLDEN_GROUP: &str = "05061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
         65207468652075706772616465011001a5a5a5a5a5a5a500000000000000010201050000011000000000000000\
         00000000000000feed01076e696768746c7901017309f02ef02e";
-    const GOLDEN_REF: &str = "040601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34000002\
+    const GOLDEN_REF: &str = "050601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34000002\
         1002a5a5a5a5a5a5a5000000000000000208766f6c756d652d32000d6c617965722d332e71636f7732b817f02e\
         f02e";
 
     #[test]
     fn records_are_written_in_these_bytes() {
         assert_eq!(hex(&encode(&full_machine())), GOLDEN_MACHINE);
-        assert_eq!(hex(&encode(&volume(2, 1, 0, 3))), GOLDEN_VOLUME);
+        assert_eq!(hex(&encode(&full_volume())), GOLDEN_VOLUME);
         assert_eq!(hex(&encode(&full_layer())), GOLDEN_LAYER);
         assert_eq!(hex(&encode(&full_snapshot())), GOLDEN_SNAPSHOT);
         assert_eq!(hex(&encode(&tree(5, 2, Some(4)))), GOLDEN_TREE);
@@ -217,6 +224,13 @@ mod tests {
     fn bytes(text: &str) -> Vec<u8> {
         let pair = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hex digits");
         (0..text.len()).step_by(2).map(pair).collect()
+    }
+
+    #[test]
+    fn records_of_version_4_are_read() {
+        assert_eq!(decode::<VolumeRecord>(&bytes(V4_VOLUME)).unwrap(), volume(2, 1, 0, 3));
+        let layer_bytes = bytes(&format!("04{}", &GOLDEN_LAYER[2..]));
+        assert_eq!(decode::<LayerRecord>(&layer_bytes).unwrap(), full_layer());
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct VolumeRecord {
     pub wish: WishMark,
     pub created: Timestamp,
     pub changed: Timestamp,
+    /// The longest chain that it may have, in layers with the head counted; absent when that is the pool's.
+    pub chain_max: Option<u32>,
 }
 
 /// How the bytes of a layer are laid out.
@@ -317,6 +319,11 @@ pub struct RefRecord {
 }
 
 impl VolumeRecord {
+    /// The longest chain that it may have in a pool where `of_pool` is usual.
+    pub fn cap(&self, of_pool: u32) -> u32 {
+        self.chain_max.unwrap_or(of_pool)
+    }
+
     /// Its place in a machine, when it has one.
     pub fn attachment(&self, machine: MachineId) -> Option<&Attachment> {
         self.attachments.iter().find(|attachment| attachment.machine == machine)

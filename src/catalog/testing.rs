@@ -199,6 +199,7 @@ pub fn volume(id: u64, machine: u64, device_id: u32, head: u64) -> VolumeRecord 
         wish: WishMark::default(),
         created: Timestamp(1_000),
         changed: Timestamp(2_000),
+        chain_max: None,
     }
 }
 

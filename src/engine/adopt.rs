@@ -39,6 +39,9 @@ pub struct AdoptVolume {
     pub kind: VolumeKind,
     /// What the files below the head become.
     pub lower: LowerLayers,
+    /// The longest chain that it may have, in layers with the head counted, from 1 on; `None` is the pool's
+    /// ([`Options::chain_max`](super::Options::chain_max)).
+    pub chain_max: Option<u32>,
     /// The files below that are raw disks although they begin like a disk image of some format: a guest may have
     /// written that. Others that begin so are refused where a header calls them raw.
     pub raw_below: Vec<String>,
@@ -55,6 +58,7 @@ impl Default for AdoptVolume {
             description: None,
             kind: VolumeKind::Data,
             lower: LowerLayers::default(),
+            chain_max: None,
             raw_below: Vec::new(),
             resource_uuid: None,
         }
@@ -89,15 +93,14 @@ impl Engine {
         let wanted = parse_optional(request.resource_uuid.as_ref())?;
         let _held = pool.locks.acquire(vec![Key::New]);
         let (uuid, taken) = pool.claim(wanted)?;
-        let mark = text::wish_mark(&[
-            "adopted volume",
-            &name,
-            description.as_deref().unwrap_or("\0"),
-            &request.file,
-            &format!("{:?}", (request.format, request.kind, request.lower)),
-        ]);
-        let sharing = Sharing::Exclusive;
-        let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing, mark };
+        let form = format!("{:?}", (request.format, request.kind, request.lower));
+        let description_text = description.as_deref().unwrap_or("\0");
+        let mut wished = vec!["adopted volume", &name, description_text, &request.file, &form];
+        let cap = request.chain_max.map(text::chain_max_wish);
+        wished.extend(cap.as_deref());
+        let mark = text::wish_mark(&wished);
+        let (kind, sharing, chain_max) = (request.kind, Sharing::Exclusive, request.chain_max);
+        let wish = VolumeWish { uuid, name, description, kind, sharing, chain_max, mark };
         wish.check()?;
         if let Some(there) = self.volume_of_repeat(&wish, taken)? {
             return Ok(there);
@@ -132,7 +135,8 @@ impl Engine {
     ) -> Result<(Plan, VolumeRecord)> {
         let pool = &self.pool;
         let mut found = Vec::new();
-        pool.walk((&base.file, base.format), 1, &[], &mut found)?;
+        let cap = wish.chain_max.unwrap_or(pool.options.chain_max);
+        pool.walk((&base.file, base.format), (1, cap), &[], &mut found)?;
         let top = &found[0];
         let shape = ImageShape { size: size.unwrap_or(top.size), cluster_bits, l2 };
         Ok(plan::adopt::adopt(
@@ -209,7 +213,8 @@ impl Pool {
     pub(super) fn look_through(&self, request: &AdoptVolume, found: &mut Vec<FoundLayer>) -> Result<()> {
         // A raw file gets an overlay, which is a layer, too.
         let overlays = u32::from(request.format == LayerFormat::Raw);
-        self.walk((&request.file, request.format), overlays, &request.raw_below, found)?;
+        let cap = request.chain_max.unwrap_or(self.options.chain_max);
+        self.walk((&request.file, request.format), (overlays, cap), &request.raw_below, found)?;
         let top = &found[0];
         if let Some(known) = &top.known {
             let rule = if known.state == LayerState::Head {
@@ -234,11 +239,11 @@ impl Pool {
     }
 
     /// Follows a chain of files down, the uppermost first, and looks at each. Nothing is changed. `overlays` layers
-    /// will be put above it; `raw` below are raw whatever they look like.
+    /// will be put above it, and the chain has at most `cap` then; `raw` below are raw whatever they look like.
     fn walk(
         &self,
         (file, format): (&str, LayerFormat),
-        overlays: u32,
+        (overlays, cap): (u32, u32),
         raw: &[String],
         found: &mut Vec<FoundLayer>,
     ) -> Result<()> {
@@ -249,8 +254,8 @@ impl Pool {
         let mut next = Some((BlobName::parse(file).map_err(invalid)?, format));
         let mut seen: HashSet<Identity> = HashSet::new();
         while let Some((blob, format)) = next {
-            if found.len() as u64 + u64::from(overlays) >= u64::from(self.options.chain_max) {
-                let rule = format!("the chain is longer than {} layers", self.options.chain_max);
+            if found.len() as u64 + u64::from(overlays) >= u64::from(cap) {
+                let rule = format!("the chain is longer than {cap} layers");
                 return Err(not_adoptable(&blob, rule));
             }
             // The caller has said what the uppermost file is; a header says it of those below.

@@ -55,7 +55,7 @@ impl Pool {
         disk: &DiskView,
         mode: SnapshotMode,
     ) -> std::result::Result<Taking, Refusal> {
-        let cap = self.options.chain_max;
+        let cap = disk.volume.cap(self.options.chain_max);
         let fits = check_cap(disk, cap);
         let is_full = mode == SnapshotMode::Full
             || (fits.is_err() && self.options.chain_full == super::options::ChainFull::Full);

@@ -66,6 +66,9 @@ pub struct ImportVolume {
     pub kind: VolumeKind,
     /// log2 of the cluster size of the new image, 9 to 21; `None` is the pool's default.
     pub cluster_bits: Option<u8>,
+    /// The longest chain that it may have, in layers with the head counted, from 1 on; `None` is the pool's
+    /// ([`Options::chain_max`](super::Options::chain_max)).
+    pub chain_max: Option<u32>,
     /// The backing files that are raw disks although they begin like a disk image of some format: a guest may have
     /// written that. Others that begin so are refused where a header calls them raw.
     pub raw_below: Vec<String>,
@@ -88,6 +91,7 @@ impl ImportVolume {
             description: None,
             kind: VolumeKind::Data,
             cluster_bits: None,
+            chain_max: None,
             raw_below: Vec::new(),
             size_max: ByteCount::gib(64 << 10),
             resource_uuid: None,
@@ -109,14 +113,14 @@ impl ImportVolume {
             ImportFrom::Path(path) => format!("path {path:?}"),
         };
         let base = parse_optional(self.base.as_ref())?;
-        Ok(text::wish_mark(&[
-            "imported volume",
-            &text::name("name", &self.name)?,
-            self.description.as_deref().unwrap_or("\0"),
-            &from,
-            &format!("{:?}", (self.format, self.kind, self.cluster_bits)),
-            &base.map_or_else(String::new, |base| base.simple().to_string()),
-        ]))
+        let name = text::name("name", &self.name)?;
+        let form = format!("{:?}", (self.format, self.kind, self.cluster_bits));
+        let base = base.map_or_else(String::new, |base| base.simple().to_string());
+        let description = self.description.as_deref().unwrap_or("\0");
+        let mut wished = vec!["imported volume", &name, description, &from, &form, &base];
+        let cap = self.chain_max.map(text::chain_max_wish);
+        wished.extend(cap.as_deref());
+        Ok(text::wish_mark(&wished))
     }
 }
 
@@ -256,8 +260,8 @@ impl Engine {
         })?;
         let uuid = wanted.unwrap_or_else(|| pool.source.mint());
         let mark = request.mark()?;
-        let wish =
-            VolumeWish { uuid, name, description, kind: request.kind, sharing: Sharing::Exclusive, mark };
+        let (kind, sharing, chain_max) = (request.kind, Sharing::Exclusive, request.chain_max);
+        let wish = VolumeWish { uuid, name, description, kind, sharing, chain_max, mark };
         wish.check()?;
         refuse_taken(pool, &wish)?;
         let source = pool.import_source(request, of)?;
@@ -374,8 +378,9 @@ impl Pool {
         let Some(base) = base else { return Ok(Source { chain: Chain::new(layers), base: None }) };
         let _layout = self.layout.read();
         let content = self.open_content(&self.read()?, base)?;
-        if content.layers.len() as u64 >= u64::from(self.options.chain_max) {
-            let (length, cap) = (content.layers.len() + 1, self.options.chain_max);
+        let cap = request.chain_max.unwrap_or(self.options.chain_max);
+        if content.layers.len() as u64 >= u64::from(cap) {
+            let length = content.layers.len() + 1;
             return Err(Refusal::ChainTooLong { volume: request.name.clone(), length, cap }.into());
         }
         let below = content.layers[0].clone();

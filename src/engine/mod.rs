@@ -37,6 +37,7 @@ mod show;
 mod snapshot;
 mod space;
 mod tree;
+mod update_volume;
 mod uuid_arg;
 mod validate;
 mod volume;
@@ -68,6 +69,7 @@ pub use seal::{
 };
 pub use snapshot::{CreateSnapshot, Snapshot};
 pub use space::{Space, SpaceOf};
+pub use update_volume::{ChainCap, UpdateVolume};
 pub use uuid_arg::UuidArg;
 pub use validate::{ChainReport, FoundFile, RefusedFile};
 pub use volume::{BaseImage, CreateVolume};

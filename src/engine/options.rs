@@ -89,7 +89,9 @@ pub enum SealWhen {
 pub struct Options {
     /// Whether a pool is made where there is none. Default: in an empty or new directory.
     pub create: CreatePool,
-    /// The longest chain, in layers, the head counted. Default [`chain_max::USUAL`]; others of use are beside it. A snapshot
+    /// The longest chain, in layers, the head counted, of a volume that is not told its own
+    /// ([`CreateVolume::chain_max`](super::CreateVolume::chain_max),
+    /// [`UpdateVolume::chain_max`](super::UpdateVolume::chain_max)). Default [`chain_max::USUAL`]; others of use are beside it. A snapshot
     /// that would make a longer one is refused, or made in another way. While a full snapshot is copied the chain is
     /// one layer longer.
     pub chain_max: u32,

@@ -41,7 +41,7 @@ impl Pool {
                     .rev()
                     .find(|layer| layer.state == LayerState::Retired && !tried.contains(&layer.id));
                 let (true, Some(retired)) =
-                    (chain.len() as u64 >= u64::from(self.options.chain_max), retired)
+                    (chain.len() as u64 >= u64::from(volume.cap(self.options.chain_max)), retired)
                 else {
                     break;
                 };

@@ -35,6 +35,9 @@ pub struct CreateVolume {
     pub l2: Option<L2Entries>,
     /// A file of the pool that the volume reads through to. It is never written.
     pub base: Option<BaseImage>,
+    /// The longest chain that it may have, in layers with the head counted, from 1 on; `None` is the pool's
+    /// ([`Options::chain_max`](super::Options::chain_max)).
+    pub chain_max: Option<u32>,
     /// A snapshot that the volume begins as, a clone of it: of this pool, of any volume. It is never written. Not
     /// together with a base.
     pub snapshot: Option<UuidArg>,
@@ -53,6 +56,7 @@ impl Default for CreateVolume {
             cluster_bits: None,
             l2: None,
             base: None,
+            chain_max: None,
             snapshot: None,
             resource_uuid: None,
         }
@@ -133,8 +137,11 @@ impl Engine {
             L2Entries::Standard => "standard",
             L2Entries::Extended => "extended",
         }));
+        let chain_max = request.chain_max.map(text::chain_max_wish);
+        wished.extend(chain_max.as_deref());
         let mark = text::wish_mark(&wished);
-        let wish = VolumeWish { uuid, name, description, kind: request.kind, sharing: request.sharing, mark };
+        let (kind, sharing, chain_max) = (request.kind, request.sharing, request.chain_max);
+        let wish = VolumeWish { uuid, name, description, kind, sharing, chain_max, mark };
         wish.check()?;
         if let Some(there) = self.volume_of_repeat(&wish, taken)? {
             return Ok(there);
@@ -168,8 +175,9 @@ impl Engine {
         let pool = &self.pool;
         let chain = pool.read()?.chain(of.layer)?;
         pool.open_chain(of.volume_uuid, &chain, Access::Read)?;
-        if chain.len() as u64 >= u64::from(pool.options.chain_max) {
-            let (length, cap) = (chain.len() + 1, pool.options.chain_max);
+        let cap = wish.chain_max.unwrap_or(pool.options.chain_max);
+        if chain.len() as u64 >= u64::from(cap) {
+            let length = chain.len() + 1;
             return Err(Refusal::ChainTooLong { volume: wish.name.clone(), length, cap }.into());
         }
         let cluster_bits = request.cluster_bits.unwrap_or(match chain[0].format {

@@ -65,6 +65,7 @@ fn volume(attachments: Vec<Attachment>) -> VolumeRecord {
         wish: WishMark::default(),
         created: Timestamp(1_000),
         changed: Timestamp(2_000),
+        chain_max: None,
     }
 }
 

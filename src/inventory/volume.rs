@@ -48,6 +48,9 @@ pub struct VolumeInventory {
     /// The tree that its head hangs from; absent before the first snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "uuid_optional")]
     pub current_tree_uuid: Option<Uuid>,
+    /// The longest chain that it may have, in layers with the head counted; left out when that is the pool's.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_optional")]
+    pub chain_max: Option<u32>,
     /// When it was made or adopted.
     pub create_date: Date,
     /// When its record was last changed.
@@ -112,6 +115,7 @@ impl VolumeInventory {
             status: VolumeStatus::Ready,
             is_shareable: record.sharing == Sharing::Shareable,
             current_tree_uuid,
+            chain_max: record.chain_max,
             create_date: record.created.into(),
             last_op_date: record.changed.into(),
             last_attach_date: first.map(|attachment| attachment.last_attach_date),

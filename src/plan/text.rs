@@ -107,6 +107,11 @@ pub(crate) fn wish_mark(parts: &[&str]) -> WishMark {
     WishMark(u64::from(forward) << 32 | u64::from(crc32fast::hash(&bytes)))
 }
 
+/// What a longest chain adds to the check value of a wish; a wish without one adds nothing.
+pub(crate) fn chain_max_wish(layers: u32) -> String {
+    format!("chain of {layers}")
+}
+
 /// How a backing file in the same directory is written into a header: QEMU takes what has a colon before the
 /// first slash for a protocol, so such a name gets `./` in front.
 pub(crate) fn backing_label(blob: &BlobName) -> String {

@@ -21,12 +21,15 @@ pub(crate) struct VolumeWish {
     pub(crate) description: Option<String>,
     pub(crate) kind: VolumeKind,
     pub(crate) sharing: Sharing,
+    /// The longest chain that it may have; absent when that is the pool's.
+    pub(crate) chain_max: Option<u32>,
     pub(crate) mark: WishMark,
 }
 
 impl VolumeWish {
     /// Refuses what no volume can be.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
+        check_chain_max(self.chain_max)?;
         match (self.kind, self.sharing) {
             (VolumeKind::Root, Sharing::Shareable) => Err(Refusal::ShareableRoot),
             (VolumeKind::Memory, _) => Err(Refusal::NotYet { what: "a memory volume" }),
@@ -50,6 +53,7 @@ impl VolumeWish {
             wish: self.mark,
             created: at,
             changed: at,
+            chain_max: self.chain_max,
         }
     }
 }
@@ -231,6 +235,42 @@ pub(crate) fn restore(volume: &VolumeRecord, head: &LayerRecord) -> Plan {
     let head = LayerRecord { size: volume.size, ..head.clone() };
     let edits = vec![Edit::PutVolume(volume.clone()), Edit::PutLayer(head)];
     Plan { edits, ..Plan::default() }
+}
+
+/// What a volume is told to be from now on; what is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct VolumeChange {
+    pub(crate) name: Option<String>,
+    pub(crate) description: Option<String>,
+    /// Its longest chain; absent inside when that shall be the pool's.
+    pub(crate) chain_max: Option<Option<u32>>,
+}
+
+/// Plans other text or another longest chain; nothing when nothing changes.
+pub(crate) fn update(
+    volume: &VolumeRecord,
+    change: VolumeChange,
+    at: Timestamp,
+) -> Result<Option<(Plan, VolumeRecord)>, Refusal> {
+    let chain_max = change.chain_max.unwrap_or(volume.chain_max);
+    check_chain_max(chain_max)?;
+    let name = change.name.unwrap_or_else(|| volume.name.clone());
+    let description = change.description.or_else(|| volume.description.clone());
+    let changed = VolumeRecord { name, description, chain_max, ..volume.clone() };
+    if changed == *volume {
+        return Ok(None);
+    }
+    let changed = VolumeRecord { changed: at, ..changed };
+    let edits = vec![Edit::PutVolume(changed.clone())];
+    Ok(Some((Plan { edits, ..Plan::default() }, changed)))
+}
+
+/// Refuses a longest chain in which not even the head has room.
+fn check_chain_max(chain_max: Option<u32>) -> Result<(), Refusal> {
+    match chain_max {
+        Some(0) => Err(Refusal::BadValue { what: "a longest chain of 0 layers".into(), rule: "at least 1" }),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a size that no disk can have.

@@ -4,7 +4,9 @@
 
 use crate::support::{Made, Outcome, Site, uuids};
 use snapgroup::inventory::SnapshotInventory;
-use snapgroup::{ChainFull, CreateSnapshot, DeleteSnapshots, Direction, RevertVolume};
+use snapgroup::{
+    ChainCap, ChainFull, CreateSnapshot, DeleteSnapshots, Direction, RevertVolume, UpdateVolume,
+};
 
 /// A pool in which `max` snapshots fit into a tree.
 fn site(max: u32) -> Made<Site> {
@@ -32,6 +34,19 @@ fn with_a_maximum_of_two_the_third_snapshot_is_full_and_begins_a_tree_at_distanc
     for (byte, snapshot) in (1..).zip(&taken) {
         assert_eq!(site.read_snapshot(snapshot.uuid)?, byte);
     }
+    site.assert_sound()
+}
+
+/// As on the platform, where a tag of the volume says so.
+#[test]
+fn the_maximum_of_a_volume_overrides_that_of_the_pool() -> Outcome {
+    let site = site(5)?;
+    let told = |chain_max| UpdateVolume { chain_max: Some(chain_max), ..UpdateVolume::default() };
+    site.engine.update_volume(site.root(), &told(ChainCap::Layers(3)))?;
+    let taken = site.snapshots(site.root(), 1, 4)?;
+    assert_eq!(distances(&taken), [1, 2, 0, 1]);
+    site.engine.update_volume(site.root(), &told(ChainCap::OfPool))?;
+    assert_eq!(distances(&site.snapshots(site.root(), 5, 4)?), [2, 3, 4, 0]);
     site.assert_sound()
 }
 

@@ -17,7 +17,7 @@
 //! | RevertVolumeFromSnapshotCase | `reverts`: a_snapshot_after_a_revert_is_a_branch_of_the_same_tree; no trash |
 //! | RevertVolumeFromSnapshot2Case | `reverts`: after_a_revert_all_snapshots_can_be_deleted_at_once; no record of locations |
 //! | SnapshotMaxIncrementalCase | `full`: with_a_maximum_of_two_the_third_snapshot_is_full_and_begins_a_tree_at_distance_zero, deleting_the_latest_moves_the_mark_and_deleting_the_full_root_leaves_no_current_tree, a_hundred_snapshots_make_as_many_trees_as_fit_and_all_can_be_deleted, a_revert_leads_across_trees_and_the_next_snapshot_goes_on_there |
-//! | PerVolumeSnapshotMaxNumCase | the longest chain is the pool's: `suite` a_chain_at_its_cap_is_not_made_longer |
+//! | PerVolumeSnapshotMaxNumCase | `full`: the_maximum_of_a_volume_overrides_that_of_the_pool |
 //! | SnapshotProtectorCase | `deletion`: a_snapshot_whose_file_is_not_as_it_was_refuses_and_enforcing_says_so |
 //! | UpdataSnapshotCase | `snapshots`: a_snapshot_is_renamed_and_what_is_not_given_stays |
 //! | VolumeSnapshotDeletionCase | no primary storages |

@@ -3,6 +3,7 @@
 mod adoption;
 mod availability;
 mod books;
+mod caps;
 mod compressed;
 mod delete;
 mod diff;
