@@ -31,6 +31,7 @@ mod remove_volume;
 mod repair;
 mod retention;
 mod revert;
+mod revert_repeat;
 mod room;
 mod seal;
 mod show;

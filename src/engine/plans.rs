@@ -139,7 +139,12 @@ impl Planned for CreatePlan {
 impl Engine {
     /// What a deletion would do: of a group ([`DeleteGroup`](super::DeleteGroup)) or of snapshots
     /// ([`DeleteSnapshots`](super::DeleteSnapshots)). Nothing is changed. The figures are exact as long as no guest
-    /// writes meanwhile; they say what is done when the bytes are dealt with at once.
+    /// writes meanwhile and no handle reads a deleted snapshot; they say what is done when the bytes are dealt with at
+    /// once.
+    ///
+    /// The tables are looked at, no data is read: a line that fails only in the work on the bytes (a disk that is full,
+    /// a sector that cannot be read, a compressed cluster that does not decode, a file that another process opens
+    /// meanwhile) is a success here. Such layers are in [`Deleted::owed`] afterwards.
     ///
     /// # Errors
     ///
@@ -165,7 +170,9 @@ impl Engine {
     }
 
     /// What a revert would do: of a machine ([`RevertGroup`](super::RevertGroup)) or of a volume
-    /// ([`RevertVolume`](super::RevertVolume)). Nothing is changed.
+    /// ([`RevertVolume`](super::RevertVolume)). Nothing is changed. The figures are exact as those of
+    /// [`Engine::plan_delete`] are; they say what is done when the old heads are removed at once. A request whose uuid an
+    /// earlier call has used is planned as if it were new; running it answers what that call has done.
     ///
     /// # Errors
     ///
@@ -176,7 +183,8 @@ impl Engine {
         Ok(RevertPlan { generation, results, figures, request })
     }
 
-    /// What taking a group would do, and each disk that refuses. Nothing is changed, but open disks are flushed.
+    /// What taking a group would do, and each disk that refuses. Nothing is changed, but open disks are flushed. The
+    /// figures are exact but for [`Figures::bytes_flattened`](super::Figures), which is the most that is copied.
     ///
     /// # Errors
     ///

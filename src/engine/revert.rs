@@ -104,8 +104,10 @@ impl RevertVolume {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reverted {
-    /// One line for every disk, with the change of its virtual size if there is one. Empty when an earlier call had
-    /// done it.
+    /// One line for every disk, with the change of its virtual size if there is one. When an earlier call had done it
+    /// ([`Reverted::repeated`]) these are its lines, as far as the books still know: the disks that went back are those
+    /// that were kept; of one whose target was deleted since, the change of size is not told, and of one that did not
+    /// go back the reason is that of now. No lines when the group is gone since.
     pub results: Vec<RevertResult>,
     /// The group that the present state was kept as.
     pub kept_group: Option<GroupInventory>,
@@ -247,7 +249,7 @@ impl Reversion {
         }
     }
 
-    fn resource_uuid(&self) -> Result<Option<Uuid>> {
+    pub(super) fn resource_uuid(&self) -> Result<Option<Uuid>> {
         let uuid = match &self.0 {
             What::Group(request) => &request.resource_uuid,
             What::Volume(request) => &request.resource_uuid,
@@ -261,37 +263,12 @@ impl Reversion {
     }
 
     /// The check value of the wish, which what is kept carries.
-    fn mark(&self) -> Result<WishMark> {
+    pub(super) fn mark(&self) -> Result<WishMark> {
         let (of, disks) = match &self.0 {
             What::Group(request) => (&request.uuid, format!("{:?}", request.disks)),
             What::Volume(request) => (&request.snapshot, String::new()),
         };
         Ok(text::wish_mark(&["revert", &of.parse()?.simple().to_string(), &disks]))
-    }
-
-    /// What a repeat with the same uuid has done before.
-    fn repeated(&self, pool: &Pool) -> Result<Option<Reverted>> {
-        let Some(uuid) = self.resource_uuid()? else { return Ok(None) };
-        let reader = pool.read()?;
-        let Some(there) = reader.resolve(uuid)? else { return Ok(None) };
-        let mut reverted = Reverted { repeated: true, ..Reverted::default() };
-        let wish = match (&self.0, there) {
-            (What::Group(_), Entity::Group(id)) => {
-                let kept = reader.need_group(id)?;
-                reverted.kept_group = Some(pool.show_group(&reader, &kept, &reader.refs_of(id)?)?);
-                kept.wish
-            }
-            (What::Volume(_), Entity::Snapshot(id)) => {
-                let kept = reader.need_snapshot(id)?;
-                reverted.kept.push(pool.show_snapshot(&reader, &kept)?);
-                kept.wish
-            }
-            (_, other) => return Err(Refusal::UuidTaken { uuid, by: kind_of(other) }.into()),
-        };
-        if wish != self.mark()? {
-            return Err(Refusal::OtherWish { uuid, by: kind_of(there) }.into());
-        }
-        Ok(Some(reverted))
     }
 
     /// What goes back, and what must be locked for it.
@@ -346,7 +323,7 @@ fn matching(
     Ok((disks, refused))
 }
 
-fn line_of(member: &RefRecord, error: Error) -> RevertResult {
+pub(super) fn line_of(member: &RefRecord, error: Error) -> RevertResult {
     RevertResult::refused(member.snapshot_uuid, member.volume_uuid, error.to_error_code())
 }
 

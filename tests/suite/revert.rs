@@ -5,8 +5,8 @@ use crate::support::{
     take, volume,
 };
 use snapgroup::{
-    ByteCount, CreateGroup, CreateSnapshot, DeleteSnapshots, GroupOf, Match, Refusal, RevertGroup,
-    RevertVolume, Running, Uuid, VolumeKind,
+    ByteCount, CreateGroup, CreateSnapshot, DeleteGroup, DeleteSnapshots, GroupOf, Match, Refusal,
+    RevertGroup, RevertVolume, Running, Uuid, VolumeKind,
 };
 
 on_every_store! {
@@ -22,6 +22,7 @@ on_every_store! {
     a_kept_state_can_be_gone_back_to_beside_disks_that_it_lacks
     a_head_that_is_lost_is_gone_back_from_but_not_kept
     a_volume_goes_back_once_for_one_uuid
+    a_repeated_revert_answers_the_lines_of_the_first
     a_uuid_without_anything_to_keep_is_refused
 }
 
@@ -76,6 +77,7 @@ fn a_machine_goes_back_as_a_whole_and_the_revert_can_be_undone(home: &Home) -> O
     let again = engine.revert_group(&wish)?;
     assert!(again.repeated);
     assert_eq!(again.kept_group.map(|group| group.uuid), Some(kept.uuid));
+    assert_eq!(again.results, reverted.results, "the same lines once more");
     engine.revert_group(&RevertGroup::new(kept.uuid))?;
     for disk in &vm.disks {
         assert_eq!(read_volume(&engine, *disk)?[500..70_500], [3; 70_000]);
@@ -234,16 +236,48 @@ fn a_volume_goes_back_once_for_one_uuid(home: &Home) -> Outcome {
     let other = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "t"))?.uuid;
     let resource_uuid = Some(Uuid::from_u128(78).into());
     let wish = RevertVolume { resource_uuid, ..RevertVolume::to(snapshot).keeping() };
-    let kept = engine.revert_volume(&wish)?.kept;
+    let reverted = engine.revert_volume(&wish)?;
+    let kept = reverted.kept;
     assert_eq!(kept[0].uuid, Uuid::from_u128(78));
     fill(&engine.open_volume(vm.root())?, 0, 600, 1)?;
     let again = engine.revert_volume(&wish)?;
     assert!(again.repeated);
-    assert_eq!(again.kept, kept);
+    assert_eq!((again.kept, again.results), (kept, reverted.results));
     assert_eq!(read_volume(&engine, vm.root())?[..600], [1; 600], "what was written since is there");
     let wish = RevertVolume { snapshot: other.into(), ..wish };
     let error = home.refusal(&engine, || engine.revert_volume(&wish))?;
     assert!(matches!(error, snapgroup::Error::Refused(Refusal::OtherWish { .. })), "{error}");
+    assert_sound(&engine)
+}
+
+fn a_repeated_revert_answers_the_lines_of_the_first(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 3)?;
+    let group = take(&engine, &vm, "g")?;
+    let members: Vec<Uuid> =
+        group.volume_snapshot_refs.iter().map(|member| member.volume_snapshot_uuid).collect();
+    engine.resize_volume(vm.disks[0], ByteCount::mib(3))?;
+    engine.detach_volume(vm.disks[1], vm.uuid)?;
+    engine.delete_snapshots(&DeleteSnapshots::one(members[2]))?;
+    let resource_uuid = Some(Uuid::from_u128(81).into());
+    let wish =
+        RevertGroup { disks: Match::Matching, resource_uuid, ..RevertGroup::new(group.uuid).keeping() };
+    let first = engine.revert_group(&wish)?;
+    let went: Vec<bool> = first.results.iter().map(|line| line.success).collect();
+    assert_eq!(
+        (went, first.results[0].virtual_size_before),
+        (vec![true, false, false], Some(ByteCount::mib(3)))
+    );
+    let again = engine.revert_group(&wish)?;
+    assert_eq!((again.repeated, &again.results), (true, &first.results));
+    // What is not in the books any more is not told.
+    engine.delete_snapshots(&DeleteSnapshots::one(members[0]))?;
+    let later = engine.revert_group(&wish)?;
+    assert_eq!((later.results[0].success, later.results[0].virtual_size_before), (true, None));
+    engine.delete_group(&DeleteGroup::new(group.uuid))?;
+    let last = engine.revert_group(&wish)?;
+    assert_eq!((last.repeated, last.results), (true, vec![]));
+    assert_eq!(last.kept_group.map(|kept| kept.uuid), Some(Uuid::from_u128(81)));
     assert_sound(&engine)
 }
 
