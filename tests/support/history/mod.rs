@@ -4,6 +4,7 @@
 //!
 //! Every step is asked of the dice, and uuids are numbered, so that a seed tells the whole history.
 
+mod arrivals;
 mod model;
 mod steps;
 
@@ -192,13 +193,13 @@ impl History {
     }
 }
 
-/// Runs the history of one seed; `judge` sees every state of it.
-pub(crate) fn run(home: Home, seed: u64, steps: usize, judge: Judge<'_>) {
-    replay(home, Dice::of(seed), &format!("seed {seed}"), steps, judge);
+/// Runs the history of one seed; `judge` sees every state of it. Answers what was done.
+pub(crate) fn run(home: Home, seed: u64, steps: usize, judge: Judge<'_>) -> Vec<String> {
+    replay(home, Dice::of(seed), &format!("seed {seed}"), steps, judge)
 }
 
-/// Runs the history that the dice tell, under the name by which it can be run again.
-pub(crate) fn replay(home: Home, dice: Dice, name: &str, steps: usize, judge: Judge<'_>) {
+/// Runs the history that the dice tell, under the name by which it can be run again. Answers what was done.
+pub(crate) fn replay(home: Home, dice: Dice, name: &str, steps: usize, judge: Judge<'_>) -> Vec<String> {
     let mut history = History::begin(home, dice).expect("a pool is made");
     let result = catch_unwind(AssertUnwindSafe(|| -> Outcome {
         for _ in 0..steps {
@@ -211,6 +212,7 @@ pub(crate) fn replay(home: Home, dice: Dice, name: &str, steps: usize, judge: Ju
     if !matches!(result, Ok(Ok(()))) {
         panic!("{name}: {result:?} after\n{}", history.log.join("\n"));
     }
+    history.log
 }
 
 /// A number that whoever runs the tests may give.

@@ -4,8 +4,8 @@ use super::model::Manner;
 use super::{History, Outcome, options};
 use snapgroup::{
     ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeletePlan, DeleteScope,
-    DeleteSnapshots, DeleteVolume, Deleted, Direction, Engine, Kind, Members, Owed, ReclaimOptions,
-    RevertGroup, RevertVolume, Step, Uuid, When,
+    DeleteSnapshots, DeleteVolume, Deleted, Direction, Engine, Figures, Kind, Members, Owed, ReclaimOptions,
+    Reclaimed, RevertGroup, RevertPlan, RevertVolume, Reverted, Step, Uuid, When,
 };
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ const DISKS_MAX: usize = 5;
 
 impl History {
     pub(super) fn step(&mut self) -> Outcome {
-        match self.below(32) {
+        match self.below(33) {
             0..=6 => self.write(),
             7 | 8 => self.snapshot(),
             9..=11 => self.group(),
@@ -28,9 +28,9 @@ impl History {
             25 => self.detach_or_attach(),
             26 => self.resize(),
             27 => self.ungroup(),
-            28 => self.clone_or_create(),
-            29 => self.open_or_close(),
-            30 => self.read_or_let_go(),
+            28 | 29 => self.clone_or_create(),
+            30 => self.open_or_close(),
+            31 => self.read_or_let_go(),
             _ => self.delete_volume(),
         }
     }
@@ -82,7 +82,9 @@ impl History {
             self.model.attached().into_iter().for_each(|index| self.model.start_anew(index));
         }
         let plan = self.engine().plan_create(&wish)?;
+        self.assert_now(&plan.figures)?;
         let group = self.engine().run(&plan)?.inventory;
+        assert_eq!(plan.members.len(), group.volume_snapshot_refs.len());
         for change in &plan.figures.chains {
             assert_eq!(self.engine().chain(change.volume_uuid)?.len(), change.after);
         }
@@ -152,10 +154,20 @@ impl History {
             return;
         }
         assert_eq!(plan.results, deleted.results);
-        if reclaim == When::Later {
-            return;
+        if reclaim == When::Now {
+            self.compare_figures(&plan.figures, &deleted.reclaimed);
         }
-        let (told, done) = (&plan.figures, &deleted.reclaimed);
+    }
+
+    /// The chains are as long as a plan says that they are before it is run.
+    fn assert_now(&self, told: &Figures) -> Outcome {
+        for change in &told.chains {
+            assert_eq!(self.engine().chain(change.volume_uuid)?.len(), change.before);
+        }
+        Ok(())
+    }
+
+    fn compare_figures(&self, told: &Figures, done: &Reclaimed) {
         assert_eq!(
             (done.bytes_pulled, done.bytes_committed, done.bytes_punched),
             (told.bytes_pulled, told.bytes_committed, told.bytes_punched)
@@ -169,6 +181,15 @@ impl History {
         for change in &told.chains {
             let after = self.engine().chain(change.volume_uuid).map(|chain| chain.len());
             assert_eq!(Some(change.after), after.ok());
+        }
+    }
+
+    /// What was foretold of a revert is what was done.
+    fn compare_revert(&self, plan: &RevertPlan, reverted: &Reverted, reclaim: When) {
+        assert_eq!(plan.results, reverted.results);
+        assert_eq!(plan.figures.files_made.len(), reverted.results.len());
+        if self.readers.is_empty() && reclaim == When::Now {
+            self.compare_figures(&plan.figures, &reverted.reclaimed);
         }
     }
 
@@ -206,7 +227,10 @@ impl History {
         let index = self.model.taken[&uuid].disk;
         self.close_for_revert(&[index].into(), |engine| engine.revert_volume(&wish).map(drop));
         let before = self.model.disks[index].bytes.clone();
-        let reverted = self.engine().revert_volume(&wish)?;
+        let plan = self.engine().plan_revert(&wish)?;
+        self.assert_now(&plan.figures)?;
+        let reverted = self.engine().run(&plan)?;
+        self.compare_revert(&plan, &reverted, wish.reclaim);
         assert_eq!(reverted.owed, []);
         assert_eq!(reverted.kept.len(), usize::from(wish.keep));
         for kept in &reverted.kept {
@@ -238,7 +262,10 @@ impl History {
             disks.iter().map(|disk| history.model.disks[*disk].bytes.clone()).collect()
         };
         let before = state(self);
-        let reverted = self.engine().revert_group(&wish)?;
+        let plan = self.engine().plan_revert(&wish)?;
+        self.assert_now(&plan.figures)?;
+        let reverted = self.engine().run(&plan)?;
+        self.compare_revert(&plan, &reverted, wish.reclaim);
         assert_eq!((reverted.owed.len(), reverted.kept_group.is_some()), (0, wish.keep));
         let members = self.model.groups[&uuid].clone();
         if let Some(kept) = &reverted.kept_group {
@@ -350,13 +377,14 @@ impl History {
         if self.model.present().len() >= DISKS_MAX {
             return Ok(());
         }
-        match self.any_snapshot() {
-            Some(uuid) if self.below(3) > 0 => self.clone_of(uuid),
+        match (self.any_snapshot(), self.below(5)) {
+            (Some(uuid), 0 | 1) => self.clone_of(uuid),
+            (Some(uuid), 2 | 3) => self.bring_in(uuid),
             _ => self.create(),
         }
     }
 
-    fn bits(&mut self) -> u8 {
+    pub(super) fn bits(&mut self) -> u8 {
         [9, 9, 10, 12, 16][self.below(5)]
     }
 
