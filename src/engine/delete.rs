@@ -205,7 +205,9 @@ impl Engine {
     ///
     /// What refuses: a hold; a volume that was made on the snapshot; a file that is missing, not what the catalogue
     /// says, or written by another process, and, when its bytes are dealt with at once, one whose tables are broken;
-    /// for [`Direction::Commit`] a machine that runs in another process.
+    /// for [`Direction::Commit`] a machine that runs in another process. Work under way on its volume does not: a step of
+    /// a reclaim, a copy for a full snapshot, a seal end first, and a [`Reclaim`](super::Reclaim) between two steps goes
+    /// on with what is left.
     ///
     /// # Errors
     ///

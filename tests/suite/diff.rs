@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 on_every_store! {
     a_diff_leads_from_any_snapshot_to_any_other
+    a_diff_can_begin_anywhere_and_with_nothing
     an_export_is_what_the_snapshot_shows
     snapshots_of_two_volumes_have_no_diff
 }
@@ -51,6 +52,42 @@ fn a_diff_leads_from_any_snapshot_to_any_other(home: &Home) -> Outcome {
                     assert!(!exact || before[range.clone()] != after[range], "nothing has changed there");
                 }
                 assert!(made == after, "{from} to {to}, exact {exact}");
+            }
+        }
+    }
+    assert_sound(&engine)
+}
+
+fn a_diff_can_begin_anywhere_and_with_nothing(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let mut taken: Vec<Uuid> = Vec::new();
+    for round in 0..3_u8 {
+        let disk = engine.open_volume(vm.root())?;
+        for place in 0..3_u64 {
+            fill(&disk, place * 250_000 + u64::from(round) * 70_000, 60_000, round + 1)?;
+        }
+        taken.push(engine.create_snapshot(&CreateSnapshot::new(vm.root(), format!("s{round}")))?.uuid);
+    }
+    let after = read_snapshot(&engine, taken[2])?;
+    for from in [None, Some(taken[0]), Some(taken[1])] {
+        let before = from.map_or_else(|| Ok(vec![0; after.len()]), |from| read_snapshot(&engine, from))?;
+        for start in [0, 1, 70_001, 131_072, 700_000, after.len() - 1, after.len()] {
+            for exact in [false, true] {
+                let mut made = before.clone();
+                let options = DiffOptions { start: start as u64, exact };
+                for change in engine.diff(from.map(Into::into), taken[2], &options)? {
+                    let change = change?;
+                    let at = usize::try_from(change.at.as_u64())?;
+                    assert!(at >= start, "{at} lies before {start}");
+                    let range = at..at + change.length.as_usize();
+                    match change.kind {
+                        ChangeKind::Data => made[range.clone()].copy_from_slice(&after[range]),
+                        _ => made[range].fill(0),
+                    }
+                }
+                assert!(made[..start] == before[..start]);
+                assert!(made[start..] == after[start..], "{from:?}, from {start} on, exact {exact}");
             }
         }
     }

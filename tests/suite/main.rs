@@ -11,6 +11,7 @@ mod faults;
 mod full;
 mod groups;
 mod import;
+mod interleaved;
 mod machines;
 mod moment;
 mod pictures;

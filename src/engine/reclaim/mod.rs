@@ -107,6 +107,11 @@ pub struct Progress {
 
 /// A reclaim under way. It does something only in [`Reclaim::step`] and holds no lock in between; dropping it stops
 /// it, and another one goes on where it stopped.
+///
+/// Between two steps every other call is lawful, on the same volumes, too, and none is refused because of it: whatever
+/// a step leaves is a state in which everything reads right, and the next step works out anew what is to be done. A
+/// call that comes during a step waits for its end. So a layer may be gone before its turn comes, and what was copied
+/// may be more or less than [`Progress::total`] said.
 #[derive(Debug)]
 pub struct Reclaim {
     engine: Engine,
