@@ -5,11 +5,11 @@ use super::error::{Error, Result};
 use super::handles::Volume;
 use super::locks::Key;
 use super::plans::Foretold;
-use super::pool::{Engine, Pool, kind_of};
+use super::pool::{Engine, Pool};
 use super::reclaim::{Figures, Owed, Reclaimed};
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{
-    Entity, GroupId, GroupRecord, LayerId, MachineId, Reader, RefRecord, Running, SnapshotRecord, VolumeId,
+    GroupId, GroupRecord, LayerId, MachineId, Reader, RefRecord, Running, SnapshotRecord, VolumeId,
     VolumeRecord, WishMark,
 };
 use crate::inventory::{Date, GroupInventory, RevertResult, SnapshotInventory};
