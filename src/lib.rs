@@ -142,6 +142,10 @@
 //!   names the file, and is not followed. A pool is owned by one [`Engine`] and its clones at a time.
 //! * **QEMU and this crate keep out of each other's way.** Files that are open here hold the image locks that QEMU would
 //!   hold: for writing on heads, for reading on what is below. What stands against them is refused, there and here.
+//! * **A lost catalogue is not a lost pool.** Each file says in its header whose layer it is, what it reads through to,
+//!   and which snapshot the layer below it holds, which costs no write and no sync of its own. [`Engine::rebuild`] makes
+//!   the catalogue anew from the files alone, says what it could not know, and guesses nothing. What is damaged in
+//!   images is mended by [`Engine::repair`], as far as that can be done without guessing.
 //! * **After a failed sync nothing more is written** through this pool until it is opened again: nobody knows what
 //!   that sync lost.
 //!
@@ -155,6 +159,8 @@
 //! * A group is consistent as after a power cut. Nothing asks the guest to settle first.
 //! * QEMU's image locks keep out programs that speak them: QEMU does. `dd` does not, nor does QEMU when it is told to
 //!   lock nothing.
+//! * What only the catalogue knows is lost with it: descriptions, tags, holds, seals. A rebuilt one may show snapshots
+//!   that were deleted, and a disk whose uppermost file is lost, too, as the file below it was.
 //! * A pool of [`Engine::in_memory`] is gone with its last clone and its last handle.
 //!
 //! What else is not there yet is listed in the README.

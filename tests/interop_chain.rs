@@ -108,6 +108,7 @@ impl<'a> Stack<'a> {
                     size: ByteCount::of(size),
                     backing: backing.map(|(name, format)| BackingLabel { name, format: format.to_owned() }),
                     identity: None,
+                    notes: None,
                 };
                 new.layout(&name)?.write(&*self.store.create(&BlobName::parse(&name)?)?)?;
             }

@@ -75,7 +75,7 @@ fn qemu_finds_a_byte_that_differs_from_the_model() -> Outcome {
         let Some(first) = pictures.first() else { return Ok(()) };
         let mut bytes = first.bytes.clone();
         bytes[0] ^= 1;
-        let wrong = [Picture { file: first.file.clone(), bytes }];
+        let wrong = [Picture { of: first.of, file: first.file.clone(), bytes }];
         let judged = std::panic::catch_unwind(|| judge(directory.path(), &wrong).is_err());
         noticed = judged.unwrap_or(true);
         // What the judge was about to compare with stays when it panics.

@@ -55,7 +55,7 @@ pub use holdings::Holdings;
 pub use id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
 pub use kind::Entity;
 pub use number::IdSource;
-pub use open::{Catalog, CatalogOptions, QuickRepair};
+pub use open::{Catalog, CatalogOptions, QuickRepair, Start};
 pub use reader::Reader;
 pub use record::{
     Attachment, Consistency, GroupRecord, HeaderRewrite, L2Entries, LayerFormat, LayerRecord, LayerState,

@@ -43,6 +43,20 @@ impl Default for CatalogOptions {
     }
 }
 
+/// Where a new catalogue begins to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the beginning.
+    Empty,
+    /// After a catalogue that was lost, as far as files tell of it.
+    After {
+        /// The generation that it begins with.
+        generation: u64,
+        /// The first id of a layer.
+        layer: u64,
+    },
+}
+
 /// The catalogue of a pool: read at one moment through [`Catalog::read`], changed through [`Catalog::commit`].
 ///
 /// Dropping it closes it, and leaves a failure in that to the next opening; [`Catalog::close`] tells.
@@ -54,6 +68,7 @@ pub struct Catalog {
     pub(super) ids: IdSource,
     pool: Uuid,
     created: Timestamp,
+    rebuilt: Option<u64>,
 }
 
 impl Catalog {
@@ -79,6 +94,21 @@ impl Catalog {
         created: Timestamp,
         options: CatalogOptions,
     ) -> Result<Self> {
+        Self::create_from(blob, pool, created, Start::Empty, options)
+    }
+
+    /// Creates a catalogue in an empty blob, which goes on from where another one was lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Catalog::create`].
+    pub fn create_from(
+        blob: Arc<dyn Blob>,
+        pool: Uuid,
+        created: Timestamp,
+        start: Start,
+        options: CatalogOptions,
+    ) -> Result<Self> {
         let length = blob.length()?;
         if !length.is_zero() {
             return Err(Error::NotEmpty { length });
@@ -91,8 +121,17 @@ impl Catalog {
             table.insert(meta::FORMAT, &tables::FORMAT.to_be_bytes()[..])?;
             table.insert(meta::POOL, &pool.as_bytes()[..])?;
             table.insert(meta::CREATED, &created.0.to_be_bytes()[..])?;
-            table.insert(meta::GENERATION, &0_u64.to_be_bytes()[..])?;
-            table.insert(meta::NEXT, tables::next_value([FIRST; Kind::ALL.len()]).as_slice())?;
+            let mut next = [FIRST; Kind::ALL.len()];
+            let generation = match start {
+                Start::Empty => 0,
+                Start::After { generation, layer } => {
+                    next[Kind::Layer.slot()] = layer;
+                    table.insert(meta::REBUILT, &layer.to_be_bytes()[..])?;
+                    generation
+                }
+            };
+            table.insert(meta::GENERATION, &generation.to_be_bytes()[..])?;
+            table.insert(meta::NEXT, tables::next_value(next).as_slice())?;
             for kind in Kind::ALL {
                 transaction.open_table(tables::records(kind))?;
             }
@@ -143,6 +182,10 @@ impl Catalog {
             ids: IdSource::new(tables::meta_next(&table)?),
             pool: tables::meta_pool(&table)?,
             created: tables::meta_created(&table)?,
+            rebuilt: match table.get(meta::REBUILT)? {
+                Some(_) => Some(tables::meta_number(&table, meta::REBUILT)?),
+                None => None,
+            },
             database,
         })
     }
@@ -164,6 +207,11 @@ impl Catalog {
     /// When the catalogue was created.
     pub fn created(&self) -> Timestamp {
         self.created
+    }
+
+    /// In a catalogue that was made anew from the files: the first id of a layer that it has given out itself.
+    pub fn rebuilt(&self) -> Option<u64> {
+        self.rebuilt
     }
 
     /// The number of commits so far.

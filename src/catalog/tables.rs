@@ -60,6 +60,8 @@ pub mod meta {
     pub const GENERATION: &str = "generation";
     /// The next id of each kind (6 times u64, in the order of the kinds' numbers).
     pub const NEXT: &str = "next";
+    /// In a catalogue that was made anew: the first id of a layer that is its own (u64). Absent in others.
+    pub const REBUILT: &str = "rebuilt";
 }
 
 /// The key of a record.

@@ -7,12 +7,13 @@
 use super::error::{Error, Result};
 use super::layers::{format_name, l2_entries};
 use super::locks::Key;
+use super::notes::{Claims, Foreseen};
 use super::pool::{Engine, Pool, is_own_file};
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::BaseImage;
-use crate::catalog::{Entity, L2Entries, LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
+use crate::catalog::{Edit, Entity, L2Entries, LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
 use crate::chain::RawLayer;
-use crate::image::{Facts, Image, LayerIdentity};
+use crate::image::{Facts, Image};
 use crate::inventory::VolumeInventory;
 use crate::plan::adopt::{FoundLayer, LowerLayers};
 use crate::plan::freeze::Minted;
@@ -119,7 +120,7 @@ impl Engine {
             &pool.catalog.ids(),
         )?;
         if overlay.is_none() {
-            pool.take_over(top, &plan.1)?;
+            pool.take_over(top, &plan.0, &plan.1)?;
         }
         pool.perform(&plan.0)?;
         pool.show_volume(&pool.read()?, &plan.1)
@@ -366,7 +367,7 @@ impl Pool {
     }
 
     /// Writes into the header of an adopted head which layer it is, so that another file in its place is noticed.
-    fn take_over(&self, top: &FoundLayer, volume: &VolumeRecord) -> Result<()> {
+    fn take_over(&self, top: &FoundLayer, plan: &Plan, volume: &VolumeRecord) -> Result<()> {
         self.admit_change()?;
         let broken = |error| broken(&top.blob, error);
         let blob = self.store().open(&top.blob, Access::Write)?;
@@ -378,13 +379,15 @@ impl Pool {
         }
         let limits = self.options.image_limits;
         let image = Image::open_checked(blob, top.blob.as_str(), Access::Write, limits).map_err(broken)?;
-        image
-            .stamp(LayerIdentity {
-                pool: *self.catalog.pool().as_bytes(),
-                volume: *volume.uuid.as_bytes(),
-                layer: *top.minted.layer.as_bytes(),
-            })
-            .map_err(broken)
+        let identity = self.identity_of(volume.uuid, top.minted.layer);
+        let reader = self.read()?;
+        let head = plan.edits.iter().find_map(|edit| match edit {
+            Edit::PutLayer(layer) if layer.id == volume.head => Some(layer),
+            _ => None,
+        });
+        let head = head.expect("an adopted file becomes the head");
+        let notes = Foreseen::of(&reader, &plan.edits).notes_of(head, Claims::Below)?;
+        image.stamp_noted(identity, &notes).map_err(broken)
     }
 }
 

@@ -12,7 +12,7 @@
 use super::error::Result;
 use super::handles::{Volume, WritesHeld};
 use super::pool::{Engine, Pool};
-use super::reclaim::finish::{Move, write_headers};
+use super::reclaim::finish::{Move, Takes, tell_anew, write_headers};
 use super::reclaim::{ChainChange, Figures, Reclaimed};
 use crate::catalog::{
     DiskView, Edit, GroupRecord, LayerId, LayerRecord, LayerState, MachineRecord, Reader, SnapshotRecord,
@@ -185,6 +185,8 @@ impl Pool {
                 copying.iter().map(|disk| disk.aside.clone()).zip(copied).collect();
             publish(&mut books, &asides)?;
             self.perform(&Plan { edits: books.edits(), ..Plan::default() })?;
+            // Best effort: the snapshots are there. What the heads cannot be told now they are when the pool is opened.
+            drop(self.tell_heads(handles, &copying));
             drop(held);
             for disk in &copying {
                 self.open_layers.forget(disk.aside.overlay.id);
@@ -254,6 +256,7 @@ impl Pool {
                     while flatten.step(STEP)? == Step::More {
                         self.admit_change()?;
                     }
+                    self.note_whole(&flat)?;
                     flat.blob().allocated()?
                 }
                 None => ByteCount::ZERO,
@@ -271,13 +274,24 @@ impl Pool {
         let reader = self.read()?;
         for (disk, head) in copying.iter().zip(&heads) {
             if let Some(flat) = &disk.aside.flat {
-                moves.push(Move { record: &disk.aside.overlay, layer: head, below: Some(flat) });
+                let (record, below) = (&disk.aside.overlay, Some(flat));
+                moves.push(Move { record, layer: head, below, takes: Takes::Nothing });
                 edits.push(LayerRecord { state: LayerState::Retired, ..flat.clone() }.into());
                 let volume = reader.need_volume(disk.aside.disk.volume.id)?;
                 edits.push(VolumeRecord { tree_current: None, ..volume }.into());
             }
         }
         write_headers(self, &moves, edits)
+    }
+
+    /// Tells the files of the heads which snapshots are below them now, and which are in the chains that they left.
+    fn tell_heads(&self, handles: &[Volume], copying: &[Copying]) -> Result<()> {
+        let reader = self.read()?;
+        let head = |(handle, disk): (&Volume, &Copying)| -> Result<(LayerRecord, Arc<Layer>)> {
+            Ok((reader.need_layer(disk.aside.overlay.id)?, handle.head()))
+        };
+        let heads = handles.iter().zip(copying).map(head).collect::<Result<Vec<_>>>()?;
+        tell_anew(self, &heads)
     }
 
     /// Lets the copies go that nothing was put above.

@@ -129,7 +129,8 @@ impl ImportVolume {
 #[must_use = "nothing is imported before it is finished, and dropping this gives up"]
 pub struct Importer {
     pool: Arc<Pool>,
-    flatten: Option<Flatten>,
+    /// The copy, and the layer that it fills.
+    copying: Option<(Flatten, Arc<Layer>)>,
     total: ByteCount,
     written: ByteCount,
     record: LayerRecord,
@@ -160,11 +161,12 @@ impl Importer {
     /// importer then.
     pub fn step(&mut self, budget: ByteCount) -> Result<Step> {
         self.pool.admit_change()?;
-        let Some(flatten) = &mut self.flatten else { return Ok(Step::Done) };
+        let Some((flatten, target)) = &mut self.copying else { return Ok(Step::Done) };
         let step = flatten.step(budget)?;
         self.written = flatten.written();
         if step == Step::Done {
-            self.flatten = None;
+            self.pool.note_whole(target)?;
+            self.copying = None;
         }
         Ok(step)
     }
@@ -202,7 +204,7 @@ impl Importer {
 
 impl Drop for Importer {
     fn drop(&mut self) {
-        self.flatten = None;
+        self.copying = None;
         if !self.is_published {
             // Best effort: opening the pool does the same.
             drop(self.give_up());
@@ -296,7 +298,7 @@ impl Engine {
         let (base, claim) = source.base.map(|(base, _, claim)| (base, claim)).unzip();
         let mut importer = Importer {
             pool: Arc::clone(pool),
-            flatten: None,
+            copying: None,
             total: ByteCount::ZERO,
             written: ByteCount::ZERO,
             record,
@@ -305,9 +307,9 @@ impl Engine {
             _claim: claim,
         };
         let compress = crate::chain::Compress::No;
-        let flatten = Flatten::to_image(&source.chain, base.as_ref(), target, compress)?;
+        let flatten = Flatten::to_image(&source.chain, base.as_ref(), Arc::clone(&target), compress)?;
         importer.total = flatten.total();
-        importer.flatten = Some(flatten);
+        importer.copying = Some((flatten, target));
         Ok(importer)
     }
 }

@@ -18,6 +18,7 @@ mod internals;
 mod layers;
 mod locks;
 mod machine;
+mod notes;
 mod options;
 mod perform;
 mod picture;
@@ -25,6 +26,7 @@ mod plans;
 mod pool;
 mod query;
 mod readers;
+mod rebuild;
 mod reclaim;
 mod recover;
 mod remove_volume;
@@ -58,6 +60,10 @@ pub use machine::CreateMachine;
 pub use options::{ChainFull, Clock, CreatePool, Ids, Options, SealWhen, chain_max};
 pub use plans::{CreatePlan, DeletePlan, Planned, PlannedMember, RevertPlan};
 pub use pool::Engine;
+pub use rebuild::{
+    IncompleteGroup, LeftFile, LostSnapshot, LostVolume, Proof, RebuildOptions, Rebuilt, RebuiltSnapshot,
+    RebuiltVolume,
+};
 pub use reclaim::{ChainChange, Figures, Owed, OwedReason, Progress, Reclaim, ReclaimOptions, Reclaimed};
 pub use recover::Recovered;
 pub use remove_volume::DeleteVolume;

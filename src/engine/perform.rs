@@ -10,8 +10,9 @@
 
 use super::error::{Error, Result};
 use super::layers::{format_name, l2_width};
+use super::notes::{Claims, Foreseen};
 use super::pool::Pool;
-use crate::catalog::{Edit, Seal};
+use crate::catalog::{Edit, LayerState, Seal};
 use crate::chain::Layer;
 use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
 use crate::plan::refusal::Refusal;
@@ -19,6 +20,7 @@ use crate::plan::{NewFile, Plan};
 use crate::storage::{Access, BlobName, Hold, Store};
 use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// log2 of the width of the refcounts of every image that is made here: 16 bits, as QEMU does by default.
 const REFCOUNT_ORDER: u32 = 4;
@@ -42,13 +44,33 @@ impl Pool {
         self.admit_change()?;
         let _under_way = self.under_way.read();
         let mut prepared = Prepared { pool: self, plan, made: Vec::new(), layers: Vec::new(), _under_way };
+        if plan.files.is_empty() {
+            return Ok(prepared);
+        }
+        let reader = self.read()?;
+        let foreseen = Foreseen::of(&reader, &plan.edits);
         for file in &plan.files {
-            prepared.make(file)?;
+            prepared.make(file, &foreseen)?;
         }
-        if !plan.files.is_empty() {
-            self.store().sync_names()?;
-        }
+        self.store().sync_names()?;
         Ok(prepared)
+    }
+
+    /// The ids that the file of a layer carries.
+    pub(super) fn identity_of(&self, volume: Uuid, layer: Uuid) -> LayerIdentity {
+        LayerIdentity {
+            pool: *self.catalog.pool().as_bytes(),
+            volume: *volume.as_bytes(),
+            layer: *layer.as_bytes(),
+        }
+    }
+
+    /// Says in a file that was being filled, and is durable, that it is whole.
+    pub(super) fn note_whole(&self, layer: &Layer) -> Result<()> {
+        match layer.as_qcow2() {
+            Some(image) => Ok(image.note_change(self.catalog.generation())?),
+            None => Ok(()),
+        }
     }
 
     /// Performs a plan whose new files nobody waits for.
@@ -63,8 +85,13 @@ impl Pool {
 }
 
 impl Prepared<'_> {
-    fn make(&mut self, file: &NewFile) -> Result<()> {
+    fn make(&mut self, file: &NewFile, foreseen: &Foreseen<'_>) -> Result<()> {
         let record = &file.layer;
+        // A disk that leaves its chain for another one takes along what is known of the one it leaves.
+        let claims = match foreseen.goes_elsewhere(record.volume, record.parent)? {
+            true if record.state == LayerState::Head => Claims::BelowAndAside,
+            _ => Claims::Below,
+        };
         let backing = record.backing_label.clone().zip(file.backing_format);
         let image = NewImage {
             version: Version::V3,
@@ -74,11 +101,8 @@ impl Prepared<'_> {
             size: record.size,
             backing: backing
                 .map(|(name, format)| BackingLabel { name, format: format_name(format).to_owned() }),
-            identity: Some(LayerIdentity {
-                pool: *self.pool.catalog.pool().as_bytes(),
-                volume: *file.volume_uuid.as_bytes(),
-                layer: *record.uuid.as_bytes(),
-            }),
+            identity: Some(self.pool.identity_of(file.volume_uuid, record.uuid)),
+            notes: Some(foreseen.notes_of(record, claims)?),
         };
         let name = record.blob.as_str();
         // What no image can be is refused before a file is there.

@@ -21,13 +21,16 @@ use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
 
 /// The file that makes a directory a pool.
-const CATALOGUE: &str = "snapgroup.redb";
+pub(super) const CATALOGUE: &str = "snapgroup.redb";
 /// The mark that says that the catalogue is being made.
-const CATALOGUE_NEW: &str = "snapgroup.redb.new";
+pub(super) const CATALOGUE_NEW: &str = "snapgroup.redb.new";
+/// What the name of a catalogue begins with that could not be opened; a number follows.
+pub(super) const CATALOGUE_LOST: &str = "snapgroup.redb.lost-";
 
 /// Whether a file is the pool's own and no layer.
 pub(super) fn is_own_file(name: &BlobName) -> bool {
-    [CATALOGUE, CATALOGUE_NEW].contains(&name.as_str()) || text::layer_of_seal(name).is_some()
+    let is_catalogue = [CATALOGUE, CATALOGUE_NEW].contains(&name.as_str());
+    is_catalogue || name.as_str().starts_with(CATALOGUE_LOST) || text::layer_of_seal(name).is_some()
 }
 
 /// A pool of machines, volumes, snapshots and groups: one directory, or one store in memory.

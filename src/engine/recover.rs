@@ -46,7 +46,10 @@ pub struct Recovered {
 /// Brings a pool back to what its catalogue says. Doing it twice is doing it once.
 pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered> {
     let mut recovered = Recovered::default();
-    for layer in catalog.read()?.layers_rewriting()?.into_vec()? {
+    let mut rewriting = catalog.read()?.layers_rewriting()?.into_vec()?;
+    // One that says that it has taken another one's place comes last, as when nothing is in the way.
+    rewriting.sort_by_key(|layer| layer.rewrite.as_ref().is_some_and(|noted| noted.parent == layer.parent));
+    for layer in rewriting {
         match finish_rewrite(store, catalog, &layer) {
             Ok(()) => recovered.finished.push(layer.blob.to_string()),
             Err(error) => recovered.unfinished.push(format!("{}: {error}", layer.blob)),
@@ -123,8 +126,11 @@ pub(super) fn is_remainder(store: &dyn Store, catalog: &Catalog, name: &BlobName
     let length = blob.length()?;
     let Ok(facts) = Facts::of(&*blob, name.as_str()) else { return Ok(is_headless(&*blob)?) };
     let is_ours = facts.identity.is_some_and(|identity| identity.pool == *catalog.pool().as_bytes());
+    // What was there before the catalogue was made anew may be all that is left of something.
+    let number = facts.notes.as_ref().map_or(0, |notes| notes.number);
+    let is_older = catalog.rebuilt().is_some_and(|first| number < first);
     let pristine = facts.as_new().layout(name.as_str()).map(|layout| layout.length);
-    Ok(is_ours && pristine.is_ok_and(|pristine| length <= pristine))
+    Ok(is_ours && !is_older && pristine.is_ok_and(|pristine| length <= pristine))
 }
 
 /// Whether a file that no record names is a seal of this pool that was not finished, or was given up.

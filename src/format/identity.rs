@@ -6,7 +6,7 @@
 //! bytes 8-23   pool
 //! bytes 24-39  volume
 //! bytes 40-55  layer
-//! bytes 56-    later additions, ignored by a reader of version 1
+//! bytes 56-    notes, where there is room (`notes`), and later additions; a reader of the ids ignores them
 //! ```
 //! The catalogue decides what a layer is. This lets a file that was lost from it be told apart from a
 //! stranger's.

@@ -6,6 +6,7 @@
 //! header      the first cluster: fixed fields, extensions, backing name  -> Header
 //! extension   the list of typed records after the fixed fields           -> Extension and its typed views
 //! identity    the payload of our own extension                           -> LayerIdentity
+//! notes       what follows the ids there                                 -> LayerNotes, SnapshotClaim
 //! l1, l2      the two levels of the guest's mapping                      -> L1Entry, L2Entry
 //! subclusters what an entry says about the parts of its cluster      -> Subclusters
 //! compressed  the descriptor of a compressed cluster                     -> CompressedExtent
@@ -35,6 +36,7 @@ mod header;
 mod identity;
 mod l1;
 mod l2;
+mod notes;
 pub mod refcount;
 mod snapshot_table;
 mod subclusters;
@@ -51,6 +53,7 @@ pub use header::{
 pub use identity::LayerIdentity;
 pub use l1::L1Entry;
 pub use l2::{Copied, L2Entry};
+pub use notes::{LayerNotes, SnapshotClaim};
 pub use refcount::RefcountTableEntry;
 pub use snapshot_table::{SnapshotEntry, encode_snapshots, parse_snapshots};
 pub use subclusters::{Subcluster, Subclusters};

@@ -3,7 +3,7 @@
 use super::error::{Error, Result};
 use super::layout::{BackingLabel, NewImage};
 use super::open::Image;
-use crate::format::{Extension, Header, L2Width, LayerIdentity};
+use crate::format::{Extension, Header, L2Width, LayerIdentity, LayerNotes};
 use crate::storage::Blob;
 use crate::units::ByteCount;
 
@@ -23,6 +23,8 @@ pub struct Facts {
     pub backing_format: Option<String>,
     /// Which layer of which pool this is, when this crate has made or taken over the file.
     pub identity: Option<LayerIdentity>,
+    /// What the file knows of the catalogue: hints for the day on which that is lost.
+    pub notes: Option<LayerNotes>,
 }
 
 impl Facts {
@@ -48,6 +50,7 @@ impl Facts {
             backing_label: header.backing.as_ref().map(|backing| backing.name.clone()),
             backing_format: header.backing.as_ref().and_then(|backing| backing.format.clone()),
             identity,
+            notes: ours.and_then(|extension| LayerNotes::parse(&extension.data)),
         })
     }
 }

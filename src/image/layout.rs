@@ -4,8 +4,10 @@
 //! it costs no write, only length; an empty image of any size is a few small writes.
 
 use super::error::{Error, Result};
+use super::notes::note;
 use crate::format::{
-    Backing, Extension, Geometry, Header, L2Width, LayerIdentity, RefcountTableEntry, Version, refcount,
+    Backing, Extension, Geometry, Header, L2Width, LayerIdentity, LayerNotes, RefcountTableEntry, Version,
+    refcount,
 };
 use crate::storage::Blob;
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
@@ -37,6 +39,8 @@ pub struct NewImage {
     pub backing: Option<BackingLabel>,
     /// Which layer of which pool the image is, if it is one.
     pub identity: Option<LayerIdentity>,
+    /// What it knows of the catalogue beside its ids; written as far as the first cluster has room.
+    pub notes: Option<LayerNotes>,
 }
 
 impl NewImage {
@@ -51,6 +55,7 @@ impl NewImage {
             size,
             backing: None,
             identity: None,
+            notes: None,
         }
     }
 }
@@ -95,7 +100,9 @@ impl NewImage {
         header.set_backing(
             self.backing.clone().map(|backing| Backing { name: backing.name, format: Some(backing.format) }),
         );
-        if let Some(identity) = self.identity {
+        if let (Some(identity), Some(notes)) = (&self.identity, &self.notes) {
+            note(&mut header, identity, notes);
+        } else if let Some(identity) = self.identity {
             header.extensions.push(Extension { kind: Extension::OURS, data: identity.encode() });
         }
         let mut pieces = vec![(HostOffset::ZERO, header.encode().map_err(malformed)?)];

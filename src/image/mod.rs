@@ -24,6 +24,7 @@ mod grow;
 mod internal;
 mod layout;
 mod map;
+mod notes;
 mod open;
 mod own;
 mod pack;
@@ -37,7 +38,7 @@ mod tables;
 mod write;
 mod zero;
 
-pub use crate::format::{L2Width, LayerIdentity, Version};
+pub use crate::format::{L2Width, LayerIdentity, LayerNotes, SnapshotClaim, Version};
 pub use absorb::Content;
 pub use check::{CheckReport, Finding, check};
 pub use error::{Error, Result};

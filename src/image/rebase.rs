@@ -14,8 +14,9 @@
 
 use super::error::{Error, Result};
 use super::layout::BackingLabel;
+use super::notes::renew_notes;
 use super::open::{Image, State};
-use crate::format::{Backing, HEADER_PROBE, Header, RawHeader};
+use crate::format::{Backing, HEADER_PROBE, Header, LayerNotes, RawHeader};
 use crate::storage::Blob;
 use crate::units::{ByteCount, GuestOffset, HostOffset};
 use std::sync::atomic::Ordering;
@@ -24,6 +25,8 @@ use std::sync::atomic::Ordering;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderDraft {
     backing: Option<Backing>,
+    /// What the image knows of the catalogue then; as before when absent.
+    notes: Option<LayerNotes>,
     bytes: Vec<u8>,
 }
 
@@ -43,10 +46,23 @@ impl Image {
     /// [`Error::Format`] when the name is no lawful one, or does not fit into the first cluster with all that the
     /// header holds; [`Error::Storage`].
     pub fn draft_backing(&self, backing: Option<BackingLabel>) -> Result<HeaderDraft> {
+        self.draft(backing, None)
+    }
+
+    /// As [`Image::draft_backing`], with other notes. An image that has no ids gets none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::draft_backing`].
+    pub fn draft_noted(&self, backing: Option<BackingLabel>, notes: LayerNotes) -> Result<HeaderDraft> {
+        self.draft(backing, Some(notes))
+    }
+
+    fn draft(&self, backing: Option<BackingLabel>, notes: Option<LayerNotes>) -> Result<HeaderDraft> {
         let backing = backing.map(|label| Backing { name: label.name, format: Some(label.format) });
-        let state = self.state.read();
-        let bytes = self.encode_backed(&state, backing.clone())?.1;
-        Ok(HeaderDraft { backing, bytes })
+        let mut draft = HeaderDraft { backing, notes, bytes: Vec::new() };
+        draft.bytes = self.encode_backed(&self.state.read(), &draft)?.1;
+        Ok(draft)
     }
 
     /// Puts a draft in the place of the header, which changes what the image is based on and nothing else. What was
@@ -66,7 +82,7 @@ impl Image {
         let mut state = self.state.write();
         self.refuse_when_frozen()?;
         self.flush_state(&mut state)?;
-        let (header, bytes) = self.encode_backed(&state, draft.backing.clone())?;
+        let (header, bytes) = self.encode_backed(&state, draft)?;
         let written = self.blob.write_at(HostOffset::ZERO, &bytes).and_then(|()| self.blob.sync());
         if written.is_err() {
             self.failed.store(true, Ordering::Release);
@@ -77,9 +93,12 @@ impl Image {
     }
 
     /// The present header with another backing file, and its bytes, which cover all of the present one.
-    fn encode_backed(&self, state: &State, backing: Option<Backing>) -> Result<(Header, Vec<u8>)> {
+    fn encode_backed(&self, state: &State, draft: &HeaderDraft) -> Result<(Header, Vec<u8>)> {
         let mut header = state.header.clone();
-        header.set_backing(backing);
+        header.set_backing(draft.backing.clone());
+        if let Some(notes) = &draft.notes {
+            renew_notes(&mut header, notes);
+        }
         let mut bytes = header.encode().map_err(|source| self.malformed(source))?;
         let present = state.header.encode().map_err(|source| self.malformed(source))?.len();
         let covered = present.max(self.name_end_on_disk()?).min(header.geometry.cluster_size().as_usize());

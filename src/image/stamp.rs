@@ -16,8 +16,9 @@
 //! Each step is synced before the next one, and after each of them the header is whole.
 
 use super::error::Result;
+use super::notes::room_for_notes;
 use super::open::Image;
-use crate::format::{Extension, Header, LayerIdentity};
+use crate::format::{Extension, Header, LayerIdentity, LayerNotes};
 use crate::units::{ByteCount, GuestOffset, HostOffset};
 use std::ops::Range;
 
@@ -35,11 +36,28 @@ impl Image {
     /// [`Error::ReadOnly`](super::Error::ReadOnly); [`Error::Format`](super::Error::Format) when the header has no
     /// room for it; [`Error::Storage`](super::Error::Storage). The header says then what it said before.
     pub fn stamp(&self, identity: LayerIdentity) -> Result<()> {
+        self.stamp_with(&|_| identity.encode())
+    }
+
+    /// As [`Image::stamp`], with what the image knows of the catalogue, as far as the header has room.
+    ///
+    /// # Errors
+    ///
+    /// As [`Image::stamp`].
+    pub fn stamp_noted(&self, identity: LayerIdentity, notes: &LayerNotes) -> Result<()> {
+        self.stamp_with(&|header| {
+            // The name is copied behind the note, which is made as long as the name for that.
+            let name = header.backing.as_ref().map_or(0, |backing| backing.name.len());
+            notes.encode(&identity, room_for_notes(header).saturating_sub(name))
+        })
+    }
+
+    fn stamp_with(&self, payload: &dyn Fn(&Header) -> Vec<u8>) -> Result<()> {
         self.admit_write(GuestOffset::ZERO, ByteCount::ZERO)?;
         let mut state = self.state.write();
         let mut unstamped = state.header.clone();
         unstamped.extensions.retain(|extension| extension.kind != Extension::OURS);
-        let stamped = self.stamped(&unstamped, identity);
+        let stamped = self.stamped(&unstamped, payload(&unstamped));
         let malformed = |source| self.malformed(source);
         let (old, new) = (unstamped.encode().map_err(malformed)?, stamped.encode().map_err(malformed)?);
         let name = stamped.backing.as_ref().map_or(0, |backing| backing.name.len());
@@ -60,9 +78,8 @@ impl Image {
     }
 
     /// The header with the note, which is long enough for the name behind it to clear the name as it lies now.
-    fn stamped(&self, unstamped: &Header, identity: LayerIdentity) -> Header {
+    fn stamped(&self, unstamped: &Header, mut data: Vec<u8>) -> Header {
         let name = unstamped.backing.as_ref().map_or(0, |backing| backing.name.len());
-        let mut data = identity.encode();
         data.resize(data.len().max(name).next_multiple_of(HEAD), 0);
         let mut stamped = unstamped.clone();
         stamped.extensions.push(Extension { kind: Extension::OURS, data });

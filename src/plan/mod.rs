@@ -29,7 +29,7 @@ pub(crate) struct Plan {
     pub(crate) edits: Vec<Edit>,
 }
 
-/// An image file to be made; a pure function of its record.
+/// An image file to be made: a pure function of its record, and of what the books say around it.
 #[derive(Clone, Debug)]
 pub(crate) struct NewFile {
     pub(crate) layer: LayerRecord,

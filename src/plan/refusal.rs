@@ -146,8 +146,20 @@ pub enum Refusal {
     BeingFilled { file: String },
     #[error("volume {} of snapshot {} is gone", .volume.simple(), .snapshot.simple())]
     VolumeGone { snapshot: Uuid, volume: Uuid },
+    #[error("there is a catalogue that can be opened, {file}: move it away if it shall be made anew")]
+    CatalogueThere { file: String },
+    #[error("no file here says that it is a layer of this pool: there is nothing to make a catalogue from")]
+    NothingToRebuild,
+    #[error("files of several pools are here: say which one is meant of {}", list(.pools))]
+    SeveralPools { pools: Vec<Uuid> },
+    #[error("the files contradict each other, and a catalogue made from them would be wrong: {why}")]
+    NotRebuilt { why: String },
     #[error("{what} is not done yet by this version")]
     NotYet { what: &'static str },
+}
+
+fn list(uuids: &[Uuid]) -> String {
+    uuids.iter().map(|uuid| uuid.simple().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl Refusal {
@@ -187,6 +199,10 @@ impl Refusal {
             | Self::BeingRead { .. }
             | Self::BeingFilled { .. }
             | Self::VolumeGone { .. }
+            | Self::CatalogueThere { .. }
+            | Self::NothingToRebuild
+            | Self::SeveralPools { .. }
+            | Self::NotRebuilt { .. }
             | Self::NotYet { .. } => Code::Operation,
             Self::Spared { .. } => Code::BatchDelete,
             Self::Quota { .. } => Code::Quota,

@@ -11,6 +11,7 @@
 use super::super::error::{Error, Result};
 use super::super::handles::{Volume, WritesHeld};
 use super::super::layers::format_name;
+use super::super::notes::{Claims, Foreseen};
 use super::super::pool::Pool;
 use super::survey::Around;
 use super::work::Target;
@@ -19,7 +20,7 @@ use crate::catalog::{
     VolumeRecord,
 };
 use crate::chain::{Chain, Layer};
-use crate::image::{BackingLabel, write_header};
+use crate::image::{BackingLabel, HeaderDraft, Image, LayerNotes, write_header};
 use crate::plan::Plan;
 use crate::plan::books::Books;
 use crate::plan::text::backing_label;
@@ -38,7 +39,10 @@ pub(super) fn pulled(
     let _layout = pool.layout.write();
     let below = retired.parent.map(|parent| reader.need_layer(parent)).transpose()?;
     let writes = target.handle.as_ref().map(Volume::hold_writes);
-    rebase(pool, &[(child.clone(), Arc::clone(&target.layer))], below.as_ref(), Vec::new())?;
+    let moves = [Move { record: child, layer: &target.layer, below: below.as_ref(), takes: Takes::Nothing }];
+    let noted = note_headers(pool, &moves, Vec::new())?;
+    put_headers(pool, &noted)?;
+    close_headers(pool, &moves)?;
     drop(writes);
     pool.open_layers.forget(child.id);
     pool.open_layers.forget(retired.id);
@@ -91,11 +95,18 @@ pub(super) fn committed(
         above.into_iter().zip(targets.iter().map(|target| Arc::clone(&target.layer))).collect();
     let held: Vec<_> =
         targets.iter().filter_map(|target| target.handle.as_ref()).map(Volume::hold_writes).collect();
-    rebase(pool, &layers, Some(&merged), books.edits())?;
-    // A head: nothing is above it, so the commit was all there was to do.
+    let below = merged.parent.map(|parent| reader.need_layer(parent)).transpose()?;
+    let moved = |(record, layer)| Move { record, layer, below: Some(&merged), takes: Takes::Nothing };
+    let mut moves: Vec<Move<'_>> = layers.iter().map(|(record, layer)| moved((record, layer))).collect();
+    // Comes last: once it says that it has taken the place, whoever is not moved is over.
+    moves.push(Move { record: &merged, layer: &stack[0], below: below.as_ref(), takes: Takes::Place });
+    let noted = note_headers(pool, &moves, books.edits())?;
+    // A head: the commit has said where the guest writes now, whatever becomes of the header.
     if let Some(writes) = writes {
         writes.replace(Chain::new(stack.to_vec()));
     }
+    put_headers(pool, &noted)?;
+    close_headers(pool, &moves)?;
     drop(held);
     for (record, _) in &layers {
         pool.open_layers.forget(record.id);
@@ -107,63 +118,100 @@ pub(super) fn committed(
     Ok(())
 }
 
-/// Puts layers, which are open for writing, above another layer than before. The edits `also` are published with the
-/// notes of the headers.
-fn rebase(
-    pool: &Pool,
-    layers: &[(LayerRecord, Arc<Layer>)],
-    below: Option<&LayerRecord>,
-    also: Vec<Edit>,
-) -> Result<()> {
-    let moves: Vec<Move<'_>> = layers.iter().map(|(record, layer)| Move { record, layer, below }).collect();
-    write_headers(pool, &moves, also)?;
-    if layers.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<LayerId> = layers.iter().map(|(record, _)| record.id).collect();
-    pool.admit_change()?;
-    let noted = close(&pool.catalog, &ids);
-    if let Err(error @ Error::OutcomeUnknown(_)) = &noted {
-        pool.note_unknown(error);
-    }
-    noted
-}
-
 /// A layer, open for writing, and what it is put above.
 pub(in super::super) struct Move<'a> {
     pub(in super::super) record: &'a LayerRecord,
     pub(in super::super) layer: &'a Layer,
     pub(in super::super) below: Option<&'a LayerRecord>,
+    pub(in super::super) takes: Takes,
+}
+
+/// What a layer whose header is exchanged is to the layers that were above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Takes {
+    /// What it was.
+    Nothing,
+    /// It has taken the place of the one above it, and of all whose notes are older.
+    Place,
 }
 
 /// Notes the new headers of layers in the books, with the edits `also`, and writes them. What is below is the old
 /// layer in the books until the caller says otherwise there.
 pub(in super::super) fn write_headers(pool: &Pool, moves: &[Move<'_>], also: Vec<Edit>) -> Result<()> {
-    let mut edits = also;
-    let mut drafts = Vec::with_capacity(moves.len());
-    for Move { record, layer, below } in moves {
+    put_headers(pool, &note_headers(pool, moves, also)?)
+}
+
+/// A header that is in the books and not yet in its file.
+struct Noted<'a> {
+    record: &'a LayerRecord,
+    image: &'a Image,
+    draft: HeaderDraft,
+}
+
+/// Notes the new headers of layers in the books, with the edits `also`.
+fn note_headers<'a>(pool: &Pool, moves: &[Move<'a>], also: Vec<Edit>) -> Result<Vec<Noted<'a>>> {
+    for Move { record, .. } in moves {
+        pool.void_seal(record.id)?;
+    }
+    let reader = pool.read()?;
+    let mut edits = Vec::with_capacity(moves.len());
+    let mut noted = Vec::with_capacity(moves.len());
+    let foreseen = Foreseen::of(&reader, &also);
+    for Move { record, layer, below, takes } in moves {
         let Some(image) = layer.as_qcow2() else { continue };
         let unusable = |source| pool.unusable(record, source);
-        pool.void_seal(record.id)?;
         image.flush().map_err(unusable)?;
         let label = below.map(|below| backing_label(&below.blob));
         let backing = below
             .zip(label.clone())
             .map(|(below, name)| BackingLabel { name, format: format_name(below.format).to_owned() });
-        let draft = image.draft_backing(backing).map_err(unusable)?;
-        let rewrite = HeaderRewrite {
-            header: draft.bytes().to_vec(),
-            parent: below.map(|below| below.id),
-            backing_label: label,
-        };
+        let parent = below.map(|below| below.id);
+        let moved = LayerRecord { parent, ..(*record).clone() };
+        let notes = foreseen.notes_of(&moved, Claims::BelowAndAside)?;
+        // Whoever is moved by the same call is told so in the same generation, and counts.
+        let floor = if *takes == Takes::Place { notes.written } else { 0 };
+        let draft = image.draft_noted(backing, LayerNotes { floor, ..notes }).map_err(unusable)?;
+        let rewrite = HeaderRewrite { header: draft.bytes().to_vec(), parent, backing_label: label };
         edits.push(LayerRecord { rewrite: Some(rewrite), seal: None, ..(*record).clone() }.into());
-        drafts.push((record, image, draft));
+        noted.push(Noted { record, image, draft });
     }
+    drop(foreseen);
+    let edits = also.into_iter().chain(edits).collect();
     pool.perform(&Plan { edits, ..Plan::default() })?;
-    for (record, image, draft) in &drafts {
+    Ok(noted)
+}
+
+fn put_headers(pool: &Pool, noted: &[Noted<'_>]) -> Result<()> {
+    for Noted { record, image, draft } in noted {
         image.put_header(draft).map_err(|source| pool.unusable(record, source))?;
     }
     Ok(())
+}
+
+/// Says in the books that the headers of layers are written.
+fn close_headers(pool: &Pool, moves: &[Move<'_>]) -> Result<()> {
+    pool.admit_change()?;
+    let layers: Vec<LayerId> = moves.iter().map(|moved| moved.record.id).collect();
+    let closed = close(&pool.catalog, &layers);
+    if let Err(error @ Error::OutcomeUnknown(_)) = &closed {
+        pool.note_unknown(error);
+    }
+    closed
+}
+
+/// Tells the heads of disks, open for writing, of everything that the books say now.
+pub(in super::super) fn tell_anew(pool: &Pool, heads: &[(LayerRecord, Arc<Layer>)]) -> Result<()> {
+    let reader = pool.read()?;
+    let parents =
+        heads.iter().map(|(head, _)| head.parent.map(|parent| reader.need_layer(parent)).transpose());
+    let parents = parents.collect::<std::result::Result<Vec<_>, _>>()?;
+    let moves: Vec<Move<'_>> = heads
+        .iter()
+        .zip(&parents)
+        .map(|((record, layer), below)| Move { record, layer, below: below.as_ref(), takes: Takes::Nothing })
+        .collect();
+    write_headers(pool, &moves, Vec::new())?;
+    close_headers(pool, &moves)
 }
 
 /// Says in the books what is below layers whose headers were written as noted, and drops the notes.

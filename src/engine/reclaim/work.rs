@@ -144,6 +144,7 @@ impl Pool {
         }
         self.restack(around)?;
         let layer = self.open_for_writing(reader, retired)?;
+        self.note_change(retired, &layer)?;
         let unusable = |source| self.unusable(retired, source);
         let mut punch = Punch::new(layer, ranges).map_err(unusable)?;
         let mut go_on = || -> crate::image::Result<()> {
@@ -207,6 +208,9 @@ impl Pool {
         self.note_commit(reader, retired, child)?;
         self.restack(around)?;
         let mut opened = self.opened(reader, retired, Access::Write)?;
+        if retired.taken_in.is_none() {
+            self.note_change(retired, &opened.retired)?;
+        }
         let unusable = |source| self.unusable(retired, source);
         let deeper = opened.deeper.clone();
         let mut commit =
@@ -231,6 +235,12 @@ impl Pool {
             finish::committed(self, retired.id, child, &opened.deeper, writes.as_ref(), around)?;
         }
         Ok(is_done)
+    }
+
+    /// Says in the file of a retired layer that it holds no snapshot any more that it held before now.
+    fn note_change(&self, retired: &LayerRecord, layer: &Layer) -> Result<()> {
+        let Some(image) = layer.as_qcow2() else { return Ok(()) };
+        image.note_change(self.catalog.generation()).map_err(|source| self.unusable(retired, source))
     }
 
     /// Says in the books what must be known before a layer is written into the retired one below it.

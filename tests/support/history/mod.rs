@@ -29,8 +29,16 @@ pub(crate) type Home = Arc<dyn Fn() -> Arc<dyn Store>>;
 /// The files of a pool that are no layers.
 const OWN_FILES: [&str; 2] = ["snapgroup.redb", "snapgroup.lock"];
 
+/// What a picture shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Of {
+    Disk(Uuid),
+    Snapshot(Uuid),
+}
+
 /// A file with what is below it, and what must be read of it.
 pub(crate) struct Picture {
+    pub(crate) of: Of,
     pub(crate) file: String,
     pub(crate) bytes: Vec<u8>,
 }
@@ -129,7 +137,8 @@ impl History {
                 (shown.size.as_usize(), shown.vm_instance_uuid.is_some()),
                 (bytes.len(), disk.attached)
             );
-            pictures.push(Picture { file: file_of(&shown.install_path), bytes });
+            let of = Of::Disk(disk.uuid);
+            pictures.push(Picture { of, file: file_of(&shown.install_path), bytes });
         }
         for (uuid, taken) in &self.model.taken {
             let shown = engine.snapshot(*uuid)?;
@@ -139,13 +148,16 @@ impl History {
             let mut bytes = vec![0xee; snapshot.size().as_usize()];
             snapshot.read_at(0, &mut bytes)?;
             assert!(bytes == taken.bytes, "snapshot {} reads differently", uuid.simple());
-            pictures.push(Picture { file: file_of(&shown.primary_storage_install_path), bytes });
+            let (of, file) = (Of::Snapshot(*uuid), file_of(&shown.primary_storage_install_path));
+            pictures.push(Picture { of, file, bytes });
         }
         for (snapshot, expected) in &self.readers {
             let mut bytes = vec![0xee; snapshot.size().as_usize()];
             snapshot.read_at(0, &mut bytes)?;
             assert!(bytes == *expected, "a handle to {} reads differently", snapshot.uuid().simple());
         }
+        let shown: BTreeSet<Of> = pictures.iter().map(|picture| picture.of).collect();
+        assert_eq!(shown.len(), pictures.len(), "two of them have one uuid");
         self.check_books()?;
         Ok(pictures)
     }

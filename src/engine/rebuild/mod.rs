@@ -1,0 +1,217 @@
+//! The catalogue made anew from the files alone, on the day on which it is lost.
+//!
+//! Each file says whose layer it is, which layer it reads through to, and which snapshots it knows (`notes`). No file
+//! of the pool is written to, and nothing is guessed: what the files do not say is reported.
+//!
+//! * `scan` reads the headers; * `graph` puts the layers above each other and weighs what they claim; * `records`
+//!   writes it down.
+
+mod graph;
+mod records;
+mod report;
+mod scan;
+
+pub use report::{
+    IncompleteGroup, LeftFile, LostSnapshot, LostVolume, Proof, RebuildOptions, Rebuilt, RebuiltSnapshot,
+    RebuiltVolume,
+};
+
+use super::error::{Error, Result};
+use super::options::{Options, Source};
+use super::pool::{CATALOGUE, CATALOGUE_LOST, CATALOGUE_NEW, Engine};
+use super::uuid_arg::UuidArg;
+use crate::catalog::{self, Catalog, CatalogOptions, Severity};
+use crate::plan::refusal::Refusal;
+use crate::storage::{Access, Blob, BlobName, MemoryStore, Store};
+use crate::units::{ByteCount, HostOffset};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use uuid::Uuid;
+
+/// What a disk writes whole or not at all.
+const SECTOR: ByteCount = ByteCount::new(512);
+/// What is copied at a time.
+const PIECE: ByteCount = ByteCount::mib(1);
+
+impl Engine {
+    /// Makes the catalogue of the pool in a directory anew, from the files in it. Then open the pool as ever.
+    ///
+    /// A catalogue that is there and cannot be opened is kept under another name. No other file is written to or
+    /// removed, not even by opening the pool afterwards: what is in no chain now stays, and is in the answer. Durable
+    /// when it returns; when it fails or is cut short, call it again.
+    ///
+    /// | | |
+    /// |---|---|
+    /// | comes back as it was | every disk, with what was written to it; the layers below it; which snapshot is in which layer, its group with all members, the machine of the group |
+    /// | comes back as it was when a file was last told | the names of volumes, machines, snapshots and groups, the place of a volume in a machine |
+    /// | does not come back | descriptions, tags, holds, seals, times of volumes and machines, which volumes a group left out, groups of which a member is gone: their other members are snapshots of their own, machines and attachments made after the last snapshot of a disk |
+    /// | may come back although it was deleted | a snapshot whose bytes were not reclaimed yet, a group that was dissolved: everything that comes back has the system tag `Rebuilt`, and is worth a look |
+    ///
+    /// Files below that were adopted carry no ids: they are known by the name in the header above them. A disk whose
+    /// uppermost file is lost comes back as the file below it. Copies of a file and files of other pools are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::CatalogueThere`] when there is one that can be opened: move it away first.
+    /// [`Refusal::NothingToRebuild`] when no file says whose it is, [`Refusal::SeveralPools`] when they are of several
+    /// and none was asked for, [`Error::NewerVersion`] when the catalogue is only too new. In these cases nothing has
+    /// changed. [`Error::Storage`].
+    ///
+    /// ```
+    /// use snapgroup::storage::{BlobName, MemoryStore, Store};
+    /// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Options, RebuildOptions};
+    /// use std::sync::Arc;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let store = MemoryStore::new(); // on disk: Engine::open and Engine::rebuild on a directory
+    /// let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    /// let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?.uuid;
+    /// engine.open_volume(volume)?.write_at(0, b"precious")?;
+    /// let monday = engine.create_snapshot(&CreateSnapshot::new(volume, "monday"))?.uuid;
+    /// engine.close()?;
+    /// store.remove(&BlobName::parse("snapgroup.redb")?)?;
+    ///
+    /// let rebuilt = Engine::rebuild_on(&store, &Options::default(), &RebuildOptions::default())?;
+    /// assert!(rebuilt.is_whole());
+    /// let engine = Engine::open_on(Arc::new(store), Options::default())?;
+    /// let mut buffer = [0; 8];
+    /// engine.open_snapshot(monday)?.read_at(0, &mut buffer)?;
+    /// assert_eq!(&buffer, b"precious");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(target_os = "linux")]
+    pub fn rebuild(
+        path: impl AsRef<std::path::Path>,
+        options: &Options,
+        request: &RebuildOptions,
+    ) -> Result<Rebuilt> {
+        let path = path.as_ref();
+        if !path.is_dir() {
+            return Err(Error::NoPool { location: path.display().to_string() });
+        }
+        let store = crate::storage::DiskStore::open_with(path, options.disk)?;
+        Self::rebuild_on(&store, options, request)
+    }
+
+    /// As [`Engine::rebuild`], on any store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::rebuild`].
+    pub fn rebuild_on(store: &dyn Store, options: &Options, request: &RebuildOptions) -> Result<Rebuilt> {
+        let _owned = store.lock()?;
+        let name = BlobName::parse(CATALOGUE).expect("a constant name");
+        let present = store.list()?;
+        if present.contains(&name) {
+            refuse_readable(&*store.open(&name, Access::Read)?, options)?;
+        }
+        let source = Source::new(options);
+        let pool = request.pool.as_ref().map(UuidArg::parse).transpose()?;
+        let mut rebuilt = Rebuilt::default();
+        let scanned = scan::scan(store, pool, &mut rebuilt)?;
+        let start = scan::start(&scanned);
+        let graph = graph::Graph::of(scanned, options.image_limits, &mut rebuilt)?;
+        let edits = records::records(graph, start, &source, &mut rebuilt);
+        let bytes = catalogue_of(rebuilt.pool, start, &edits, options, &source)?;
+        if present.contains(&name) {
+            rebuilt.catalogue_kept = set_aside(store, &name, &present)?.map(|kept| kept.to_string());
+        }
+        put(store, &name, &bytes)?;
+        // What says that a catalogue is being made for the first time would have this one thrown away.
+        let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
+        if present.contains(&mark) && store.open(&mark, Access::Read)?.length()?.is_zero() {
+            store.remove(&mark)?;
+            store.sync_names()?;
+        }
+        Ok(rebuilt)
+    }
+}
+
+/// Refuses when a catalogue can be opened, and when it is only too new. One that nothing was ever put into counts as
+/// none: opening the directory as a pool makes it.
+fn refuse_readable(blob: &dyn Blob, options: &Options) -> Result<()> {
+    // A copy: opening a catalogue may write to it.
+    let copy = MemoryStore::new().create(&BlobName::parse(CATALOGUE).expect("a constant name"))?;
+    copy_all(blob, &*copy)?;
+    // The database may not survive what is in its own file; of the copy nobody else knows.
+    let opened = catch_unwind(AssertUnwindSafe(|| Catalog::open_with(copy, catalog_options(options))));
+    match opened {
+        Ok(Ok(catalog)) if catalog.generation() > 0 => {
+            Err(Refusal::CatalogueThere { file: CATALOGUE.to_owned() }.into())
+        }
+        Ok(Err(error @ catalog::Error::NewerVersion { .. })) => Err(error.into()),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn catalog_options(options: &Options) -> CatalogOptions {
+    CatalogOptions { cache: options.catalogue_cache, quick_repair: options.quick_repair }
+}
+
+/// The bytes of a catalogue with these records, closed.
+fn catalogue_of(
+    pool: Uuid,
+    start: catalog::Start,
+    edits: &[catalog::Edit],
+    options: &Options,
+    source: &Source,
+) -> Result<Vec<u8>> {
+    let name = BlobName::parse(CATALOGUE).expect("a constant name");
+    let blob = MemoryStore::new().create(&name)?;
+    let catalog = Catalog::create_from(blob.clone(), pool, source.now(), start, catalog_options(options))?;
+    catalog.commit(None, edits)?;
+    let violations = catalog.read()?.verify()?;
+    let broken = violations.iter().find(|violation| violation.severity() == Severity::Broken);
+    if let Some(broken) = broken {
+        return Err(Refusal::NotRebuilt { why: broken.to_string() }.into());
+    }
+    catalog.close()?;
+    let mut bytes = vec![0; blob.length()?.as_usize()];
+    blob.read_at(HostOffset::ZERO, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Copies a catalogue under a name that is free, then removes it. An empty one is only removed.
+fn set_aside(store: &dyn Store, name: &BlobName, present: &[BlobName]) -> Result<Option<BlobName>> {
+    let old = store.open(name, Access::Read)?;
+    let mut kept = None;
+    if !old.length()?.is_zero() {
+        let free = (1_u64..)
+            .filter_map(|number| BlobName::parse(&format!("{CATALOGUE_LOST}{number}")).ok())
+            .find(|free| !present.contains(free))
+            .expect("numbers do not end");
+        let copy = store.create(&free)?;
+        copy_all(&*old, &*copy)?;
+        copy.sync()?;
+        store.sync_names()?;
+        kept = Some(free);
+    }
+    store.remove(name)?;
+    store.sync_names()?;
+    Ok(kept)
+}
+
+fn copy_all(from: &dyn Blob, to: &dyn Blob) -> Result<()> {
+    let end = HostOffset::end_of(from.length()?);
+    let mut at = HostOffset::ZERO;
+    let mut bytes = vec![0; PIECE.as_usize()];
+    while let Some(left) = end.checked_since(at).filter(|left| !left.is_zero()) {
+        let piece = &mut bytes[..left.min(PIECE).as_usize()];
+        from.read_at(at, piece)?;
+        to.write_at(at, piece)?;
+        at += ByteCount::of(piece.len());
+    }
+    Ok(())
+}
+
+/// Writes a catalogue. The sector that says that it is one comes last, so that half a catalogue is none.
+fn put(store: &dyn Store, name: &BlobName, bytes: &[u8]) -> Result<()> {
+    let blob = store.create(name)?;
+    let (first, rest) = bytes.split_at(SECTOR.as_usize().min(bytes.len()));
+    blob.write_at(HostOffset::ZERO + SECTOR, rest)?;
+    blob.sync()?;
+    store.sync_names()?;
+    blob.write_at(HostOffset::ZERO, first)?;
+    blob.sync()?;
+    Ok(())
+}
