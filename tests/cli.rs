@@ -189,3 +189,37 @@ fn pictures_completions_and_help_are_printed_and_a_closed_pipe_is_no_crash() -> 
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
     Ok(())
 }
+
+#[test]
+fn a_lost_catalogue_is_made_anew_and_what_is_left_is_repaired() -> Outcome {
+    let shell = Shell::new()?;
+    shell.ok("init")?;
+    shell.ok("vm create web-1")?;
+    shell.ok("volume create system 1M --vm web-1 --root")?;
+    shell.ok("group create web-1 monday")?;
+    let (code, complaint) = shell.fails("rebuild")?;
+    assert!(code == 1 && complaint.contains("move it away"), "{code} {complaint}");
+    std::fs::remove_file(shell.pool.path().join("snapgroup.redb"))?;
+
+    let rebuilt = shell.json("rebuild")?;
+    assert_eq!(
+        (&rebuilt["whole"], rebuilt["groups"].as_array().map(Vec::len)),
+        (&Value::Bool(true), Some(1))
+    );
+    assert!(shell.ok("group list web-1")?.contains("monday"));
+    shell.ok("group revert monday")?;
+    shell.ok("check")?;
+    let repaired = shell.json("repair --dry-run")?;
+    assert_eq!((&repaired["whole"], &repaired["removed"]), (&Value::Bool(true), &serde_json::json!([])));
+    assert!(shell.ok("repair system")?.contains("nothing is left to mend"));
+
+    // A file that is missing is told of, in the exit code as well.
+    let shown = shell.json("volume show system")?;
+    let head = shown["volume"]["installPath"].as_str().or(shown["installPath"].as_str()).ok_or("a path")?;
+    std::fs::write(head, b"not an image any more")?;
+    std::fs::remove_file(shell.pool.path().join("snapgroup.redb"))?;
+    let told = shell.run("rebuild")?;
+    assert_eq!(told.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&told.stdout).contains("its header cannot be read"));
+    Ok(())
+}

@@ -54,6 +54,7 @@ fn run(arguments: &Arguments, output: &Output) -> Outcome {
             output.done(&said, &format!("made a pool in {}", engine.location()));
             Ok(engine.close()?)
         }
+        Command::Rebuild(rebuild) => health::rebuild(&arguments.pool, rebuild, output),
         command => {
             let engine = open(&arguments.pool)?;
             tell_of_recovery(&engine);
@@ -100,8 +101,9 @@ fn perform(engine: &Engine, command: &Command, output: &Output) -> Outcome {
         Command::Import(import) => content::import(engine, import, output),
         Command::Du { of } => content::space(engine, of, output),
         Command::Check => health::check(engine, output),
+        Command::Repair(repair) => health::repair(engine, repair, output),
         Command::Seal(seal) => seal::seal(engine, seal, output),
         Command::Verify(verify) => seal::verify(engine, verify, output),
-        Command::Init | Command::Completions { .. } => Ok(()),
+        Command::Init | Command::Rebuild(_) | Command::Completions { .. } => Ok(()),
     }
 }

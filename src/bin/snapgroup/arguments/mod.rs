@@ -1,0 +1,132 @@
+//! What can be said on the command line: one file for each noun.
+
+mod content;
+mod group;
+mod health;
+mod machine;
+mod snapshot;
+mod volume;
+
+pub(crate) use content::{Diff, Export, Format, Import, Read};
+pub(crate) use group::{
+    CreateGroup, DeleteGroup, Draw, Drawing, Group, HowToDelete, Plan, RevertGroup, Towards,
+};
+pub(crate) use health::{Rebuild, Reclaim, Repair, Seal, Verify};
+pub(crate) use machine::{Place, Vm};
+pub(crate) use snapshot::Snapshot;
+pub(crate) use volume::{Adopt, CreateVolume, Volume};
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// Snapshots of all disks of a virtual machine as one group, on qcow2 files in a directory.
+///
+/// Machines, volumes, groups and snapshots are named by their uuid or by their name, when only one has it.
+///
+/// Exit codes: 0 done; 1 refused, and nothing has happened; 2 the command line is not understood; 3 bytes on disk are
+/// not what they must be, or a check has found something; 4 the disk or the system failed; 5 done, but not for every
+/// member, or with bytes still owed; 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "snapgroup", version, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// The directory of the pool.
+    #[arg(long, short, global = true, env = "SNAPGROUP_POOL", default_value = ".", value_name = "DIR")]
+    pub(crate) pool: PathBuf,
+    /// Answer with JSON in the shapes of the API.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a pool in the directory; files that are there stay.
+    Init,
+    /// Take over a file of the directory, with its backing chain, as a volume.
+    Adopt(Adopt),
+    /// Machines.
+    #[command(subcommand, visible_alias = "machine")]
+    Vm(Vm),
+    /// Volumes: the disks of machines.
+    #[command(subcommand)]
+    Volume(Volume),
+    /// Groups: all disks of a machine at one moment.
+    #[command(subcommand)]
+    Group(Group),
+    /// Snapshots of one volume.
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// What a command on groups would do, without doing it.
+    #[command(subcommand)]
+    Plan(Plan),
+    /// Deal with the bytes that deletions have left.
+    Reclaim(Reclaim),
+    /// List what deletions still owe, and why.
+    Owed,
+    /// What differs between two snapshots of a volume.
+    Diff(Diff),
+    /// Write the content of a snapshot or a volume to standard output.
+    Read(Read),
+    /// Copy a snapshot into a file of its own.
+    Export(Export),
+    /// Copy a file into a new volume: for what is not to be trusted where it lies.
+    Import(Import),
+    /// The bytes that each snapshot of a volume, or each group of a machine, holds alone.
+    Du {
+        /// The volume or the machine.
+        of: String,
+    },
+    /// Check everything: catalogue, directory, headers, refcounts. Nothing is changed.
+    Check,
+    /// Mend what can be mended without guessing: leaked clusters, refcounts, headers half written, files that are
+    /// nobody's.
+    Repair(Repair),
+    /// Make a lost catalogue anew from the files alone. No other file is changed.
+    Rebuild(Rebuild),
+    /// Note checksums of what no volume writes to, for `verify`.
+    Seal(Seal),
+    /// Compare what no volume writes to with its checksums. Nothing is changed.
+    Verify(Verify),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// A number of bytes, with one of the letters K, M, G and T for powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let letters = ["K", "M", "G", "T"];
+    let plain = text.trim().trim_end_matches("iB").trim_end_matches('B');
+    let unit = letters.iter().position(|letter| plain.to_uppercase().ends_with(letter));
+    let digits = if unit.is_some() { &plain[..plain.len() - 1] } else { plain };
+    let count: u64 =
+        digits.trim().parse().map_err(|_| format!("{text:?} is no number of bytes, such as 512 or 20G"))?;
+    let shift = unit.map_or(0, |unit| 10 * (unit + 1));
+    count.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_size_is_a_number_with_or_without_a_letter() {
+        let cases =
+            [("0", 0), ("512", 512), ("4k", 4096), ("20G", 20 << 30), ("1TiB", 1 << 40), ("3 MB", 3 << 20)];
+        for (text, count) in cases {
+            assert_eq!(size(text), Ok(count), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "99999999T", "ten"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}
