@@ -3,8 +3,9 @@
 
 use super::diff::shared_layers;
 use super::error::Result;
+use super::events::Work;
 use super::layers::format_name;
-use super::pool::Engine;
+use super::pool::{Engine, Pool};
 use super::readers::Claim;
 use super::uuid_arg::UuidArg;
 use crate::catalog::LayerFormat;
@@ -93,8 +94,9 @@ pub struct ExportBase {
 /// An export under way. Dropping it leaves the target incomplete and touches nothing else.
 #[derive(Debug)]
 pub struct Exporter {
+    pool: Arc<Pool>,
     flatten: Flatten,
-    /// Keeps the pool owned, and the layers as they are, while the content is read.
+    /// Keeps the layers as they are while the content is read.
     _claims: Vec<Arc<Claim>>,
 }
 
@@ -120,7 +122,9 @@ impl Exporter {
     /// [`Error::Image`](super::Error::Image) when the snapshot cannot be read or the target cannot be written. The
     /// target is then of no use.
     pub fn step(&mut self, budget: ByteCount) -> Result<Step> {
-        Ok(self.flatten.step(budget)?)
+        let step = self.flatten.step(budget)?;
+        self.pool.tell_progress(Work::Export, self.written(), self.total());
+        Ok(step)
     }
 }
 
@@ -246,7 +250,7 @@ impl Engine {
                 Flatten::to_image(source, below.as_ref(), Arc::new(Layer::from(image)), compress)?
             }
         };
-        Ok(Exporter { flatten, _claims: claims })
+        Ok(Exporter { pool: Arc::clone(pool), flatten, _claims: claims })
     }
 }
 

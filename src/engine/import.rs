@@ -11,6 +11,7 @@
 
 use super::adopt::{RawTrust, backing_of, broken, not_adoptable};
 use super::error::Result;
+use super::events::Work;
 use super::locks::Key;
 use super::pool::{Engine, Pool};
 use super::readers::Claim;
@@ -164,6 +165,7 @@ impl Importer {
         let Some((flatten, target)) = &mut self.copying else { return Ok(Step::Done) };
         let step = flatten.step(budget)?;
         self.written = flatten.written();
+        self.pool.tell_progress(Work::Import, self.written, self.total);
         if step == Step::Done {
             self.pool.note_whole(target)?;
             self.copying = None;

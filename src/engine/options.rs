@@ -1,5 +1,6 @@
 //! How a pool is opened, and where its moments and its uuids come from.
 
+use super::events::Listener;
 use crate::catalog::{QuickRepair, Timestamp};
 use crate::image::Limits;
 use crate::units::ByteCount;
@@ -113,6 +114,8 @@ pub struct Options {
     /// How files are made and read in a directory. Default: files of mode 0600, no maps.
     #[cfg(target_os = "linux")]
     pub disk: crate::storage::DiskOptions,
+    /// Who is told of what happens in the pool. Default: nobody.
+    pub listener: Listener,
     /// Default: the system's clock.
     pub clock: Clock,
     /// Default: random.
@@ -133,6 +136,7 @@ impl Default for Options {
             seal: SealWhen::default(),
             #[cfg(target_os = "linux")]
             disk: crate::storage::DiskOptions::default(),
+            listener: Listener::default(),
             clock: Clock::default(),
             ids: Ids::default(),
         }

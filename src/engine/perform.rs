@@ -131,6 +131,7 @@ impl Prepared<'_> {
         // A sync that failed anywhere forbids the commit: that nothing was published is then known.
         self.pool.admit_change()?;
         let seals = self.seals_given_up()?;
+        let foreseen = self.pool.foresee(&self.plan.edits)?;
         let committed = self.pool.catalog.commit(expected, &self.plan.edits).map_err(Error::from);
         match &committed {
             Ok(_) => self.made.clear(),
@@ -141,6 +142,7 @@ impl Prepared<'_> {
             Err(_) => {}
         }
         committed?;
+        self.pool.tell_changed(foreseen);
         for seal in &seals {
             self.pool.remove_seal(Some(seal));
         }

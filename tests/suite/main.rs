@@ -7,6 +7,7 @@ mod caps;
 mod compressed;
 mod delete;
 mod diff;
+mod events;
 mod faults;
 mod full;
 mod groups;

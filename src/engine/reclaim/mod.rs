@@ -16,6 +16,7 @@ mod work;
 pub use estimate::{ChainChange, Figures};
 pub use owed::{Owed, OwedReason};
 
+use super::events::Work;
 use super::error::{Error, Result};
 use super::pool::Engine;
 use super::uuid_arg::UuidArg;
@@ -185,7 +186,12 @@ impl Reclaim {
                 pool.sweep(&mut self.done)?;
             }
             let before = self.done.bytes_copied();
-            match pool.advance(layer, self.direction, left, &mut self.done) {
+            let advanced = pool.advance(layer, self.direction, left, &mut self.done);
+            if self.done.bytes_copied() != before {
+                let Progress { copied, total } = self.progress();
+                pool.tell_progress(Work::Reclaim, copied, total);
+            }
+            match advanced {
                 Ok(true) => drop(self.queue.pop_front()),
                 Ok(false) => return Ok(Step::More),
                 Err(error) => {

@@ -1,6 +1,7 @@
 //! Making seals, in steps that can stop anywhere.
 
 use super::super::error::{Error, Result};
+use super::super::events::Work;
 use super::super::pool::{Engine, Pool};
 use super::super::uuid_arg::UuidArg;
 use super::Look;
@@ -176,6 +177,10 @@ impl Sealing {
             };
             let before = self.done.bytes_read;
             let advanced = self.advance(&pool, id, left);
+            if self.done.bytes_read != before {
+                let SealingProgress { read, total } = self.progress();
+                pool.tell_progress(Work::Seal, read, total);
+            }
             if let Ok(Step::More) = advanced {
                 return Ok(Step::More);
             }

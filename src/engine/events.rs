@@ -1,0 +1,201 @@
+//! What happens in a pool, told to whoever listens: every change of the books, once it is durable, and how far long
+//! work has come.
+
+use super::error::Result;
+use super::pool::Pool;
+use crate::catalog::{Edit, Reader};
+use crate::units::ByteCount;
+use std::fmt;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A commit of the catalogue has changed the books, durably: all of these changes at once.
+    Changed {
+        /// The generation of the catalogue before it: a [`Planned`](super::Planned) of this or an earlier generation is
+        /// stale now.
+        after: u64,
+        /// What changed. Never empty.
+        changes: Vec<BookChange>,
+    },
+    /// Bytes were copied or read by work in steps.
+    Progress {
+        /// Which work.
+        work: Work,
+        /// The bytes that are done.
+        done: ByteCount,
+        /// The bytes that there are to be done, as far as is known.
+        total: ByteCount,
+    },
+}
+
+/// A record that has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BookChange {
+    /// What it is.
+    pub what: BookEntry,
+    /// Its uuid.
+    pub uuid: Uuid,
+    /// What became of it.
+    pub how: Became,
+}
+
+/// What a record of the books can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BookEntry {
+    /// A machine.
+    Machine,
+    /// A volume.
+    Volume,
+    /// A snapshot.
+    Snapshot,
+    /// A group.
+    Group,
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Became {
+    /// It was not there before.
+    Created,
+    /// It was there, and is otherwise now. A volume changes with every snapshot of it: it has another head.
+    Changed,
+    /// It is gone.
+    Removed,
+}
+
+/// Work that is done in steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Work {
+    /// Bytes of deleted snapshots are dealt with.
+    Reclaim,
+    /// A snapshot is written to a file.
+    Export,
+    /// A file is copied into a volume.
+    Import,
+    /// Frozen layers are read for their checksums.
+    Seal,
+}
+
+/// Who is told of what happens in a pool: nobody, unless said otherwise.
+///
+/// The listener is called by the thread that made the change, which still holds the machines that it is about. So it must
+/// not call the pool, and it should be quick: put the event into a channel. A listener that panics takes the call with
+/// it, whose change is durable by then.
+///
+/// ```
+/// use snapgroup::{CreateMachine, Engine, Event, Listener, Options};
+/// use std::sync::mpsc;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (tell, told) = mpsc::channel();
+/// let listener = Listener::new(move |event| drop(tell.send(event.clone())));
+/// let engine = Engine::in_memory(Options { listener, ..Options::default() })?;
+///
+/// let machine = engine.create_machine(&CreateMachine::new("web-1"))?;
+/// let Event::Changed { changes, .. } = told.recv()? else { panic!("the books changed") };
+/// assert_eq!(changes[0].uuid, machine.uuid);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Listener(Option<Arc<Told>>);
+
+type Told = dyn Fn(&Event) + Send + Sync;
+
+impl Listener {
+    /// Someone who is told.
+    #[must_use]
+    pub fn new(told: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Listener" } else { "nobody" })
+    }
+}
+
+/// Two are equal if they are one, or both nobody.
+impl PartialEq for Listener {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+}
+
+impl Eq for Listener {}
+
+/// What a commit will have changed, worked out before it.
+pub(super) struct Foreseen {
+    after: u64,
+    changes: Vec<BookChange>,
+}
+
+impl Pool {
+    /// What these edits change of what callers know; nothing when nobody listens.
+    pub(super) fn foresee(&self, edits: &[Edit]) -> Result<Option<Foreseen>> {
+        if self.options.listener.0.is_none() {
+            return Ok(None);
+        }
+        let reader = self.read()?;
+        let mut changes = Vec::new();
+        for edit in edits {
+            changes.extend(change(&reader, edit)?);
+        }
+        Ok((!changes.is_empty()).then(|| Foreseen { after: reader.generation(), changes }))
+    }
+
+    /// Tells of a commit that took place.
+    pub(super) fn tell_changed(&self, foreseen: Option<Foreseen>) {
+        if let (Some(told), Some(Foreseen { after, changes })) = (&self.options.listener.0, foreseen) {
+            told(&Event::Changed { after, changes });
+        }
+    }
+
+    /// Tells how far work has come.
+    pub(super) fn tell_progress(&self, work: Work, done: ByteCount, total: ByteCount) {
+        if let Some(told) = &self.options.listener.0 {
+            told(&Event::Progress { work, done, total });
+        }
+    }
+}
+
+fn change(reader: &Reader, edit: &Edit) -> Result<Option<BookChange>> {
+    let put = |was_there: bool| if was_there { Became::Changed } else { Became::Created };
+    let (what, uuid, how) = match edit {
+        Edit::PutMachine(it) => (BookEntry::Machine, it.uuid, put(reader.machine(it.id)?.is_some())),
+        Edit::PutVolume(it) => (BookEntry::Volume, it.uuid, put(reader.volume(it.id)?.is_some())),
+        Edit::PutSnapshot(it) => (BookEntry::Snapshot, it.uuid, put(reader.snapshot(it.id)?.is_some())),
+        Edit::PutGroup(it) => (BookEntry::Group, it.uuid, put(reader.group(it.id)?.is_some())),
+        Edit::RemoveMachine(id) => {
+            let Some(it) = reader.machine(*id)? else { return Ok(None) };
+            (BookEntry::Machine, it.uuid, Became::Removed)
+        }
+        Edit::RemoveVolume(id) => {
+            let Some(it) = reader.volume(*id)? else { return Ok(None) };
+            (BookEntry::Volume, it.uuid, Became::Removed)
+        }
+        Edit::RemoveSnapshot(id) => {
+            let Some(it) = reader.snapshot(*id)? else { return Ok(None) };
+            (BookEntry::Snapshot, it.uuid, Became::Removed)
+        }
+        Edit::RemoveGroup(id) => {
+            let Some(it) = reader.group(*id)? else { return Ok(None) };
+            (BookEntry::Group, it.uuid, Became::Removed)
+        }
+        // Files, trees and refs are seen through what they belong to.
+        _ => return Ok(None),
+    };
+    Ok(Some(BookChange { what, uuid, how }))
+}
