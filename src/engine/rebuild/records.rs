@@ -109,6 +109,7 @@ impl Books<'_> {
                 kind: kind_of_number(notes.kind),
                 sharing: if notes.shareable { Sharing::Shareable } else { Sharing::Exclusive },
                 attachments: Vec::new(),
+                chain_max: None,
                 size: node.file.size,
                 // Set when the layers have their numbers.
                 head: LayerId(0),
