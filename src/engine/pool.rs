@@ -204,8 +204,8 @@ fn admit(store: &dyn Store, create: CreatePool) -> Result<()> {
 
 /// Opens the catalogue, or makes it where there is none.
 ///
-/// While it is being made, a mark stands beside it: an empty file whose name is durable before the catalogue is,
-/// and gone for good only after. A catalogue with the mark was never acknowledged and is made anew.
+/// While it is being made, a mark stands beside it: an empty file whose name is durable before the catalogue's is, and
+/// gone only when the catalogue is whole. A catalogue with the mark was never acknowledged and is made anew.
 fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Result<Catalog> {
     let name = BlobName::parse(CATALOGUE).expect("a constant name");
     let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
@@ -239,11 +239,10 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
             Err(error) => return Err(error.into()),
         }
     }
-    let blob = store.create(&name)?;
-    let catalog = Catalog::create_with(blob.clone(), source.mint(), source.now(), catalog_options)?;
-    blob.sync()?;
-    store.sync_names()?;
+    // Its first commit is durable when it is there.
+    let catalog = Catalog::create_with(store.create(&name)?, source.mint(), source.now(), catalog_options)?;
     store.remove(&mark)?;
+    // Both names at once: one without the other is a pool that is not there yet.
     store.sync_names()?;
     Ok(catalog)
 }

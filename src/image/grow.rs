@@ -40,7 +40,10 @@ impl Image {
         let mut state = self.state.write();
         state.size = size;
         state.header.size = size;
-        let rewritten = self.rewrite_header(&state).and_then(|()| Ok(self.blob.sync()?));
+        let rewritten = self.rewrite_header(&state).and_then(|()| {
+            self.synced.count_write();
+            self.synced.sync(&*self.blob)
+        });
         if rewritten.is_err() {
             state.size = old;
             state.header.size = old;

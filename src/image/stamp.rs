@@ -63,8 +63,8 @@ impl Image {
         let name = stamped.backing.as_ref().map_or(0, |backing| backing.name.len());
         let end_marker = old.len() - name - HEAD;
         if unstamped == state.header && self.is_on_disk(&old)? {
-            self.put_durably(&new, new.len() - name..new.len())?;
             if name > 0 {
+                self.put_durably(&new, new.len() - name..new.len())?;
                 self.put_durably(&new, NAME_OFFSET)?;
             }
             self.put_durably(&new, end_marker + HEAD..new.len() - name)?;
