@@ -91,8 +91,13 @@ impl MemoryStore {
 
     /// Every blob as it is now: its name, its number, its bytes, sharing pages.
     pub(super) fn blobs(&self) -> Vec<(BlobName, u64, Sparse)> {
+        self.map_blobs(|name, number, bytes| (name.clone(), number, bytes.clone()))
+    }
+
+    /// Looks at every blob as it is now: its name, its number, its bytes.
+    pub(super) fn map_blobs<T>(&self, look: impl Fn(&BlobName, u64, &Sparse) -> T) -> Vec<T> {
         let names = self.shared.names.read();
-        names.iter().map(|(name, blob)| (name.clone(), blob.number, blob.bytes.read().clone())).collect()
+        names.iter().map(|(name, blob)| look(name, blob.number, &blob.bytes.read())).collect()
     }
 }
 

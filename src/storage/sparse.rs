@@ -10,7 +10,7 @@
 //! * **I3** Pages are shared with clones and copied when written: a clone costs one pointer per page. So are the
 //!   whole pages that [`Sparse::put`] lays a whole number of pages away from where [`Sparse::take`] found them.
 
-use super::digest::Digest;
+use super::digest::{Digest, halves};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -179,12 +179,27 @@ impl Sparse {
     /// A number that differs, but for one chance in 2^128, from that of any other bytes. I1 and I2 make it one of the
     /// bytes alone.
     pub(super) fn digest(&self) -> u128 {
+        self.digest_beside(&Self::default(), &[])
+    }
+
+    /// The number of each held page, for [`Sparse::digest_beside`].
+    pub(super) fn page_digests(&self) -> Vec<u128> {
+        self.pages.iter().map(|(page, bytes)| page_digest(*page, bytes)).collect()
+    }
+
+    /// As [`Sparse::digest`]. The pages that are shared with `other` are not looked at: `known` are its numbers.
+    pub(super) fn digest_beside(&self, other: &Self, known: &[u128]) -> u128 {
+        let mut others = other.pages.iter().zip(known).peekable();
+        let mut sum = 0_u128;
+        for (page, bytes) in &self.pages {
+            while others.next_if(|((other, _), _)| *other < page).is_some() {}
+            let shared = others.next_if(|((other, held), _)| *other == page && Arc::ptr_eq(held, bytes));
+            let of_page = shared.map_or_else(|| page_digest(*page, bytes), |(_, known)| *known);
+            sum = sum.wrapping_add(of_page);
+        }
         let mut digest = Digest::default();
         digest.number(self.length);
-        for (page, bytes) in &self.pages {
-            digest.number(*page);
-            digest.bytes(&bytes[..]);
-        }
+        halves(sum).into_iter().for_each(|half| digest.number(half));
         digest.value()
     }
 
@@ -207,6 +222,14 @@ impl fmt::Debug for Sparse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sparse").field("length", &self.length).field("pages", &self.pages.len()).finish()
     }
+}
+
+/// A number of a page and where it is.
+fn page_digest(page: u64, bytes: &[u8; PAGE]) -> u128 {
+    let mut digest = Digest::default();
+    digest.number(page);
+    digest.bytes(bytes);
+    digest.value()
 }
 
 /// Cuts the `length` bytes from `at` on into the parts that lie in one page each.

@@ -232,6 +232,43 @@ fn equal_states_have_equal_digests_and_others_other_ones() -> Outcome {
 }
 
 #[test]
+fn the_others_have_another_digest_when_one_was_changed_since_and_only_then() -> Outcome {
+    let (disk, blob) = with_blob(FileSystem::Strict, 20)?;
+    disk.create(&name("b"))?.write_at(HostOffset::ZERO, &sectors(1, 3))?;
+    blob.write_at(HostOffset::ZERO, &sectors(12, 1))?;
+    let state = disk.log().cut(disk.position()).everything();
+    let (a, b) = (name("a"), name("b"));
+    let store = state.store();
+    let before = state.digest_of_others(&store, &b);
+    store.open(&b, Access::Write)?.write_at(HostOffset::ZERO, &sectors(1, 4))?;
+    assert_eq!(state.digest_of_others(&store, &b), before);
+    let changed = store.open(&a, Access::Write)?;
+    changed.write_at(HostOffset::ZERO, &sectors(1, 2))?;
+    assert_ne!(state.digest_of_others(&store, &b), before);
+    // The same bytes again, written since.
+    changed.write_at(HostOffset::ZERO, &sectors(1, 1))?;
+    assert_eq!(state.digest_of_others(&store, &b), before);
+    store.remove(&a)?;
+    assert_ne!(state.digest_of_others(&store, &b), before);
+    Ok(())
+}
+
+#[test]
+fn shuffled_states_are_the_same_ones_and_begin_with_nothing_and_everything() -> Outcome {
+    let (disk, blob) = with_blob(FileSystem::Strict, 4)?;
+    blob.write_at(HostOffset::ZERO, &sectors(4, 1))?;
+    blob.write_at(HostOffset::new(512), &sectors(2, 2))?;
+    let states = |seed| disk.log().cut(disk.position()).states(Bounds::default()).shuffled(seed);
+    let found = |seed| states(seed).map(|state| shown(&state)).collect::<Result<Vec<_>, _>>();
+    let (one, other) = (found(1)?, found(2)?);
+    assert_eq!(one[..2], ["a:0000", "a:1221"]);
+    assert_ne!(one, other);
+    assert_eq!(one, found(1)?);
+    assert_eq!(one.into_iter().collect::<BTreeSet<_>>(), all(&disk)?);
+    Ok(())
+}
+
+#[test]
 fn a_log_is_cut_at_every_instant_and_can_leave_a_sync_out() -> Outcome {
     let disk = SimulatedDisk::new(FileSystem::Strict);
     let blob = disk.create(&name("a"))?;

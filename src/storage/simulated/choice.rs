@@ -63,24 +63,25 @@ pub(super) struct Operation {
     pub(super) file: Option<u64>,
     /// Which of what is pending there.
     pub(super) index: usize,
+    /// How many parts the operations before it have.
+    pub(super) first: usize,
     /// The parts that survive each on its own: at least one.
     pub(super) parts: usize,
 }
 
 impl Choice {
-    /// Which parts of each operation survive.
-    pub(super) fn of(self, operations: &[Operation]) -> Vec<Vec<bool>> {
+    /// Which parts of the operations survive, counted through.
+    pub(super) fn of(self, operations: &[Operation]) -> Vec<bool> {
         let mut dice = match self {
             Self::Sample { seed, .. } => Dice(seed),
             _ => Dice(0),
         };
-        let mut counted = 0;
-        let mut kept = Vec::with_capacity(operations.len());
+        let mut kept = Vec::with_capacity(parts_of(operations));
         for (index, operation) in operations.iter().enumerate() {
             let parts = (0..operation.parts).map(|part| match self {
                 Self::Nothing => false,
                 Self::Everything => true,
-                Self::Subset(bits) => bits >> (counted + part) & 1 == 1,
+                Self::Subset(bits) => bits >> (operation.first + part) & 1 == 1,
                 Self::First(count) => index < count,
                 Self::Without(one) => index != one,
                 Self::WithoutBoth(one, other) => index != one && index != other,
@@ -89,15 +90,14 @@ impl Choice {
                 Self::Torn(one, parts) => index != one || part < parts,
                 Self::Sample { of_ten, .. } => dice.roll() % 10 < u64::from(of_ten),
             });
-            kept.push(parts.collect());
-            counted += operation.parts;
+            kept.extend(parts);
         }
         kept
     }
 
     /// The choices to look at, within bounds. The same one may be there twice in other words.
     pub(super) fn all(operations: &[Operation], bounds: Bounds) -> Box<dyn Iterator<Item = Self> + Send> {
-        let parts: usize = operations.iter().map(|operation| operation.parts).sum();
+        let parts = parts_of(operations);
         let exhaustive = usize::try_from(bounds.exhaustive_bits.min(32)).expect("at most 32");
         if parts <= exhaustive {
             return Box::new((0..1_u64 << parts).map(Self::Subset));
@@ -124,6 +124,23 @@ impl Choice {
             (0..pairs).flat_map(move |one| (one + 1..pairs).map(move |other| Self::WithoutBoth(one, other)));
         Box::new(simple.chain(torn).chain(pairs).chain(samples))
     }
+}
+
+/// How many parts operations have.
+fn parts_of(operations: &[Operation]) -> usize {
+    operations.last().map_or(0, |last| last.first + last.parts)
+}
+
+/// The choices in an order that the dice make, but for two: nothing and everything come first.
+pub(super) fn shuffled(choices: impl Iterator<Item = Choice>, seed: u64) -> Vec<Choice> {
+    let mut choices: Vec<Choice> = choices.collect();
+    let mut dice = Dice(seed);
+    for last in (1..choices.len()).rev() {
+        let other = dice.roll() % (last as u64 + 1);
+        choices.swap(last, usize::try_from(other).expect("at most the last"));
+    }
+    choices.splice(0..0, [Choice::Nothing, Choice::Everything]);
+    choices
 }
 
 /// Numbers that are the same for the same seed: the SplitMix64 generator.

@@ -225,18 +225,24 @@ impl PowerCut {
         let namings = self.names_pending.iter().enumerate();
         let mut found: Vec<(u64, Operation)> = namings
             .filter(|(_, naming)| naming.fate != Fate::Certain)
-            .map(|(index, naming)| (naming.order, Operation { file: None, index, parts: 1 }))
+            .map(|(index, naming)| (naming.order, Operation { file: None, index, first: 0, parts: 1 }))
             .collect();
         for (number, file) in &self.files {
             for (index, pending) in file.pending.iter().enumerate() {
                 if pending.fate != Fate::Certain {
                     let parts = pending.what.parts();
-                    found.push((pending.order, Operation { file: Some(*number), index, parts }));
+                    found.push((pending.order, Operation { file: Some(*number), index, first: 0, parts }));
                 }
             }
         }
         found.sort_unstable_by_key(|(order, _)| *order);
-        found.into_iter().map(|(_, operation)| operation).collect()
+        let mut first = 0;
+        let counted = found.into_iter().map(|(_, operation)| {
+            let operation = Operation { first, ..operation };
+            first += operation.parts;
+            operation
+        });
+        counted.collect()
     }
 }
 

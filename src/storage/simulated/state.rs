@@ -1,13 +1,14 @@
-//! One choice of what survives a power cut, as a store that can be opened.
+//! One choice of what survives, as a store.
 
 use super::super::BlobName;
 use super::super::digest::{Digest, halves};
 use super::super::memory::MemoryStore;
 use super::super::sparse::Sparse;
-use super::choice::{Bounds, Choice, Operation};
-use super::cut::{Fate, FileSystem, PowerCut};
+use super::choice::{Bounds, Choice, Operation, shuffled};
+use super::cut::{Fate, File, FileSystem, PowerCut};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// What one power cut has left.
 #[derive(Clone)]
@@ -22,60 +23,20 @@ pub struct CrashState {
 struct Left {
     name: BlobName,
     number: u64,
-    bytes: Sparse,
+    bytes: Arc<Sparse>,
     digest: u128,
 }
 
 impl CrashState {
     pub(super) fn of(cut: &PowerCut, choice: Choice) -> Self {
-        Self::with(cut, &cut.operations(), &BTreeMap::new(), choice)
-    }
-
-    /// Builds the state. `settled` holds the digests of the blobs of which nothing is pending, as far as they are
-    /// known.
-    fn with(cut: &PowerCut, operations: &[Operation], settled: &BTreeMap<u64, u128>, choice: Choice) -> Self {
-        let kept = choice.of(operations);
-        let mut of_files: BTreeMap<(Option<u64>, usize), &[bool]> = BTreeMap::new();
-        for (operation, kept) in operations.iter().zip(&kept) {
-            of_files.insert((operation.file, operation.index), kept);
-        }
-        let survives = |file: Option<u64>, index: usize, part: usize, fate: Fate| {
-            fate == Fate::Certain || of_files[&(file, index)][part]
-        };
-
-        let mut names = cut.names.clone();
-        // In order, a lost one takes with it all after it that are not certain.
-        let mut in_order = true;
-        for (index, naming) in cut.names_pending.iter().enumerate() {
-            let survives = survives(None, index, 0, naming.fate);
-            if naming.fate == Fate::Certain || (survives && in_order) {
-                naming.what.apply(&mut names);
-            }
-            in_order &= survives || cut.file_system == FileSystem::Strict;
-        }
-        let mut digest = Digest::default();
-        let mut blobs = Vec::with_capacity(names.len());
-        for (name, number) in names {
-            let Some(file) = cut.files.get(&number) else { continue };
-            let mut bytes = file.durable.clone();
-            for (index, pending) in file.pending.iter().enumerate() {
-                pending.what.apply(&mut bytes, |part| survives(Some(number), index, part, pending.fate));
-            }
-            digest.number(name.as_str().len() as u64);
-            digest.bytes(name.as_str().as_bytes());
-            let of_bytes = settled.get(&number).copied().unwrap_or_else(|| bytes.digest());
-            for half in halves(of_bytes) {
-                digest.number(half);
-            }
-            blobs.push(Left { name, number, bytes, digest: of_bytes });
-        }
-        Self { blobs, digest: digest.value(), choice }
+        Base::of(cut.clone()).left_by(choice)
     }
 
     /// The store as it is found when the power is back. Each call makes another one.
     #[must_use]
     pub fn store(&self) -> MemoryStore {
-        MemoryStore::of(self.blobs.iter().map(|blob| (blob.name.clone(), blob.number, blob.bytes.clone())))
+        let blobs = self.blobs.iter();
+        MemoryStore::of(blobs.map(|blob| (blob.name.clone(), blob.number, Sparse::clone(&blob.bytes))))
     }
 
     /// A number of the names and bytes: that of another state is another one, but for one chance in 2^128.
@@ -90,11 +51,34 @@ impl CrashState {
         self.blobs.iter().find(|blob| blob.name == *name).map(|blob| blob.digest)
     }
 
+    /// The same of all blobs but one of a store that was made of this state and has been used since. Blobs that were
+    /// not changed meanwhile are not read.
+    #[must_use]
+    pub fn digest_of_others(&self, store: &MemoryStore, but: &BlobName) -> u128 {
+        let now = store.map_blobs(|name, number, bytes| {
+            let before = self.blobs.iter().find(|blob| blob.number == number);
+            let same = before.filter(|blob| blob.bytes.changes() == bytes.changes());
+            (name.clone(), same.map_or_else(|| bytes.digest(), |blob| blob.digest))
+        });
+        digest_of_all(now.iter().filter(|(name, _)| name != but).map(|(name, digest)| (name, *digest)))
+    }
+
     /// What has survived.
     #[must_use]
     pub fn choice(&self) -> Choice {
         self.choice
     }
+}
+
+/// A number of blobs: their names, and the numbers of their bytes.
+fn digest_of_all<'a>(blobs: impl Iterator<Item = (&'a BlobName, u128)>) -> u128 {
+    let mut digest = Digest::default();
+    for (name, of_bytes) in blobs {
+        digest.number(name.as_str().len() as u64);
+        digest.bytes(name.as_str().as_bytes());
+        halves(of_bytes).into_iter().for_each(|half| digest.number(half));
+    }
+    digest.value()
 }
 
 impl fmt::Debug for CrashState {
@@ -104,22 +88,105 @@ impl fmt::Debug for CrashState {
     }
 }
 
+/// What all states of one power cut share.
+struct Base {
+    cut: PowerCut,
+    operations: Vec<Operation>,
+    /// For each pending name, where its part is; `None` when it is certain.
+    names: Vec<Option<usize>>,
+    files: BTreeMap<u64, Known>,
+}
+
+/// What is known of a blob before anything pending survives.
+struct Known {
+    durable: Arc<Sparse>,
+    digest: u128,
+    /// The numbers of its pages; empty when nothing is pending.
+    pages: Vec<u128>,
+    /// For each pending change, where its first part is; `None` when it is certain.
+    pending: Vec<Option<usize>>,
+}
+
+impl Known {
+    fn of(file: &File) -> Self {
+        let durable = Arc::new(file.durable.clone());
+        let pages = durable.page_digests();
+        let digest = durable.digest_beside(&durable, &pages);
+        Self { digest, pages, pending: vec![None; file.pending.len()], durable }
+    }
+}
+
+impl Base {
+    fn of(cut: PowerCut) -> Self {
+        let operations = cut.operations();
+        let mut names = vec![None; cut.names_pending.len()];
+        let mut files: BTreeMap<u64, Known> =
+            cut.files.iter().map(|(number, file)| (*number, Known::of(file))).collect();
+        for operation in &operations {
+            let places = match operation.file {
+                None => &mut names,
+                Some(number) => &mut files.get_mut(&number).expect("an operation is of a blob").pending,
+            };
+            places[operation.index] = Some(operation.first);
+        }
+        Self { cut, operations, names, files }
+    }
+
+    /// The state in which a choice survives.
+    fn left_by(&self, choice: Choice) -> CrashState {
+        let kept = choice.of(&self.operations);
+        let mut names = self.cut.names.clone();
+        // In order, a lost one takes with it all after it that are not certain.
+        let mut in_order = true;
+        for (naming, place) in self.cut.names_pending.iter().zip(&self.names) {
+            let survives = place.is_none_or(|place| kept[place]);
+            if naming.fate == Fate::Certain || (survives && in_order) {
+                naming.what.apply(&mut names);
+            }
+            in_order &= survives || self.cut.file_system == FileSystem::Strict;
+        }
+        let mut blobs = Vec::with_capacity(names.len());
+        for (name, number) in names {
+            let (Some(file), Some(known)) = (self.cut.files.get(&number), self.files.get(&number)) else {
+                continue;
+            };
+            let (bytes, digest) = if file.pending.is_empty() {
+                (Arc::clone(&known.durable), known.digest)
+            } else {
+                let mut bytes = Sparse::clone(&known.durable);
+                for (pending, place) in file.pending.iter().zip(&known.pending) {
+                    pending.what.apply(&mut bytes, |part| place.is_none_or(|place| kept[place + part]));
+                }
+                let digest = bytes.digest_beside(&known.durable, &known.pages);
+                (Arc::new(bytes), digest)
+            };
+            blobs.push(Left { name, number, bytes, digest });
+        }
+        let digest = digest_of_all(blobs.iter().map(|blob| (&blob.name, blob.digest)));
+        CrashState { blobs, digest, choice }
+    }
+}
+
 /// The states that a power cut at one instant may leave, one after the other. Some may be the same: their
 /// [`CrashState::digest`] tells.
 pub struct CrashStates {
-    cut: PowerCut,
-    operations: Vec<Operation>,
-    settled: BTreeMap<u64, u128>,
+    base: Base,
     choices: Box<dyn Iterator<Item = Choice> + Send>,
 }
 
 impl CrashStates {
     pub(super) fn of(cut: PowerCut, bounds: Bounds) -> Self {
-        let operations = cut.operations();
-        let choices = Choice::all(&operations, bounds);
-        let settled = cut.files.iter().filter(|(_, file)| file.pending.is_empty());
-        let settled = settled.map(|(number, file)| (*number, file.durable.digest())).collect();
-        Self { cut, operations, settled, choices }
+        let base = Base::of(cut);
+        let choices = Choice::all(&base.operations, bounds);
+        Self { base, choices }
+    }
+
+    /// The same states in an order that dice with this seed make, so that the first few are a sample; but nothing and
+    /// everything come first.
+    #[must_use]
+    pub fn shuffled(self, seed: u64) -> Self {
+        let choices = Box::new(shuffled(self.choices, seed).into_iter());
+        Self { base: self.base, choices }
     }
 }
 
@@ -128,12 +195,12 @@ impl Iterator for CrashStates {
 
     fn next(&mut self) -> Option<CrashState> {
         let choice = self.choices.next()?;
-        Some(CrashState::with(&self.cut, &self.operations, &self.settled, choice))
+        Some(self.base.left_by(choice))
     }
 }
 
 impl fmt::Debug for CrashStates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CrashStates").field("operations", &self.operations.len()).finish_non_exhaustive()
+        f.debug_struct("CrashStates").field("operations", &self.base.operations.len()).finish_non_exhaustive()
     }
 }
