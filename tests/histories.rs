@@ -1,6 +1,6 @@
 //! Random histories of a machine, in memory and on disk: see `support/history`.
 //!
-//! `SNAPGROUP_HISTORIES=n` runs n of them in memory and a tenth as many on disk, `SNAPGROUP_SEED=n` begins with
+//! `SNAPGROUP_HISTORIES=n` runs n of them in memory, a tenth as many on disk and on a simulated one, `SNAPGROUP_SEED=n` begins with
 //! another one, `SNAPGROUP_STEPS=n` makes them longer.
 
 #[path = "support/dice.rs"]
@@ -9,7 +9,8 @@ mod dice;
 mod history;
 
 use history::{Outcome, Picture, number, run};
-use snapgroup::storage::{DiskStore, MemoryStore, Store};
+use snapgroup::storage::{DiskStore, FileSystem, MemoryStore, SimulatedDisk, Store};
+use snapgroup::watch_order;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -96,5 +97,16 @@ fn histories_on_disk_read_as_the_model_says() {
         let path = directory.path().to_owned();
         let store = move || -> Arc<dyn Store> { Arc::new(DiskStore::create(&path).expect("a pool")) };
         run(Arc::new(store), seed, steps(), &mut distinct);
+    }
+}
+
+#[test]
+fn histories_on_a_simulated_disk_break_no_order_of_writes() {
+    let first = 2_000_000 + number("SNAPGROUP_SEED", 1);
+    for seed in first..first + number("SNAPGROUP_HISTORIES", 200).div_ceil(10) {
+        let disk = SimulatedDisk::new(FileSystem::Strict);
+        let home = disk.clone();
+        run(Arc::new(move || Arc::new(home.clone())), seed, steps(), &mut distinct);
+        assert_eq!(watch_order(&disk.log()), [], "seed {seed}");
     }
 }

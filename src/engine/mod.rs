@@ -45,6 +45,7 @@ mod update_volume;
 mod uuid_arg;
 mod validate;
 mod volume;
+mod watch;
 
 pub use adopt::AdoptVolume;
 pub use check::{ChainLayer, LayerCheck, PoolCheck};
@@ -82,6 +83,7 @@ pub use update_volume::{ChainCap, UpdateVolume};
 pub use uuid_arg::UuidArg;
 pub use validate::{ChainReport, FoundFile, RefusedFile};
 pub use volume::{BaseImage, CreateVolume};
+pub use watch::{OrderBreach, OrderRule, watch_order};
 
 pub use crate::catalog::{L2Entries, LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
 pub use crate::chain::{Change, ChangeKind, Step};
