@@ -1,13 +1,14 @@
 //! Power cuts at every instant of a run, and at every instant of the recovery from one.
 
-use crate::oracle::{CATALOGUE, Memo, judge};
+use crate::oracle::{Memo, judge};
 use crate::scenario::Run;
+use crate::work::one_of;
 use crate::world::Moment;
-use snapgroup::storage::{BlobName, Bounds, CrashState, DiskLog, FileSystem, SimulatedDisk};
-use snapgroup::{CreatePool, Engine, Ids, Options};
+use snapgroup::storage::{Bounds, CrashState, DiskLog, FileSystem, SimulatedDisk};
+use snapgroup::{CreatePool, Engine, Ids, Options, watch_order};
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +17,8 @@ pub(crate) struct Tally {
     pub(crate) instants: u64,
     /// The states that were judged; no two of one run are the same.
     pub(crate) states: u64,
+    /// Those of them that are unlike all others, of other runs, too.
+    pub(crate) distinct: u64,
     /// Those of them that were read from end to end; the others had the same books and layers as one of these.
     pub(crate) read: u64,
 }
@@ -24,7 +27,18 @@ impl Tally {
     pub(crate) fn add(&mut self, other: Self) {
         self.instants += other.instants;
         self.states += other.states;
+        self.distinct += other.distinct;
         self.read += other.read;
+    }
+}
+
+/// The states that were judged in any run, by their digests.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(Mutex<HashSet<u128>>);
+
+impl Seen {
+    fn is_new(&self, state: &CrashState) -> bool {
+        self.0.lock().expect("no thread panics with it").insert(state.digest())
     }
 }
 
@@ -32,18 +46,38 @@ impl Tally {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) bounds: Bounds,
-    /// The states of one run at most.
+    /// One of how many instants is one at which the power is cut.
+    pub(crate) instants_one_of: u64,
+    /// The states of one instant at most, of those that no earlier instant has left.
     pub(crate) states_max: u64,
 }
 
-pub(crate) fn digest_of_catalogue(state: &CrashState) -> Option<u128> {
-    state.digest_of(&BlobName::parse(CATALOGUE).expect("one component"))
+impl Effort {
+    /// How the dice fall at an instant.
+    fn seed(self, instant: usize) -> u64 {
+        self.bounds.seed.wrapping_add(instant as u64 * 7919)
+    }
+
+    fn looks_at(self, instant: usize) -> bool {
+        one_of(self.instants_one_of, self.bounds.seed, instant as u64)
+    }
+
+    /// States of one instant; more than are to be looked at, since some were left by earlier ones.
+    fn states(self, instant: usize, cut: &snapgroup::storage::PowerCut) -> impl Iterator<Item = CrashState> {
+        let seed = self.seed(instant);
+        let tries = usize::try_from(self.states_max * 4 + 4).expect("a few");
+        cut.states(Bounds { seed, ..self.bounds }).shuffled(seed).take(tries)
+    }
 }
 
-/// Cuts the power at every instant of a run. Answers the first state in which something is wrong.
-pub(crate) fn cut_run(run: &Run, effort: Effort, memo: &mut Memo) -> (Tally, Result<(), String>) {
-    let from = run.moments[0].position;
-    cut_log(&run.log, from, effort, memo, &run.template.options, |instant| run.allowed(instant))
+/// Cuts the power at every instant of a run, and looks through its log. Answers the first state in which something is
+/// wrong.
+pub(crate) fn cut_run(run: &Run, effort: Effort, seen: &Seen) -> (Tally, Result<(), String>) {
+    if let Some(breach) = watch_order(&run.log).first() {
+        return (Tally::default(), Err(breach.to_string()));
+    }
+    let (from, mut memo) = (run.moments[0].position, Memo::default());
+    cut_log(&run.log, from, effort, &mut memo, seen, &run.template.options, |instant| run.allowed(instant))
 }
 
 /// Cuts the power at every instant of a log from one on.
@@ -52,27 +86,28 @@ pub(crate) fn cut_log<'a>(
     from: usize,
     effort: Effort,
     memo: &mut Memo,
+    seen: &Seen,
     options: &Options,
     allowed: impl Fn(usize) -> &'a [Moment],
 ) -> (Tally, Result<(), String>) {
-    memo.forget();
     let read = memo.read;
-    let (mut tally, mut seen) = (Tally::default(), HashSet::new());
+    let mut tally = Tally::default();
     let mut result = Ok(());
-    'cuts: for (instant, cut) in log.cuts(from) {
+    'cuts: for (instant, cut) in log.cuts(from).filter(|(instant, _)| effort.looks_at(*instant)) {
         tally.instants += 1;
         let allowed = allowed(instant);
-        let bounds = Bounds { seed: effort.bounds.seed.wrapping_add(instant as u64 * 7919), ..effort.bounds };
-        for state in cut.states(bounds) {
-            if !seen.insert((state.digest(), allowed[0].position)) {
+        let mut here = 0;
+        for state in effort.states(instant, &cut) {
+            if here == effort.states_max {
+                break;
+            }
+            if !memo.is_new(&state, allowed) {
                 continue;
             }
-            if tally.states == effort.states_max {
-                break 'cuts;
-            }
+            here += 1;
             tally.states += 1;
-            let judged = judge(&state.store(), digest_of_catalogue(&state), allowed, options, memo);
-            if let Err(wrong) = judged {
+            tally.distinct += u64::from(seen.is_new(&state));
+            if let Err(wrong) = judge(&state, allowed, options, memo) {
                 let last = instant.checked_sub(1).and_then(|last| log.events().get(last));
                 let last =
                     last.map_or_else(String::new, |event| format!("{:?} {:?}", event.name, kind(event)));
@@ -91,24 +126,24 @@ pub(crate) fn kind(event: &snapgroup::storage::DiskEvent) -> String {
 }
 
 /// Cuts the power in a run, and again at every instant of the recovery. Each pool that recovery has something to do
-/// in is one; `states_max` of them are looked at.
+/// in is one.
 pub(crate) fn cut_recovery(
     run: &Run,
-    effort: Effort,
+    outer: Effort,
     inner: Effort,
-    memo: &mut Memo,
+    seen: &Seen,
 ) -> (Tally, Result<(), String>) {
-    let (mut tally, mut seen) = (Tally::default(), HashSet::new());
+    let (mut tally, mut memo, mut begun) = (Tally::default(), Memo::default(), HashSet::new());
     let options = &run.template.options;
-    for (instant, cut) in run.log.cuts(run.moments[0].position) {
+    let cuts = run.log.cuts(run.moments[0].position);
+    for (instant, cut) in cuts.filter(|(instant, _)| outer.looks_at(*instant)) {
         let allowed = run.allowed(instant);
-        let bounds = Bounds { seed: effort.bounds.seed.wrapping_add(instant as u64), ..effort.bounds };
         let mut here = 0;
-        for state in cut.states(bounds) {
-            if here == effort.states_max {
+        for state in outer.states(instant, &cut) {
+            if here == outer.states_max {
                 break;
             }
-            if !seen.insert(state.digest()) {
+            if !begun.insert(state.digest()) {
                 continue;
             }
             here += 1;
@@ -124,9 +159,12 @@ pub(crate) fn cut_recovery(
             if !matches!(opened, Ok(Ok(()))) {
                 return (tally, Err(format!("instant {instant}, {:?}: {opened:?}", state.choice())));
             }
-            let (more, result) = cut_log(&disk.log(), 0, inner, memo, &options, |_| allowed);
+            let log = disk.log();
+            let inner = Effort { bounds: Bounds { seed: inner.seed(instant), ..inner.bounds }, ..inner };
+            let (more, result) = cut_log(&log, 0, inner, &mut memo, seen, &options, |_| allowed);
             tally.add(more);
-            if let Err(wrong) = result {
+            let breach = watch_order(&log).first().map(ToString::to_string);
+            if let Some(wrong) = result.err().or(breach) {
                 let wrong = format!("instant {instant}, {:?}, then in recovery {wrong}", state.choice());
                 return (tally, Err(wrong));
             }

@@ -1,15 +1,15 @@
-//! Every call to the store fails: once or for ever, in every way, while an operation runs. Then the pool is opened
+//! Calls to the store fail: once or for ever, in every way, while an operation runs. Then the pool is opened
 //! again, or used further first.
 
-use crate::cuts::digest_of_catalogue;
 use crate::oracle::{Memo, judge};
 use crate::scenario::{Run, Scenario};
+use crate::work::one_of;
 use crate::world::{Moment, Noting, World};
 use snapgroup::storage::{
     At, Bounds, Call, Fault, FaultKind, FileSystem, Operation, SimulatedDisk, SimulatedStore, Times,
 };
 use snapgroup::units::ByteCount;
-use snapgroup::{CreateMachine, Uuid};
+use snapgroup::{CreateMachine, Uuid, watch_order};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -18,6 +18,37 @@ use std::sync::Arc;
 enum Then {
     Reopen,
     UseFurther,
+}
+
+/// Which calls fail, and in which ways.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Calls {
+    /// One of so many ways of all calls.
+    OneOf(u64),
+    /// Every call in so many of its ways, and every sync in six times as many.
+    Each(usize),
+}
+
+impl Calls {
+    /// The ways in which one call fails.
+    fn pick<T: Clone>(self, ways: Vec<T>, call: &Call, seed: u64) -> Vec<T> {
+        let mut number = 0;
+        let mut next = || {
+            number += 1;
+            number
+        };
+        match self {
+            Self::OneOf(many) => ways.into_iter().filter(|_| one_of(many, seed, next())).collect(),
+            Self::Each(count) => {
+                let count = if is_sync(call) { count * 6 } else { count };
+                // Whichever way comes first, the ones after it are as likely.
+                let many = ways.len() as u64;
+                let first = (0..many).find(|way| one_of(many - way, seed, *way)).unwrap_or(0);
+                let first = usize::try_from(first).expect("a few");
+                ways.into_iter().cycle().skip(first).step_by(7).take(count).collect()
+            }
+        }
+    }
 }
 
 /// What a guest writes who goes on.
@@ -49,60 +80,62 @@ fn is_sync(call: &Call) -> bool {
 }
 
 /// The ways in which a call can fail.
-fn ways(call: &Call) -> Vec<FaultKind> {
-    let mut ways = vec![FaultKind::EIO, FaultKind::ENOSPC, FaultKind::EINTR];
+fn ways(call: &Call) -> Vec<(FaultKind, Times, Then)> {
+    let mut kinds = vec![FaultKind::EIO, FaultKind::ENOSPC, FaultKind::EINTR];
     // A file system that finds no more room, or a disk that fails, does so at the border of a sector.
     let (at, length) = (call.at.as_u64(), call.length.as_u64());
     let half = ByteCount::new(((at + length / 2) / 512 * 512).saturating_sub(at));
     match call.operation {
         Operation::Write => {
-            ways.extend([FaultKind::ShortWrite(half), FaultKind::ShortWrite(ByteCount::mib(64))])
+            kinds.extend([FaultKind::ShortWrite(half), FaultKind::ShortWrite(ByteCount::mib(64))])
         }
-        Operation::Read => ways.push(FaultKind::ShortRead(half)),
+        Operation::Read => kinds.push(FaultKind::ShortRead(half)),
         _ => {}
+    }
+    let mut ways = Vec::new();
+    for kind in kinds {
+        for times in [Times::Once, Times::ForEver] {
+            ways.extend([Then::Reopen, Then::UseFurther].map(|then| (kind, times, then)));
+        }
     }
     ways
 }
 
-/// Lets every call of a scenario fail, but for those that `skip` picks.
-pub(crate) fn fail_all(scenario: Scenario, skip: impl Fn(u64) -> bool) -> (Faults, Result<(), String>) {
+/// Lets calls of a scenario fail, each in a run of its own.
+pub(crate) fn fail_all(scenario: Scenario, calls: Calls, seed: u64) -> (Faults, Result<(), String>) {
     let mut faults = Faults::default();
     let run = match scenario.run(FileSystem::Strict) {
         Ok(run) => run,
         Err(error) => return (faults, Err(format!("the run failed: {error:?}"))),
     };
-    let mut memo = Memo::default();
-    let mut number = 0;
+    let mut memos = Memos::default();
     for (nth, call) in (1..).zip(calls_of(scenario, &run)) {
-        faults.calls += 1;
-        for kind in ways(&call) {
-            for times in [Times::Once, Times::ForEver] {
-                for then in [Then::Reopen, Then::UseFurther] {
-                    number += 1;
-                    if skip(number) {
-                        continue;
-                    }
-                    let fault = Fault { at: At::Call(nth), kind, times };
-                    let one = catch_unwind(AssertUnwindSafe(|| {
-                        one_fault(scenario, &run, fault, then, is_sync(&call), &mut memo)
-                    }));
-                    faults.runs += 1;
-                    faults.syncs += u64::from(is_sync(&call));
-                    match one.unwrap_or_else(|_| Err("a panic".to_owned())) {
-                        Ok(told) => faults.told += u64::from(told),
-                        Err(wrong) => {
-                            let name = call.name.as_ref().map_or("", |name| name.as_str());
-                            let what = format!("{:?} of {name}", call.operation);
-                            let wrong = format!("call {nth} ({what}), {fault:?}, {then:?}: {wrong}");
-                            return (faults, Err(wrong));
-                        }
-                    }
+        let picked = calls.pick(ways(&call), &call, seed.wrapping_add(nth * 7919));
+        faults.calls += u64::from(!picked.is_empty());
+        for (kind, times, then) in picked {
+            let fault = Fault { at: At::Call(nth), kind, times };
+            let one = catch_unwind(AssertUnwindSafe(|| {
+                one_fault(scenario, &run, fault, then, is_sync(&call), &mut memos)
+            }));
+            faults.runs += 1;
+            faults.syncs += u64::from(is_sync(&call));
+            match one.unwrap_or_else(|_| Err("a panic".to_owned())) {
+                Ok(told) => faults.told += u64::from(told),
+                Err(wrong) => {
+                    let name = call.name.as_ref().map_or("", |name| name.as_str());
+                    let what = format!("{:?} of {name}", call.operation);
+                    let wrong = format!("call {nth} ({what}), {fault:?}, {then:?}: {wrong}");
+                    return (faults, Err(wrong));
                 }
             }
         }
     }
     (faults, Ok(()))
 }
+
+/// What is known of states, by what a guest wrote who went on.
+#[derive(Debug, Default)]
+struct Memos([Memo; 3]);
 
 /// The calls that an operation makes once the pool is open.
 fn calls_of(scenario: Scenario, run: &Run) -> Vec<Call> {
@@ -122,7 +155,7 @@ fn one_fault(
     fault: Fault,
     then: Then,
     of_sync: bool,
-    memo: &mut Memo,
+    memos: &mut Memos,
 ) -> Result<bool, String> {
     let disk = SimulatedDisk::over(&run.template.store, FileSystem::Strict);
     let store = SimulatedStore::on_disk(&disk);
@@ -149,26 +182,36 @@ fn one_fault(
             return Err(format!("a sync failed ({error:?}), and the pool is still written to"));
         }
     }
+    let mut wrote = Wrote::Nothing;
     if then == Then::UseFurther && !world.things.disks.is_empty() {
         let disk = world.disk(0);
-        let wrote = go_on(&world, disk);
+        wrote = go_on(&world, disk);
         after(&mut allowed, disk, wrote);
     }
+    let memo = &mut memos.0[wrote as usize];
     world.handles.clear();
     drop(world);
     store.heal();
 
     let options = &run.template.options;
-    judge(&disk.live(), None, &allowed, options, memo)
-        .map_err(|wrong| format!("{said:?}, reopened: {wrong}"))?;
-    let cut = disk.log().cut(usize::MAX);
+    let log = disk.log();
+    let cut = log.cut(usize::MAX);
     let bounds = Bounds { exhaustive_bits: 2, pairs_max: 0, samples: 2, seed: done as u64 };
-    for state in [cut.durable()].into_iter().chain(cut.states(bounds).take(4)) {
-        let catalogue = digest_of_catalogue(&state);
-        judge(&state.store(), catalogue, &allowed, options, memo)
-            .map_err(|wrong| format!("{said:?}, then a power cut, {:?}: {wrong}", state.choice()))?;
+    // Nothing of what is pending, everything, which is what is found without a power cut, and two more.
+    let (mut is_new, states) = (false, cut.states(bounds).shuffled(done as u64).take(4));
+    for state in states {
+        if !memo.is_new(&state, &allowed) {
+            continue;
+        }
+        is_new = true;
+        judge(&state, &allowed, options, memo)
+            .map_err(|wrong| format!("{said:?}, then {:?} is left: {wrong}", state.choice()))?;
     }
-    memo.forget();
+    // The order is that of the run without a fault, but for a few of these.
+    let is_watched = is_new && (of_sync || done % 8 == 0);
+    if is_watched && let Some(breach) = watch_order(&log).first() {
+        return Err(format!("{said:?}: {breach}"));
+    }
     Ok(told)
 }
 

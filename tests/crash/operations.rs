@@ -4,8 +4,9 @@ use crate::dice::Dice;
 use crate::world::{Made, World};
 use snapgroup::storage::{BlobName, MemoryStore, Store};
 use snapgroup::{
-    AdoptVolume, ByteCount, CreateVolume, DeleteGroup, DeleteMode, DeleteScope, DeleteSnapshots,
-    DeleteVolume, Direction, Export, LayerFormat, Members, ReclaimOptions, RevertGroup, RevertVolume, Step,
+    AdoptVolume, ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeleteScope,
+    DeleteSnapshots, DeleteVolume, Direction, Export, ImportFrom, ImportVolume, LayerFormat, Members,
+    ReclaimOptions, RepairOptions, RevertGroup, RevertVolume, SealOptions, SnapshotMode, Step,
     UpdateSnapshot, Uuid, When,
 };
 
@@ -31,6 +32,19 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         world.flush(disk)
     }),
     ("group", group),
+    ("full snapshot", |world| {
+        let disk = world.disk(0);
+        world.write(disk, 700, 900, 43)?;
+        world.snapshot_as(&CreateSnapshot::new(disk, "full").in_full())?;
+        world.write(disk, 600, 300, 44)?;
+        world.flush(disk)
+    }),
+    ("full group", |world| {
+        let (disk, Some(machine)) = (world.disk(0), world.things.machine) else { return Ok(()) };
+        world.write(disk, 800, 700, 45)?;
+        let wish = CreateGroup { mode: SnapshotMode::Full, ..CreateGroup::of_machine(machine, "full") };
+        world.group_as(&wish).map(drop)
+    }),
     ("delete, permissive", |world| {
         let Some(snapshot) = middle(world) else { return Ok(()) };
         let deleted = world.engine().delete_snapshots(&DeleteSnapshots::one(snapshot));
@@ -50,6 +64,12 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     ("delete group", |world| {
         let Some(group) = world.things.groups.first().copied() else { return Ok(()) };
         let wish = DeleteGroup { mode: DeleteMode::Enforcing, ..DeleteGroup::new(group) };
+        let deleted = world.engine().delete_group(&wish);
+        world.deleted(deleted)
+    }),
+    ("delete group, each member on its own", |world| {
+        let Some(group) = world.things.groups.first().copied() else { return Ok(()) };
+        let wish = DeleteGroup { mode: DeleteMode::Enforcing, ..DeleteGroup::as_the_api_does(group) };
         let deleted = world.engine().delete_group(&wish);
         world.deleted(deleted)
     }),
@@ -107,6 +127,14 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         world.write(disk, 0, 1000, 35)?;
         world.flush(disk)
     }),
+    ("revert, and back", |world| {
+        let Some(snapshot) = middle(world) else { return Ok(()) };
+        let reverted = world.engine().revert_volume(&RevertVolume::to(snapshot).keeping())?;
+        let kept = reverted.kept[0].uuid;
+        world.reverted(Ok(reverted))?;
+        let back = world.engine().revert_volume(&RevertVolume::to(kept));
+        world.reverted(back)
+    }),
     ("revert group", |world| {
         let Some(group) = world.things.groups.first().copied() else { return Ok(()) };
         let reverted = world.engine().revert_group(&RevertGroup::new(group).keeping());
@@ -119,6 +147,17 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         world.done()
     }),
     ("export", export),
+    ("import", |world| import(world, "foreign.qcow2", 8)),
+    ("import of nothing", |world| import(world, "hollow.qcow2", 0)),
+    ("seal", seal),
+    ("repair", |world| {
+        let disk = world.disk(0);
+        world.write(disk, 300, 900, 47)?;
+        world.flush(disk)?;
+        world.handles.clear();
+        world.engine().repair(&RepairOptions::perform())?;
+        world.done()
+    }),
     ("hold, release and rename", |world| {
         let Some(snapshot) = middle(world) else { return Ok(()) };
         world.engine().hold(snapshot, "somebody")?;
@@ -144,8 +183,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     ("close", |world| {
         let disk = world.disk(0);
         world.write(disk, 1000, 700, 36)?;
-        world.handles.clear();
-        world.engine.take().expect("the pool is open").close()
+        world.close()
     }),
 ];
 
@@ -260,6 +298,38 @@ fn export(world: &mut World) -> Made<()> {
     world.engine().export(snapshot, &Export::qcow2(), target)?;
     world.done()?;
     world.flush(disk)
+}
+
+/// Copies a file of 8 KiB that holds `byte` in the middle.
+fn import(world: &mut World, file: &str, byte: u8) -> Made<()> {
+    let from = ImportFrom::Pool(file.into());
+    let mut importer = world.engine().importer(&ImportVolume::new(from, LayerFormat::Qcow2, "imported"))?;
+    while importer.step(ByteCount::kib(1))? == Step::More {
+        world.done()?;
+    }
+    let made = importer.finish()?;
+    let mut content = vec![0; 8192];
+    content[1000..3000].fill(byte);
+    world.made(made.uuid, content);
+    world.done()?;
+    world.write(made.uuid, 0, 1500, 46)?;
+    world.flush(made.uuid)
+}
+
+/// Seals everything, writes to a sealed layer as a merge does, and seals that one anew.
+fn seal(world: &mut World) -> Made<()> {
+    for again in [false, true] {
+        if let (true, Some(snapshot)) = (again, middle(world)) {
+            delete_later(world, &[snapshot])?;
+            reclaim(world, Direction::Pull, u64::MAX)?;
+        }
+        let mut sealing = world.engine().seal(&SealOptions::default())?;
+        while sealing.step(ByteCount::kib(4))? == Step::More {
+            world.done()?;
+        }
+        world.done()?;
+    }
+    Ok(())
 }
 
 pub(crate) fn delete_later(world: &mut World, snapshots: &[Uuid]) -> Made<()> {

@@ -6,32 +6,37 @@
 //! what was acknowledged is there (I9).
 
 use crate::shapes::FOREIGN;
-use crate::world::{Moment, books};
-use snapgroup::storage::{BlobName, FileSystem, MemoryStore, SimulatedDisk, Store};
-use snapgroup::{CreatePool, Engine, Ids, Options, Recovered};
+use crate::world::{Moment, books, sealed};
+use snapgroup::storage::{At, BlobName, CrashState, Fault, FaultKind, MemoryStore, SimulatedStore, Store};
+use snapgroup::{
+    CreatePool, Direction, Engine, Ids, Options, ReclaimOptions, Recovered, VerifyDepth, VerifyOf,
+};
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub(crate) const CATALOGUE: &str = "snapgroup.redb";
 
-/// What was already found out about states that are alike.
+/// What was already found out about states that are alike. The moments are those of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
     /// What the books say, by the bytes of the catalogue before and its generation after it was opened.
     books: HashMap<(Option<u128>, u64), Arc<Vec<String>>>,
-    /// Pools in which all is well: the books, the bytes of all other files, and what was acknowledged.
-    sound: HashSet<(usize, u128, usize)>,
+    /// Pools in which all is well: the books and how often they had changed, the bytes of all other files, and what was
+    /// acknowledged.
+    sound: HashSet<(usize, u64, u128, usize)>,
     known: Vec<Arc<Vec<String>>>,
+    /// The states that were judged, with the first and the last of the moments that they were judged by.
+    judged: HashSet<(u128, usize, usize)>,
     /// The pools that were read from end to end.
     pub(crate) read: u64,
 }
 
 impl Memo {
-    /// Forgets what is about one log and not about another.
-    pub(crate) fn forget(&mut self) {
-        let read = self.read;
-        *self = Self { read, ..Self::default() };
+    /// Whether a state was not judged by these moments before; from now on it was.
+    pub(crate) fn is_new(&mut self, state: &CrashState, allowed: &[Moment]) -> bool {
+        let position = |moment: Option<&Moment>| moment.map_or(0, |moment| moment.position);
+        self.judged.insert((state.digest(), position(allowed.first()), position(allowed.last())))
     }
 
     fn number(&mut self, books: &Arc<Vec<String>>) -> usize {
@@ -43,42 +48,30 @@ impl Memo {
     }
 }
 
-/// A number of all files but the catalogue.
-pub(crate) fn digest_of_layers(store: &MemoryStore) -> u128 {
-    let layers = store.fork();
-    let catalogue = BlobName::parse(CATALOGUE).expect("one component");
-    // Only what is there can be removed.
-    drop(layers.remove(&catalogue));
-    SimulatedDisk::over(&layers, FileSystem::Strict).log().cut(0).everything().digest()
-}
-
 /// Judges a pool as it is found. One of `allowed` must be the moment: the first of them was acknowledged.
-///
-/// `catalogue` is a number of the bytes of the catalogue.
 pub(crate) fn judge(
-    store: &MemoryStore,
-    catalogue: Option<u128>,
+    state: &CrashState,
     allowed: &[Moment],
     options: &Options,
     memo: &mut Memo,
 ) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(|| judge_all(store, catalogue, allowed, options, memo))).unwrap_or_else(
-        |panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            Err(format!("a panic: {}", text.unwrap_or_default()))
-        },
-    )
+    catch_unwind(AssertUnwindSafe(|| judge_all(state, allowed, options, memo))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Err(format!("a panic: {}", text.unwrap_or_default()))
+    })
 }
 
 fn judge_all(
-    store: &MemoryStore,
-    catalogue: Option<u128>,
+    state: &CrashState,
     allowed: &[Moment],
     options: &Options,
     memo: &mut Memo,
 ) -> Result<(), String> {
-    let engine = open(store, options)?;
+    let name = BlobName::parse(CATALOGUE).expect("one component");
+    let (store, catalogue) = (state.store(), state.digest_of(&name));
+    let opened = Opened::of(&store, options)?;
+    let engine = &opened.engine;
     let recovered = engine.recovered();
     if !recovered.unfinished.is_empty() || !recovered.left_alone.is_empty() {
         return Err(format!("recovery left something: {recovered:?}"));
@@ -91,7 +84,7 @@ fn judge_all(
             if !broken.is_empty() {
                 return Err(format!("the catalogue: {broken:?}"));
             }
-            let told = Arc::new(books(&engine).map_err(|error| format!("the books: {error:?}"))?);
+            let told = Arc::new(books(engine).map_err(|error| format!("the books: {error:?}"))?);
             memo.books.insert(key, Arc::clone(&told));
             told
         }
@@ -101,37 +94,68 @@ fn judge_all(
         let expected: Vec<String> = allowed.iter().map(|moment| difference(&moment.books, &told)).collect();
         return Err(format!("the books are of no moment: {}", expected.join(" / ")));
     }
-    let key = (memo.number(&told), digest_of_layers(store), allowed[0].position);
+    let layers = state.digest_of_others(&store, &name);
+    let key = (memo.number(&told), engine.generation(), layers, allowed[0].position);
     if memo.sound.contains(&key) {
         return Ok(());
     }
     memo.read += 1;
-    read_all(&engine, store, &matching)?;
+    read_all(engine, &store, &matching)?;
+    let found = engine.verify(&VerifyOf::Pool, VerifyDepth::Looks);
+    let found = sealed(&found.map_err(|error| format!("the seals: {error:?}"))?);
+    // A seal goes before its layer is written to, in a commit of its own.
+    let kept = |file: &&String| allowed.iter().all(|moment| moment.sealed.contains(*file));
+    if let Some(lost) = allowed[0].sealed.iter().filter(kept).find(|file| !found.contains(*file)) {
+        return Err(format!("{lost} is not sealed any more"));
+    }
 
-    drop(engine);
-    let before = digest_of_layers(store);
-    let engine = open(store, options).map_err(|error| format!("the second time: {error}"))?;
+    drop(opened);
+    let before = state.digest_of_others(&store, &name);
+    let opened = Opened::of(&store, options).map_err(|error| format!("the second time: {error}"))?;
+    let engine = &opened.engine;
     let mut again = engine.recovered().clone();
     // What is owed is told each time, until it is dealt with.
     again.owed.clear();
     if again != Recovered::default() {
         return Err(format!("recovered twice: {again:?}"));
     }
-    let again = books(&engine).map_err(|error| format!("the books: {error:?}"))?;
-    if again != *told || digest_of_layers(store) != before {
+    let again = books(engine).map_err(|error| format!("the books: {error:?}"))?;
+    if again != *told || state.digest_of_others(&store, &name) != before {
         return Err(format!("another pool the second time: {}", difference(&told, &again)));
+    }
+    if !opened.engine.recovered().owed.is_empty() {
+        let reclaim = engine.reclaim(&ReclaimOptions::towards(Direction::Commit));
+        let reclaimed = reclaim.and_then(|reclaim| reclaim.finish());
+        reclaimed.map_err(|error| format!("reclaimed afterwards: {error:?}"))?;
+        read_all(engine, &store, &matching).map_err(|wrong| format!("reclaimed afterwards, {wrong}"))?;
     }
     memo.sound.insert(key);
     Ok(())
 }
 
-fn open(store: &MemoryStore, options: &Options) -> Result<Engine, String> {
-    let create = match options.create {
-        CreatePool::IfEmpty => CreatePool::IfEmpty,
-        _ => CreatePool::Never,
-    };
-    let options = Options { create, ids: Ids::Seeded(u64::MAX), ..options.clone() };
-    Engine::open_on(Arc::new(store.clone()), options).map_err(|error| format!("it does not open: {error:?}"))
+/// A pool that is open until the power is cut once more: nothing is tidied up when it is dropped.
+struct Opened {
+    engine: Engine,
+    disk: SimulatedStore,
+}
+
+impl Opened {
+    fn of(store: &MemoryStore, options: &Options) -> Result<Self, String> {
+        let create = match options.create {
+            CreatePool::IfEmpty => CreatePool::IfEmpty,
+            _ => CreatePool::Never,
+        };
+        let options = Options { create, ids: Ids::Seeded(u64::MAX), ..options.clone() };
+        let disk = SimulatedStore::new(Arc::new(store.clone()));
+        let engine = Engine::open_on(Arc::new(disk.clone()), options);
+        Ok(Self { engine: engine.map_err(|error| format!("it does not open: {error:?}"))?, disk })
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.disk.fail(Fault::for_ever(At::Call(1), FaultKind::EIO));
+    }
 }
 
 /// Reads every disk and every snapshot, checks every image, and looks through the directory.
@@ -142,10 +166,16 @@ fn read_all(engine: &Engine, store: &MemoryStore, moments: &[&Moment]) -> Result
         return Err(format!("the check found {check:?}"));
     }
     for name in store.list().expect("in memory") {
-        let known = name.as_str() == CATALOGUE || name.as_str().starts_with("layer-");
+        let ours = ["layer-", "seal-"].iter().any(|prefix| name.as_str().starts_with(prefix));
+        let known = name.as_str() == CATALOGUE || ours;
         if !known && !FOREIGN.contains(&name.as_str()) {
             return Err(format!("{name} is left"));
         }
+    }
+    let verified = engine.verify(&VerifyOf::Pool, VerifyDepth::Content);
+    let verified = verified.map_err(|error| format!("the seals: {error:?}"))?;
+    if !verified.is_good() {
+        return Err(format!("the seals say {verified:?}"));
     }
     for (snapshot, expected) in &moments[0].content.snapshots {
         let content =

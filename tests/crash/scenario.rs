@@ -113,7 +113,8 @@ impl Scenario {
         let mut moments = Vec::new();
         if self == Self::Fresh {
             // Before there was a pool.
-            moments.push(Moment { position: 0, books: Arc::default(), content: Arc::default() });
+            let (books, content, sealed) = Default::default();
+            moments.push(Moment { position: 0, books, content, sealed });
         }
         let mut world = world.on(&disk)?;
         match self.go(&mut world) {

@@ -217,8 +217,15 @@ impl Shape {
 }
 
 /// Files of somebody else beside the pool's.
-pub(crate) const FOREIGN: [&str; 6] =
-    ["foreign.qcow2", "golden.raw", "lower.qcow2", "old.qcow2", "packed.qcow2", "upper.qcow2"];
+pub(crate) const FOREIGN: [&str; 7] = [
+    "foreign.qcow2",
+    "golden.raw",
+    "hollow.qcow2",
+    "lower.qcow2",
+    "old.qcow2",
+    "packed.qcow2",
+    "upper.qcow2",
+];
 
 fn foreign_files(store: &MemoryStore) {
     let name = |text: &str| BlobName::parse(text).expect("one component");
@@ -233,6 +240,7 @@ fn foreign_files(store: &MemoryStore) {
     let old = NewImage { version: Version::V2, ..plain.clone() };
     let parts = [
         ("foreign.qcow2", &plain, 8, 1000..3000),
+        ("hollow.qcow2", &plain, 0, 0..0),
         ("lower.qcow2", &plain, 8, 1024..2048),
         ("upper.qcow2", &backed, 8, 2048..3072),
         ("old.qcow2", &old, 7, 0..2000),

@@ -7,7 +7,7 @@ use snapgroup::query::Query;
 use snapgroup::storage::{MemoryStore, SimulatedDisk, Store};
 use snapgroup::{
     ByteCount, Clock, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, Deleted, Engine,
-    Error, Ids, Options, Reverted, Uuid, Volume,
+    Error, Ids, Options, Reverted, Uuid, Verdict, Verification, VerifyDepth, VerifyOf, Volume,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(crate) struct Moment {
     /// What the books say.
     pub(crate) books: Arc<Vec<String>>,
     pub(crate) content: Arc<Content>,
+    /// The files of which the books hold checksums.
+    pub(crate) sealed: Arc<BTreeSet<String>>,
 }
 
 /// The things in a pool, as the steps need them.
@@ -84,6 +86,12 @@ pub(crate) fn options(seed: u64) -> Options {
     }
 }
 
+/// The files of which the books hold checksums.
+pub(crate) fn sealed(verification: &Verification) -> BTreeSet<String> {
+    let sealed = verification.layers.iter().filter(|layer| layer.verdict != Verdict::NeverSealed);
+    sealed.map(|layer| layer.file.clone()).collect()
+}
+
 /// What the books say, without where the bytes are.
 pub(crate) fn books(engine: &Engine) -> Made<Vec<String>> {
     let mut lines = Vec::new();
@@ -93,7 +101,9 @@ pub(crate) fn books(engine: &Engine) -> Made<Vec<String>> {
     for volume in engine.query_volumes(&Query::default())?.items {
         let attached: Vec<_> =
             volume.attachments.iter().map(|one| (one.vm_instance_uuid, one.device_id)).collect();
-        lines.push(format!("volume {} {} {} {attached:?}", volume.uuid, volume.name, volume.size));
+        let place = (volume.vm_instance_uuid, volume.device_id);
+        let (uuid, name, size) = (volume.uuid, volume.name, volume.size);
+        lines.push(format!("volume {uuid} {name} {size} in {place:?} {attached:?}"));
     }
     for snapshot in engine.query_snapshots(&Query::default())?.items {
         lines.push(format!(
@@ -174,7 +184,23 @@ impl World {
             && let (Some(engine), Some(disk)) = (&self.engine, &self.disk)
         {
             let (books, content) = (Arc::new(books(engine)?), Arc::new(self.content.clone()));
-            self.moments.push(Moment { position: disk.position(), books, content });
+            let sealed = Arc::new(sealed(&engine.verify(&VerifyOf::Pool, VerifyDepth::Looks)?));
+            self.moments.push(Moment { position: disk.position(), books, content, sealed });
+        }
+        Ok(())
+    }
+
+    /// Closes the pool. The books are those of the moment before, and what the disks hold is durable.
+    pub(crate) fn close(&mut self) -> Made<()> {
+        self.handles.clear();
+        self.engine.take().expect("the pool is open").close()?;
+        for disk in self.things.disks.clone() {
+            self.is_durable(disk);
+        }
+        self.steps += 1;
+        if let (Some(disk), Some(last)) = (&self.disk, self.moments.last()) {
+            let (position, content) = (disk.position(), Arc::new(self.content.clone()));
+            self.moments.push(Moment { position, content, ..last.clone() });
         }
         Ok(())
     }
@@ -267,15 +293,23 @@ impl World {
     }
 
     pub(crate) fn snapshot(&mut self, disk: Uuid) -> Made<Uuid> {
-        let uuid = self.engine().create_snapshot(&CreateSnapshot::new(disk, "s"))?.uuid;
-        self.took(uuid, disk);
+        self.snapshot_as(&CreateSnapshot::new(disk, "s"))
+    }
+
+    pub(crate) fn snapshot_as(&mut self, wish: &CreateSnapshot) -> Made<Uuid> {
+        let snapshot = self.engine().create_snapshot(wish)?;
+        self.took(snapshot.uuid, snapshot.volume_uuid);
         self.done()?;
-        Ok(uuid)
+        Ok(snapshot.uuid)
     }
 
     pub(crate) fn group(&mut self) -> Made<Uuid> {
         let machine = self.things.machine.expect("there is a machine");
-        let group = self.engine().create_group(&CreateGroup::of_machine(machine, "g"))?.inventory;
+        self.group_as(&CreateGroup::of_machine(machine, "g"))
+    }
+
+    pub(crate) fn group_as(&mut self, wish: &CreateGroup) -> Made<Uuid> {
+        let group = self.engine().create_group(wish)?.inventory;
         for member in &group.volume_snapshot_refs {
             self.took(member.volume_snapshot_uuid, member.volume_uuid);
         }
