@@ -13,7 +13,7 @@ mod power;
 
 use dice::Dice;
 use possible::Possible;
-use power::PowerCutBlob;
+use power::{PowerCutBlob, after_header_writes};
 use snapgroup::chain::{Chain, Layer};
 use snapgroup::image::{Image, L2Width, Limits, NewImage, Space, Version};
 use snapgroup::storage::{
@@ -404,11 +404,11 @@ fn survive_cuts(workload: &Workload, seed: u64, cuts: usize) -> Outcome {
     println!("seed {seed}: {workload:?}");
     let mut dice = Dice::of(seed);
     let below = workload.below()?;
-    let blob = Arc::new(PowerCutBlob::default());
-    workload.put(Arc::clone(&blob) as Arc<dyn Blob>)?;
+    let blob = PowerCutBlob::default();
+    workload.put(blob.blob())?;
     let first = blob.position();
     let requests = workload.requests(&mut dice);
-    let chain = workload.chain(Arc::clone(&blob) as Arc<dyn Blob>, below.as_ref())?;
+    let chain = workload.chain(blob.blob(), below.as_ref())?;
     let mut spans = Vec::new();
     for request in &requests {
         let begun = blob.position();
@@ -418,12 +418,13 @@ fn survive_cuts(workload: &Workload, seed: u64, cuts: usize) -> Outcome {
 
     let mut points: Vec<usize> = (0..cuts).map(|_| first + dice.roll(blob.position() - first + 1)).collect();
     // Where the header names other tables, every cut is another chance to find them missing.
-    let switches = blob.after_header_writes().into_iter().filter(|point| *point > first);
+    let log = blob.log();
+    let switches = after_header_writes(&log).into_iter().filter(|point| *point > first);
     points.extend(switches.flat_map(|point| [point; 8]));
     points.sort_unstable();
     let mut possible = Possible::of(&workload.bytes());
     let (mut begun, mut done) = (0, 0);
-    for (point, left) in blob.cuts(&points, &mut dice) {
+    for (point, left) in power::cuts(&log, &points, &mut dice) {
         let what = format!("seed {seed}, cut at {point}");
         // Requests come one after the other: each one before the last has ended.
         while begun < spans.len() && spans[begun].start <= point {

@@ -6,7 +6,7 @@ mod dice;
 mod power;
 
 use dice::Dice;
-use power::PowerCutBlob;
+use power::{PowerCutBlob, after_header_writes};
 use snapgroup::format::{Extension, Header};
 use snapgroup::image::{BackingLabel, Content, Error, Facts, HeaderDraft, Image, LayerIdentity, Limits};
 use snapgroup::image::{NewImage, Version, write_header};
@@ -269,19 +269,20 @@ fn absorb_and_rebase(blob: &Arc<dyn Blob>) -> Outcome<HeaderDraft> {
 fn a_header_without_the_backing_file_is_never_seen_before_what_was_absorbed_from_it() -> Outcome {
     for seed in 1..=40 {
         let mut dice = Dice::of(seed);
-        let cut = Arc::new(PowerCutBlob::default());
-        let blob: Arc<dyn Blob> = cut.clone();
+        let cut = PowerCutBlob::default();
+        let blob = cut.blob();
         overlay(Some(label(&name(1000), "qcow2"))).layout("x")?.write(&*blob)?;
         blob.sync()?;
         let begun = cut.position();
         let draft = absorb_and_rebase(&blob)?;
         let mut points: Vec<_> = (begun..=cut.position()).collect();
         // Right behind the write of the header a cut may leave any mixture: look there more often.
-        let header = cut.after_header_writes().into_iter().filter(|point| *point > begun);
+        let log = cut.log();
+        let header = after_header_writes(&log).into_iter().filter(|point| *point > begun);
         points.extend(header.flat_map(|point| [point; 8]));
         points.sort_unstable();
         let mut rebased = 0;
-        for (point, left) in cut.cuts(&points, &mut dice) {
+        for (point, left) in power::cuts(&log, &points, &mut dice) {
             let blob = MemoryStore::new().create(&BlobName::parse("left")?)?;
             blob.write_at(HostOffset::ZERO, &left)?;
             let facts = Facts::of(&*blob, "x");

@@ -15,7 +15,6 @@ use snapgroup::image::{self, CheckReport, Image, Limits, Mend, NewImage, RepairM
 use snapgroup::storage::{Access, Blob};
 use snapgroup::units::{ByteCount, GuestOffset, HostCluster, HostOffset};
 use std::error::Error as StdError;
-use std::sync::Arc;
 
 type Outcome<T = ()> = Result<T, Box<dyn StdError>>;
 
@@ -35,10 +34,10 @@ fn shapes() -> Vec<NewImage> {
 }
 
 /// An image that was written, in a blob that keeps its log.
-fn written(new: &NewImage) -> Outcome<(Arc<PowerCutBlob>, Vec<u8>)> {
-    let blob = Arc::new(PowerCutBlob::default());
+fn written(new: &NewImage) -> Outcome<(PowerCutBlob, Vec<u8>)> {
+    let blob = PowerCutBlob::default();
     new.layout("x")?.write(&*blob)?;
-    let image = Image::open(blob.clone(), "x", Access::Write, Limits::default())?;
+    let image = Image::open(blob.blob(), "x", Access::Write, Limits::default())?;
     for (at, length, byte) in [(1000, 50_000, 1), (120_000, 70_000, 2), (299_000, 900, 3)] {
         image.write(GuestOffset::new(at), &vec![byte; length], None)?;
     }
@@ -56,8 +55,8 @@ fn bytes(blob: &dyn Blob) -> Outcome<Vec<u8>> {
     Ok(bytes)
 }
 
-fn holding(bytes: &[u8]) -> Outcome<Arc<PowerCutBlob>> {
-    let blob = Arc::new(PowerCutBlob::default());
+fn holding(bytes: &[u8]) -> Outcome<PowerCutBlob> {
+    let blob = PowerCutBlob::default();
     blob.write_at(HostOffset::ZERO, bytes)?;
     blob.sync()?;
     Ok(blob)
@@ -65,7 +64,7 @@ fn holding(bytes: &[u8]) -> Outcome<Arc<PowerCutBlob>> {
 
 /// What the guest reads.
 fn content(bytes: &[u8]) -> Outcome<Vec<u8>> {
-    let image = Image::open(holding(bytes)?, "x", Access::Read, Limits::default())?;
+    let image = Image::open(holding(bytes)?.blob(), "x", Access::Read, Limits::default())?;
     let (mut found, mut holes) = (vec![0xee; SIZE], Vec::new());
     image.read(GuestOffset::ZERO, &mut found, &mut holes)?;
     holes.into_iter().for_each(|hole| found[hole].fill(0));
@@ -268,7 +267,7 @@ fn refcounts_that_are_lost_are_made_anew_and_the_guest_reads_the_same() -> Outco
                 assert_repaired(&*blob, &expected).map_err(|error| format!("{new:?} {way}: {error}"))?;
             assert!(mends.contains(&Mend::RefcountsRebuilt), "{new:?} {way}: {mends:?}");
             // What was repaired can be written.
-            let image = Image::open(blob.clone(), "x", Access::Write, Limits::default())?;
+            let image = Image::open(blob.blob(), "x", Access::Write, Limits::default())?;
             image.write(GuestOffset::new(60_000), &[9; 50_000], None)?;
             image.flush()?;
             let report = image.check()?;
@@ -390,7 +389,8 @@ fn whatever_a_power_cut_leaves_of_a_repair_the_guest_reads_the_same_and_a_repair
             let mut dice = Dice::of(seed);
             let points: Vec<usize> =
                 (begin..=blob.position()).flat_map(|point| [point, point, point]).collect();
-            for (point, left) in blob.cuts(&points, &mut dice) {
+            let log = blob.log();
+            for (point, left) in power::cuts(&log, &points, &mut dice) {
                 let cut = holding(&left)?;
                 let report = image::check(&*cut, "x")?;
                 assert_eq!(report.beyond_repair, 0, "a cut at {point} did harm: {report}");

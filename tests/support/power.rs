@@ -1,174 +1,82 @@
-//! A blob whose power can be cut: it keeps a log of all that was asked of it, and answers what a cut at any point
-//! of the log may leave (promise B4 of the storage room).
+//! A blob whose power can be cut: the one file of a simulated disk, and what a cut at any point of its log may leave
+//! (promise B4 of the storage room).
 
 use crate::dice::Dice;
-use snapgroup::storage::{Blob, BlobName, Error, Hold, Holder, Identity, Result};
-use snapgroup::units::{ByteCount, HostOffset};
-use std::sync::Mutex;
+use snapgroup::storage::{
+    Access, Blob, BlobName, Bounds, DiskChange, DiskLog, FileSystem, SimulatedDisk, Store,
+};
+use snapgroup::units::HostOffset;
+use std::ops::Deref;
+use std::sync::Arc;
 
-/// The unit that a disk writes whole or not at all.
-const SECTOR: usize = 512;
-
-/// One change, or a sync.
-#[derive(Clone, Debug)]
-enum Event {
-    Write { at: usize, bytes: Vec<u8> },
-    Length(usize),
-    Punch { at: usize, length: usize },
-    Sync,
-}
-
-/// A blob in memory that keeps its log.
-#[derive(Debug, Default)]
+/// A blob that keeps its log.
+#[derive(Debug)]
 pub(crate) struct PowerCutBlob {
-    inner: Mutex<Inner>,
+    disk: SimulatedDisk,
+    blob: Arc<dyn Blob>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    bytes: Vec<u8>,
-    log: Vec<Event>,
+fn name() -> BlobName {
+    BlobName::parse("power-cut").expect("one component")
+}
+
+impl Default for PowerCutBlob {
+    fn default() -> Self {
+        let disk = SimulatedDisk::new(FileSystem::Strict);
+        let blob = disk.create(&name()).expect("in memory");
+        disk.sync_names().expect("in memory");
+        Self { disk, blob }
+    }
+}
+
+impl Deref for PowerCutBlob {
+    type Target = dyn Blob;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.blob
+    }
 }
 
 impl PowerCutBlob {
+    pub(crate) fn blob(&self) -> Arc<dyn Blob> {
+        Arc::clone(&self.blob)
+    }
+
     /// How much has been logged.
     pub(crate) fn position(&self) -> usize {
-        self.with(|inner| inner.log.len())
+        self.disk.position()
     }
 
-    /// The points of the log right after a write of the header.
-    pub(crate) fn after_header_writes(&self) -> Vec<usize> {
-        self.with(|inner| {
-            let writes = inner.log.iter().enumerate();
-            let headers = writes.filter(|(_, event)| matches!(event, Event::Write { at: 0, .. }));
-            headers.map(|(index, _)| index + 1).collect()
-        })
-    }
-
-    /// What cuts at `points`, in rising order, leave: everything up to the last sync before the cut, and of what
-    /// came after it each sector of each write at random.
-    pub(crate) fn cuts<'a>(
-        &'a self,
-        points: &'a [usize],
-        dice: &'a mut Dice,
-    ) -> impl Iterator<Item = (usize, Vec<u8>)> + 'a {
-        let log = self.with(|inner| inner.log.clone());
-        let (mut durable, mut synced) = (Vec::new(), 0);
-        points.iter().map(move |&point| {
-            let last = log[..point].iter().rposition(|event| matches!(event, Event::Sync)).unwrap_or(0);
-            for event in &log[synced..last.max(synced)] {
-                apply(&mut durable, event, &mut |_| true);
-            }
-            synced = last.max(synced);
-            let mut left = durable.clone();
-            // Few survive, half do, or nearly all: each finds other mistakes.
-            let of_ten = [1, 5, 9][dice.roll(3)];
-            for event in &log[synced..point] {
-                apply(&mut left, event, &mut |_| dice.roll(10) < of_ten);
-            }
-            (point, left)
-        })
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut Inner) -> T) -> T {
-        work(&mut self.inner.lock().expect("no test panics while it holds the bytes"))
-    }
-
-    fn change(&self, event: Event) {
-        self.with(|inner| {
-            apply(&mut inner.bytes, &event, &mut |_| true);
-            inner.log.push(event);
-        });
+    pub(crate) fn log(&self) -> DiskLog {
+        self.disk.log()
     }
 }
 
-/// Applies the parts of a change that `survives` picks.
-fn apply(bytes: &mut Vec<u8>, event: &Event, survives: &mut dyn FnMut(usize) -> bool) {
-    match event {
-        Event::Sync => {}
-        Event::Length(length) => {
-            if survives(0) {
-                bytes.resize(*length, 0);
-            }
-        }
-        Event::Punch { at, length } => {
-            let end = bytes.len().min(at + length);
-            if *at < end && survives(0) {
-                bytes[*at..end].fill(0);
-            }
-        }
-        Event::Write { at, bytes: written } => {
-            let mut done = 0;
-            while done < written.len() {
-                let here = at + done;
-                let piece = (SECTOR - here % SECTOR).min(written.len() - done);
-                if survives(here) {
-                    if bytes.len() < here + piece {
-                        bytes.resize(here + piece, 0);
-                    }
-                    bytes[here..here + piece].copy_from_slice(&written[done..done + piece]);
-                }
-                done += piece;
-            }
-        }
-    }
+/// The points of a log right after a write of the header.
+pub(crate) fn after_header_writes(log: &DiskLog) -> Vec<usize> {
+    let writes = log.events().iter().enumerate();
+    let is_header =
+        |change: &DiskChange| matches!(change, DiskChange::Write { at, .. } if *at == HostOffset::ZERO);
+    writes.filter(|(_, event)| is_header(&event.change)).map(|(index, _)| index + 1).collect()
 }
 
-impl Blob for PowerCutBlob {
-    fn length(&self) -> Result<ByteCount> {
-        Ok(self.with(|inner| ByteCount::of(inner.bytes.len())))
-    }
-
-    fn read_at(&self, at: HostOffset, buffer: &mut [u8]) -> Result<()> {
-        self.with(|inner| {
-            let start = at.as_length().as_usize();
-            let end = start + buffer.len();
-            let Some(bytes) = inner.bytes.get(start..end) else {
-                return Err(Error::PastEnd {
-                    name: BlobName::parse("power-cut").expect("one component"),
-                    at,
-                    length: ByteCount::of(buffer.len()),
-                    end: ByteCount::of(inner.bytes.len()),
-                });
-            };
-            buffer.copy_from_slice(bytes);
-            Ok(())
-        })
-    }
-
-    fn write_at(&self, at: HostOffset, bytes: &[u8]) -> Result<()> {
-        self.change(Event::Write { at: at.as_length().as_usize(), bytes: bytes.to_vec() });
-        Ok(())
-    }
-
-    fn set_length(&self, length: ByteCount) -> Result<()> {
-        self.change(Event::Length(length.as_usize()));
-        Ok(())
-    }
-
-    fn punch(&self, at: HostOffset, length: ByteCount) -> Result<()> {
-        self.change(Event::Punch { at: at.as_length().as_usize(), length: length.as_usize() });
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.change(Event::Sync);
-        Ok(())
-    }
-
-    fn allocated(&self) -> Result<ByteCount> {
-        self.length()
-    }
-
-    fn identity(&self) -> Identity {
-        Identity { device: 0, number: 0 }
-    }
-
-    fn writer_elsewhere(&self) -> Result<Option<Holder>> {
-        Ok(None)
-    }
-
-    fn hold(&self, _: Hold) -> Result<()> {
-        Ok(())
-    }
+/// What cuts at `points`, in rising order, leave: each one of the many states that it may.
+pub(crate) fn cuts<'a>(
+    log: &'a DiskLog,
+    points: &'a [usize],
+    dice: &'a mut Dice,
+) -> impl Iterator<Item = (usize, Vec<u8>)> + 'a {
+    let mut cuts = log.cuts(points.first().copied().unwrap_or_default()).peekable();
+    points.iter().map(move |&point| {
+        while cuts.next_if(|(instant, _)| *instant < point).is_some() {}
+        let (_, cut) = cuts.peek().expect("a point of the log");
+        let seed = dice.roll(usize::MAX) as u64;
+        let bounds = Bounds { exhaustive_bits: 4, pairs_max: 0, samples: 256, seed };
+        // The first two are always the same ones.
+        let state = cut.states(bounds).shuffled(seed).nth(2).expect("three at least");
+        let left = state.store().open(&name(), Access::Read).expect("its name is durable");
+        let mut bytes = vec![0; left.length().expect("in memory").as_usize()];
+        left.read_at(HostOffset::ZERO, &mut bytes).expect("in memory");
+        (point, bytes)
+    })
 }
