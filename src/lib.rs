@@ -35,10 +35,10 @@
 //! }
 //! ```
 //!
-//! The [`guide`] goes on from here, in chapters: a first pool, groups, deleting and space, reverting, bringing disks in,
-//! taking data out, durability, security, hosts with a runtime, testing, and where each call of the API is that is carried
-//! over. Longer programs are in `examples`: `quickstart`, on disk; `in_memory`, for tests and fuzzers;
-//! `delete_and_reclaim` and `revert`.
+//! The [`guide`] goes on from here, in chapters: a first pool, groups, live machines, deleting and space, reverting, bringing
+//! disks in, taking data out, durability, security, hosts with a runtime, testing, and where each call of the API is that is
+//! carried over. Longer programs are in `examples`: `quickstart`, on disk; `in_memory`, for tests and fuzzers;
+//! `delete_and_reclaim` and `revert`; `live`, for a machine that another process runs.
 //!
 //! # The words
 //!
@@ -156,7 +156,7 @@
 //!   their headers differ; guest data that was altered in place is noticed by [`Engine::verify`], in layers that
 //!   [`Engine::seal`] has read before. A seal is no signature: who writes to the directory can make another one.
 //! * Guest writes since the last flush may be lost in a crash, each as a whole or in part.
-//! * A group is consistent as after a power cut. Nothing asks the guest to settle first.
+//! * A group is consistent as after a power cut, unless a hook asked the guest to settle first ([`Quiesce`]).
 //! * QEMU's image locks keep out programs that speak them: QEMU does. `dd` does not, nor does QEMU when it is told to
 //!   lock nothing.
 //! * What only the catalogue knows is lost with it: descriptions, tags, holds, seals. A rebuilt one may show snapshots

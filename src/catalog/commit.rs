@@ -52,6 +52,8 @@ struct Writer<'t> {
     uuids: Table<'t, &'static [u8; 16], &'static EntityValue>,
     index: Table<'t, &'static [u8], ()>,
     next: [u64; Kind::ALL.len()],
+    /// For the table of the prepared groups, which is opened, and with that made, by the first that is written.
+    transaction: &'t WriteTransaction,
 }
 
 impl<'t> Writer<'t> {
@@ -73,6 +75,7 @@ impl<'t> Writer<'t> {
             uuids: transaction.open_table(tables::UUIDS)?,
             index: transaction.open_table(tables::INDEX)?,
             next,
+            transaction,
         })
     }
 
@@ -112,6 +115,19 @@ impl<'t> Writer<'t> {
             Edit::RemoveTree(id) => self.remove::<super::TreeRecord>(*id),
             Edit::RemoveGroup(id) => self.remove::<super::GroupRecord>(*id),
             Edit::RemoveRef { group, ordinal } => self.remove_ref(*group, *ordinal),
+            Edit::PutPrepared(record) => {
+                let key = tables::id_key(record.machine);
+                let mut prepared = self.transaction.open_table(tables::PREPARED)?;
+                prepared.insert(&key, encode(record).as_slice())?;
+                Ok(())
+            }
+            Edit::RemovePrepared(machine) => {
+                let mut prepared = self.transaction.open_table(tables::PREPARED)?;
+                match prepared.remove(&tables::id_key(*machine))? {
+                    Some(_) => Ok(()),
+                    None => Err(Error::Absent { place: Place::Prepared(*machine) }),
+                }
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
 use super::record::{
-    GroupRecord, LayerRecord, MachineRecord, RefRecord, SnapshotRecord, TreeRecord, VolumeRecord,
+    GroupRecord, LayerRecord, MachineRecord, PreparedRecord, RefRecord, SnapshotRecord, TreeRecord,
+    VolumeRecord,
 };
 
 /// One change. `Put` makes a record or replaces the one with its id; `Remove` wants the record to be there.
@@ -24,6 +25,8 @@ pub enum Edit {
     RemoveGroup(GroupId),
     PutRef(RefRecord),
     RemoveRef { group: GroupId, ordinal: u32 },
+    PutPrepared(PreparedRecord),
+    RemovePrepared(MachineId),
 }
 
 /// Lets a record be published as it is.
@@ -44,5 +47,6 @@ put!(
     SnapshotRecord => PutSnapshot,
     TreeRecord => PutTree,
     GroupRecord => PutGroup,
-    RefRecord => PutRef
+    RefRecord => PutRef,
+    PreparedRecord => PutPrepared
 );

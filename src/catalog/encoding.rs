@@ -10,7 +10,7 @@
 //! | 2 | a layer ends with the header that is being written and with what it has taken in, a snapshot with its holds; in version 1 there are none |
 //! | 3 | a layer ends with the kind of its L2 entries; in version 2 they are standard ones |
 //! | 4 | a layer ends with its seal; in version 3 there is none |
-//! | 5 | a volume ends with its own longest chain; in version 4 there is none |
+//! | 5 | a volume ends with its own longest chain; in version 4 there is none. A group may have frozen file systems; groups that are prepared are there |
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -118,6 +118,7 @@ mod tests {
             $do(tree(5, 2, Some(4)));
             $do(full_group());
             $do(member(6, 1, &full_snapshot(), &volume(2, 1, 0, 3)));
+            $do(full_prepared());
         };
     }
 
@@ -173,6 +174,27 @@ mod tests {
         record
     }
 
+    fn full_prepared() -> PreparedRecord {
+        PreparedRecord {
+            machine: MachineId(1),
+            group: Uuid::from_u128(0x6060),
+            name: String::from("live"),
+            description: Some(String::from("d")),
+            left_out: vec![Uuid::from_u128(0xbeef)],
+            tags: tags(),
+            wish: WishMark(300),
+            cluster_bits: 16,
+            members: vec![PreparedMember {
+                volume: VolumeId(2),
+                snapshot: Uuid::from_u128(1),
+                layer: Uuid::from_u128(2),
+                tree: Uuid::from_u128(3),
+                blob: BlobName::parse("layer-2.qcow2").unwrap(),
+            }],
+            created: Timestamp(3_000),
+        }
+    }
+
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().fold(String::new(), |mut text, byte| {
             write!(text, "{byte:02x}").unwrap();
@@ -202,6 +224,10 @@ mod tests {
     const V1_SNAPSHOT: &str = "01041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34010164021002a5a5a5a5a5a5\
         a500000000000000020002010203018080c0018080808004010601100000000000000000000000000000\
         feed01076e696768746c7901017307f02ef02e";
+    const GOLDEN_PREPARED: &str = "05011000000000000000000000000000006060046c697665010164011000000000000000000000000000\
+        00beef01100000000000000000000000000000feed01076e696768746c79010173ac0210010210000000\
+        000000000000000000000000011000000000000000000000000000000002100000000000000000000000\
+        00000000030d6c617965722d322e71636f7732f02e";
     const GOLDEN_TREE: &str = "05051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
     const GOLDEN_GROUP: &str = "05061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
         65207468652075706772616465011001a5a5a5a5a5a5a500000000000000010201050000011000000000000000\
@@ -219,6 +245,7 @@ mod tests {
         assert_eq!(hex(&encode(&tree(5, 2, Some(4)))), GOLDEN_TREE);
         assert_eq!(hex(&encode(&full_group())), GOLDEN_GROUP);
         assert_eq!(hex(&encode(&member(6, 1, &full_snapshot(), &volume(2, 1, 0, 3)))), GOLDEN_REF);
+        assert_eq!(hex(&encode(&full_prepared())), GOLDEN_PREPARED);
     }
 
     fn bytes(text: &str) -> Vec<u8> {
@@ -228,9 +255,22 @@ mod tests {
 
     #[test]
     fn records_of_version_4_are_read() {
-        assert_eq!(decode::<VolumeRecord>(&bytes(V4_VOLUME)).unwrap(), volume(2, 1, 0, 3));
-        let layer_bytes = bytes(&format!("04{}", &GOLDEN_LAYER[2..]));
-        assert_eq!(decode::<LayerRecord>(&layer_bytes).unwrap(), full_layer());
+        fn check<T: DeserializeOwned + PartialEq + Debug>(golden: &str, record: T) {
+            let bytes = bytes(&format!("04{}", &golden[2..]));
+            assert_eq!(decode::<T>(&bytes).unwrap(), record);
+        }
+        check(V4_VOLUME, volume(2, 1, 0, 3));
+        check(GOLDEN_MACHINE, full_machine());
+        check(GOLDEN_LAYER, full_layer());
+        check(GOLDEN_GROUP, full_group());
+    }
+
+    #[test]
+    fn a_consistency_is_written_as_the_number_that_it_got_when_it_came_to_be() {
+        let written = |consistency| encode(&consistency)[1];
+        assert_eq!(written(Consistency::Crash), 0);
+        assert_eq!(written(Consistency::Application), 1);
+        assert_eq!(written(Consistency::FileSystem), 2);
     }
 
     #[test]

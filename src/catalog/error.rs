@@ -1,7 +1,7 @@
 //! What can go wrong in the catalogue: one variant per broken rule.
 
 use super::encoding::Malformed;
-use super::id::{GroupId, LayerId};
+use super::id::{GroupId, LayerId, MachineId};
 use super::kind::Entity;
 use super::query::{FieldType, Value};
 use crate::storage;
@@ -19,6 +19,8 @@ pub enum Place {
     Record(Entity),
     /// A group's record of one member.
     Ref(GroupId, u32),
+    /// The prepared group of a machine.
+    Prepared(MachineId),
     /// One entry of the table about the catalogue itself.
     Meta(&'static str),
     /// The uuid table, at one uuid.
@@ -32,6 +34,7 @@ impl fmt::Display for Place {
         match self {
             Self::Record(entity) => entity.fmt(f),
             Self::Ref(group, ordinal) => write!(f, "ref {ordinal} of group {}", group.0),
+            Self::Prepared(machine) => write!(f, "the prepared group of machine {}", machine.0),
             Self::Meta(name) => write!(f, "meta {name:?}"),
             Self::Uuid(uuid) => write!(f, "uuid {}", uuid.simple()),
             Self::Index => f.write_str("the index"),

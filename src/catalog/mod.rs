@@ -1,7 +1,7 @@
 //! What exists: records, their tables, edits and views. Never opens an image.
 //!
 //! The catalogue is the one truth about a pool: a file that no record names does not belong to it, and who backs
-//! whom is what the records say. What must be true of the records is the numbered list C1 to C25 in [`verify`].
+//! whom is what the records say. What must be true of the records is the numbered list C1 to C26 in [`verify`].
 //!
 //! Change is data: the caller reads a view, decides, and publishes a list of [`Edit`]s in one commit.
 //!
@@ -59,8 +59,8 @@ pub use open::{Catalog, CatalogOptions, QuickRepair, Start};
 pub use reader::Reader;
 pub use record::{
     Attachment, Consistency, GroupRecord, HeaderRewrite, L2Entries, LayerFormat, LayerRecord, LayerState,
-    MachineRecord, Origin, RefRecord, Running, Seal, Sharing, SnapshotRecord, Tags, TakenIn, Timestamp,
-    TreeRecord, VolumeKind, VolumeRecord, WishMark,
+    MachineRecord, Origin, PreparedMember, PreparedRecord, RefRecord, Running, Seal, Sharing, SnapshotRecord,
+    Tags, TakenIn, Timestamp, TreeRecord, VolumeKind, VolumeRecord, WishMark,
 };
 pub use verify::Severity;
 pub use view::{DiskView, MachineView};

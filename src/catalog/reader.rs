@@ -7,9 +7,12 @@ use super::error::{Error, Place, Result};
 use super::id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
 use super::kind::{Entity, Id, Kind, Record};
 use super::number::IdSource;
-use super::record::{GroupRecord, LayerRecord, MachineRecord, SnapshotRecord, TreeRecord, VolumeRecord};
+use super::record::{
+    GroupRecord, LayerRecord, MachineRecord, PreparedRecord, SnapshotRecord, TreeRecord, VolumeRecord,
+};
 use super::tables::{self, EntityValue, IdKey, RefKey, meta};
-use redb::{Range, ReadOnlyTable, ReadTransaction, ReadableTableMetadata};
+use crate::storage::BlobName;
+use redb::{Range, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableError};
 use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
@@ -37,6 +40,8 @@ pub struct Reader {
     pub(super) refs: ReadOnlyTable<&'static RefKey, &'static [u8]>,
     pub(super) uuids: ReadOnlyTable<&'static [u8; 16], &'static EntityValue>,
     pub(super) index: ReadOnlyTable<&'static [u8], ()>,
+    /// Absent until the first group was prepared.
+    prepared: Option<ReadOnlyTable<&'static IdKey, &'static [u8]>>,
     generation: u64,
     ids: IdSource,
 }
@@ -53,7 +58,13 @@ impl Reader {
         let records = |kind| transaction.open_table(tables::records(kind));
         let meta = transaction.open_table(tables::META)?;
         let generation = tables::meta_number(&meta, meta::GENERATION)?;
+        let prepared = match transaction.open_table(tables::PREPARED) {
+            Ok(table) => Some(table),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
         Ok(Self {
+            prepared,
             meta,
             records: [
                 records(Kind::ALL[0])?,
@@ -138,6 +149,30 @@ impl Reader {
     /// The group with an id.
     pub fn group(&self, id: GroupId) -> Result<Option<GroupRecord>> {
         self.record(id)
+    }
+
+    /// The group of a machine that is prepared.
+    pub fn prepared_of(&self, machine: MachineId) -> Result<Option<PreparedRecord>> {
+        let Some(table) = &self.prepared else { return Ok(None) };
+        let value = table.get(&tables::id_key(machine))?;
+        value.map(|value| tables::decode_prepared(machine, value.value())).transpose()
+    }
+
+    /// All groups that are prepared, by machine.
+    pub fn prepared(&self) -> Result<Vec<PreparedRecord>> {
+        let Some(table) = &self.prepared else { return Ok(Vec::new()) };
+        let mut prepared = Vec::new();
+        for entry in table.range::<&IdKey>(..)? {
+            let (key, value) = entry?;
+            prepared.push(tables::decode_prepared(tables::key_id(key.value()), value.value())?);
+        }
+        Ok(prepared)
+    }
+
+    /// The files of the overlays of all groups that are prepared.
+    pub fn prepared_blobs(&self) -> Result<HashSet<BlobName>> {
+        let members = self.prepared()?.into_iter().flat_map(|prepared| prepared.members);
+        Ok(members.map(|member| member.blob).collect())
     }
 
     /// Whose a uuid is.
@@ -391,6 +426,35 @@ mod tests {
             panic!("the chain has a hole");
         };
         assert_eq!((from, to), (Place::Record(LayerId(40).into()), LayerId(99).into()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_prepared_group_is_found_by_its_machine_until_it_is_removed() -> Result<()> {
+        let catalog = world_catalog();
+        assert_eq!((catalog.read()?.prepared()?, catalog.read()?.prepared_of(MachineId(1))?), (vec![], None));
+        let absent = catalog.commit(None, &[super::super::Edit::RemovePrepared(MachineId(1))]);
+        let Err(Error::Absent { place: Place::Prepared(MachineId(1)) }) = absent else {
+            panic!("{absent:?}")
+        };
+        let prepared = PreparedRecord {
+            machine: MachineId(1),
+            group: Uuid::from_u128(100),
+            name: String::from("live"),
+            description: None,
+            left_out: Vec::new(),
+            tags: super::super::Tags::default(),
+            wish: super::super::WishMark(1),
+            cluster_bits: 16,
+            members: Vec::new(),
+            created: super::super::Timestamp(1),
+        };
+        catalog.commit(None, &[prepared.clone().into()])?;
+        let reader = catalog.read()?;
+        assert_eq!(reader.prepared_of(MachineId(1))?, Some(prepared.clone()));
+        assert_eq!((reader.prepared_of(MachineId(2))?, reader.prepared()?), (None, vec![prepared]));
+        catalog.commit(None, &[super::super::Edit::RemovePrepared(MachineId(1))])?;
+        assert_eq!(catalog.read()?.prepared()?, []);
         Ok(())
     }
 

@@ -252,13 +252,16 @@ pub struct TreeRecord {
     pub changed: Timestamp,
 }
 
-/// How far the content of a group's members can be trusted to agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// How far the content of a group's members can be trusted to agree. In the order in which the kinds came to be, which
+/// is how they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Consistency {
     /// As after a power cut: one moment for all disks.
     Crash,
-    /// The guest was asked to settle first, and said that it had.
+    /// The programs of the guest were asked to settle first, and said that they had.
     Application,
+    /// The file systems of the guest were frozen.
+    FileSystem,
 }
 
 /// The tags given with a create.
@@ -316,6 +319,38 @@ pub struct RefRecord {
     pub attached_since: Timestamp,
     pub created: Timestamp,
     pub changed: Timestamp,
+}
+
+/// A group whose overlays are there and durable, and of which nobody has said yet whether another process writes to
+/// them. What it will be once that process does; a machine has one at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedRecord {
+    pub machine: MachineId,
+    /// The uuid that the group will have.
+    pub group: Uuid,
+    pub name: String,
+    pub description: Option<String>,
+    pub left_out: Vec<Uuid>,
+    pub tags: Tags,
+    /// The wish that made it, to recognise a repeat.
+    pub wish: WishMark,
+    /// log2 of the cluster size of an overlay above a raw file.
+    pub cluster_bits: u8,
+    /// In the order of the device ids.
+    pub members: Vec<PreparedMember>,
+    pub created: Timestamp,
+}
+
+/// One disk of a group that is prepared: the uuids that its snapshot, its overlay and, if it has none, its tree will
+/// have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedMember {
+    pub volume: VolumeId,
+    pub snapshot: Uuid,
+    pub layer: Uuid,
+    pub tree: Uuid,
+    /// The file of the overlay.
+    pub blob: BlobName,
 }
 
 impl VolumeRecord {

@@ -10,9 +10,9 @@
 
 use super::encoding::{Malformed, decode};
 use super::error::{Error, Place, Result};
-use super::id::GroupId;
+use super::id::{GroupId, MachineId};
 use super::kind::{Entity, Id, Kind, Record};
-use super::record::{RefRecord, Timestamp};
+use super::record::{PreparedRecord, RefRecord, Timestamp};
 use redb::{ReadableTable, TableDefinition};
 use uuid::Uuid;
 
@@ -28,6 +28,9 @@ pub const FORMAT: u64 = 1;
 
 /// What the catalogue knows about itself.
 pub const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
+/// The groups that are prepared, by machine. In no catalogue of before there was one.
+pub const PREPARED: TableDefinition<'static, &'static IdKey, &'static [u8]> =
+    TableDefinition::new("prepared");
 /// The members of the groups.
 pub const REFS: TableDefinition<'static, &'static RefKey, &'static [u8]> = TableDefinition::new("refs");
 /// Whose a uuid is.
@@ -132,6 +135,17 @@ fn entry<const LENGTH: usize>(
         place: Place::Meta(name),
         source: Malformed::Length { found: bytes.len(), expected: LENGTH },
     })
+}
+
+/// The prepared group that stands under its machine; it must say so itself.
+pub fn decode_prepared(machine: MachineId, bytes: &[u8]) -> Result<PreparedRecord> {
+    let place = Place::Prepared(machine);
+    let record: PreparedRecord = decode(bytes).map_err(|source| Error::Malformed { place, source })?;
+    if record.machine == machine {
+        Ok(record)
+    } else {
+        Err(Error::Malformed { place, source: Malformed::Misplaced { id: record.machine.0 } })
+    }
 }
 
 /// One number of the `meta` table.

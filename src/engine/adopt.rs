@@ -297,6 +297,9 @@ impl Pool {
             }
             other => other?,
         };
+        if self.read()?.prepared_blobs()?.contains(name) {
+            return Err(not_adoptable(name, "it was made for a group that is being prepared"));
+        }
         let known = self.read()?.layer_of_blob(name)?;
         if let Some(known) = &known
             && known.format != format

@@ -360,13 +360,18 @@ impl Pool {
         volumes.sort_unstable();
         volumes.dedup();
         let mut books = Books::open(reader.holdings(&volumes, &groups)?);
+        let prepared = self.prepared_volumes(reader, &volumes)?;
         let mut obstacles = HashMap::new();
         let mut going = Vec::with_capacity(targets.len());
         for target in targets {
             let with = target.snapshot.map(|id| goes_with(&books, id, request.scope)).unwrap_or_default();
             for id in &with {
                 let Some(snapshot) = books.snapshot(*id) else { continue };
-                if let Err(error) = self.check_snapshot_file(reader, snapshot, request.reclaim) {
+                let ready = match prepared.get(&snapshot.volume) {
+                    Some(refusal) => Err(refusal.clone().into()),
+                    None => self.check_snapshot_file(reader, snapshot, request.reclaim),
+                };
+                if let Err(error) = ready {
                     obstacles.insert(*id, error.to_error_code());
                 }
             }

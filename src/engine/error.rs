@@ -1,5 +1,6 @@
 //! What a caller is told when a call fails: what to match on, what to show, what to do.
 
+use super::live::{HookError, WritesTo};
 use crate::catalog;
 use crate::image;
 use crate::inventory::ErrorCode;
@@ -125,6 +126,29 @@ pub enum Error {
     /// Once the pool is opened again, [`Engine::reclaim`](super::Engine::reclaim) goes on with them.
     #[error("the call took place, but the bytes that it left were not dealt with; open the pool again")]
     NotReclaimed(#[source] Box<Error>),
+    /// The guest did not settle, and no group was to be taken then. Nothing has changed.
+    #[error("no group was taken: the guest did not settle")]
+    NotFrozen {
+        /// Why.
+        source: HookError,
+    },
+    /// The process that runs the machine did not switch its disks. Nothing has changed.
+    #[error("no group was taken: the disks were not switched")]
+    NotSwitched {
+        /// Why.
+        source: HookError,
+    },
+    /// Nobody knows whether every disk was switched. The group stays prepared, and nothing was removed:
+    /// [`Engine::resume_group`](super::Engine::resume_group) takes it up.
+    #[error("whether the disks of group {} were switched is unknown: it stays prepared", .group.simple())]
+    SwitchUnknown {
+        /// The group.
+        group: Uuid,
+        /// Where each disk writes to, by device id; empty when it could not be found out.
+        seen: Vec<WritesTo>,
+        /// What went wrong.
+        source: HookError,
+    },
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
@@ -143,6 +167,9 @@ impl Error {
             | Self::HeadInUse { .. }
             | Self::NotAdoptable { .. }
             | Self::NewerVersion { .. }
+            | Self::NotFrozen { .. }
+            | Self::NotSwitched { .. }
+            | Self::SwitchUnknown { .. }
             | Self::Storage(storage::Error::Locked { .. } | storage::Error::Poisoned { .. }) => {
                 Code::Operation
             }
@@ -165,14 +192,18 @@ impl Error {
             | Self::HeadInUse { .. }
             | Self::NotAdoptable { .. }
             | Self::NewerVersion { .. }
+            | Self::NotFrozen { .. }
+            | Self::NotSwitched { .. }
             | Self::Storage(storage::Error::Locked { .. }) => Kind::Refused,
             Self::LayerMissing { .. } | Self::LayerDisagrees { .. } => Kind::Corrupt,
             Self::Layer { source, .. } => image_kind(source),
             Self::Image(source) => image_kind(source),
             Self::Catalog(error) => catalog_kind(error),
-            Self::OutcomeUnknown(_) | Self::NotReclaimed(_) | Self::Storage(_) | Self::Lost { .. } => {
-                Kind::Failed
-            }
+            Self::OutcomeUnknown(_)
+            | Self::NotReclaimed(_)
+            | Self::SwitchUnknown { .. }
+            | Self::Storage(_)
+            | Self::Lost { .. } => Kind::Failed,
         }
     }
 

@@ -9,7 +9,9 @@ use super::plans::{CreatePlan, PlannedMember};
 use super::pool::{Engine, Pool, kind_of};
 use super::reclaim::Figures;
 use super::uuid_arg::{UuidArg, parse_optional};
-use crate::catalog::{DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running, VolumeId};
+use crate::catalog::{
+    Consistency, DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running, VolumeId,
+};
 use crate::chain::Layer;
 use crate::inventory::{GroupInventory, Named};
 use crate::plan::Plan;
@@ -308,7 +310,7 @@ impl Engine {
 
     /// Locks the machine whose disks a group is asked for. The root volume may have moved to another machine while
     /// the lock was waited for; then it is that one's lock that counts.
-    fn lock_machine_of(&self, of: &GroupOf) -> Result<(Held, Reader, MachineRecord)> {
+    pub(super) fn lock_machine_of(&self, of: &GroupOf) -> Result<(Held, Reader, MachineRecord)> {
         loop {
             let before = self.machine_of(&self.pool.read()?, of)?;
             let held = self.pool.locks.acquire(vec![Key::Machine(before.id)]);
@@ -346,7 +348,7 @@ fn refuse_running(machine: &MachineRecord) -> Result<()> {
 }
 
 /// Parses what the caller chooses about a group.
-fn parse_wish(request: &CreateGroup, machine: &MachineRecord) -> Result<GroupWish> {
+pub(super) fn parse_wish(request: &CreateGroup, machine: &MachineRecord) -> Result<GroupWish> {
     let name = text::name("name", &request.name)?;
     let description = text::description(request.description.as_deref())?;
     let tags = text::tags(&request.tag_uuids, &request.user_tags, &request.system_tags)?;
@@ -366,10 +368,19 @@ fn parse_wish(request: &CreateGroup, machine: &MachineRecord) -> Result<GroupWis
     ];
     parts.extend(request.mode.wish_part());
     let mark = text::wish_mark(&parts);
-    Ok(GroupWish { uuid: Uuid::nil(), name, description, except, tags, mark, left_out: Vec::new() })
+    Ok(GroupWish {
+        uuid: Uuid::nil(),
+        name,
+        description,
+        except,
+        tags,
+        mark,
+        left_out: Vec::new(),
+        consistency: Consistency::Crash,
+    })
 }
 
-fn show_left_out(selection: &Selection) -> Vec<LeftOutVolume> {
+pub(super) fn show_left_out(selection: &Selection) -> Vec<LeftOutVolume> {
     selection
         .left_out
         .iter()
@@ -382,7 +393,7 @@ fn show_left_out(selection: &Selection) -> Vec<LeftOutVolume> {
 }
 
 /// The volumes that are not in a group, as its inventory names them.
-fn named(left_out: &[LeftOutVolume]) -> Vec<Named> {
+pub(super) fn named(left_out: &[LeftOutVolume]) -> Vec<Named> {
     left_out.iter().map(|volume| Named { uuid: volume.volume_uuid, name: volume.name.clone() }).collect()
 }
 
@@ -393,7 +404,7 @@ impl Pool {
     }
 
     /// What a repeated wish has made before; refused when the uuid was given to another wish.
-    fn group_of_repeat(
+    pub(super) fn group_of_repeat(
         &self,
         uuid: Uuid,
         wish: &GroupWish,

@@ -97,13 +97,15 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// SYS.1003 when there is no such machine; SYS.1006 when a disk of it is open in this process.
+    /// SYS.1003 when there is no such machine; SYS.1006 when a disk of it is open in this process, or a group of
+    /// it is being prepared.
     pub fn set_running(&self, machine: impl Into<UuidArg>, running: Running) -> Result<MachineInventory> {
         let pool = &self.pool;
         let found = self.machine_record(&pool.read()?, machine.into().parse()?)?;
         let _held = pool.locks.acquire(vec![Key::Machine(found.id)]);
         let reader = pool.read()?;
         let machine = self.machine_record(&reader, found.uuid)?;
+        pool.refuse_prepared(&reader, &machine)?;
         if running == Running::Elsewhere {
             for volume in reader.volumes_of(machine.id)?.into_vec()? {
                 if pool.open_volumes.has(volume.id) {

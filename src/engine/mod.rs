@@ -17,6 +17,7 @@ mod hold;
 mod import;
 mod internals;
 mod layers;
+mod live;
 mod locks;
 mod machine;
 mod notes;
@@ -59,8 +60,12 @@ pub use handles::Volume;
 pub use hold::UpdateSnapshot;
 pub use import::{ImportFrom, ImportVolume, Importer};
 pub use internals::LayerInternals;
+pub use live::{
+    BlockNode, ChainFile, CreatedLive, HookError, IfNotFrozen, LiveOptions, NoQuiesce, PendingGroup,
+    PreparedDisk, PreparedGroup, Quiesce, Switch, WritesTo,
+};
 pub use machine::CreateMachine;
-pub use options::{ChainFull, Clock, CreatePool, Ids, Options, SealWhen, chain_max};
+pub use options::{ChainFull, Clock, CreatePool, Ids, OpenPrepared, Options, SealWhen, chain_max};
 pub use plans::{CreatePlan, DeletePlan, Planned, PlannedMember, RevertPlan};
 pub use pool::Engine;
 pub use rebuild::{
@@ -88,6 +93,7 @@ pub use watch::{OrderBreach, OrderRule, watch_order};
 pub use crate::catalog::{L2Entries, LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
 pub use crate::chain::{Change, ChangeKind, Step};
 pub use crate::image::RepairMode;
+pub use crate::inventory::Consistency;
 pub use crate::plan::adopt::LowerLayers;
 pub use crate::plan::delete::{DeleteMode, DeleteScope, Members};
 pub use crate::plan::full::SnapshotMode;

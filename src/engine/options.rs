@@ -85,6 +85,19 @@ pub enum SealWhen {
     WhenFrozen,
 }
 
+/// What becomes of a group that was prepared and neither committed nor aborted before the pool was closed, or this
+/// process died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OpenPrepared {
+    /// It is aborted: nobody has switched to its overlays. One of which an overlay was written to, or is in use, is kept
+    /// all the same.
+    #[default]
+    Abort,
+    /// It is kept: somebody may have switched. [`Engine::resume_group`](super::Engine::resume_group) takes it up.
+    Keep,
+}
+
 /// How a pool is opened. `Options::default()` is right for most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -111,6 +124,10 @@ pub struct Options {
     pub quick_repair: QuickRepair,
     /// When what becomes frozen is sealed. Default: on request.
     pub seal: SealWhen,
+    /// What becomes of groups that were prepared and not committed. Default: they are aborted, unless an overlay was
+    /// written to or is in use. A program whose virtual machines do not hold QEMU's image locks, and may outlive it, says
+    /// [`OpenPrepared::Keep`].
+    pub prepared: OpenPrepared,
     /// How files are made and read in a directory. Default: files of mode 0600, no maps.
     #[cfg(target_os = "linux")]
     pub disk: crate::storage::DiskOptions,
@@ -134,6 +151,7 @@ impl Default for Options {
             catalogue_cache: ByteCount::mib(32),
             quick_repair: QuickRepair::Off,
             seal: SealWhen::default(),
+            prepared: OpenPrepared::default(),
             #[cfg(target_os = "linux")]
             disk: crate::storage::DiskOptions::default(),
             listener: Listener::default(),

@@ -3,6 +3,7 @@
 use super::error::{Error, Result};
 use super::handles::OpenVolumes;
 use super::layers::OpenLayers;
+use super::live::TakenUp;
 use super::locks::{Held, Key, Locks};
 use super::options::{CreatePool, Options, Source};
 use super::readers::Readers;
@@ -59,6 +60,7 @@ pub(super) struct Pool {
     pub(super) open_volumes: OpenVolumes,
     pub(super) readers: Readers,
     pub(super) sealings: Sealings,
+    pub(super) taken_up: TakenUp,
     /// The message of the commit of which nobody knows whether it took place. Whatever is written after it might
     /// be written below a snapshot.
     unknown: OnceLock<String>,
@@ -112,7 +114,7 @@ impl Engine {
         let store = Arc::new(FusedStore::new(store));
         let source = Source::new(&options);
         let catalog = open_catalogue(&store, &options, &source)?;
-        let recovered = super::recover::recover(&*store, &catalog)?;
+        let recovered = super::recover::recover(&*store, &catalog, options.prepared)?;
         let pool = Pool {
             store,
             catalog,
@@ -123,6 +125,7 @@ impl Engine {
             layout: RwLock::new(()),
             readers: Readers::default(),
             sealings: Sealings::default(),
+            taken_up: TakenUp::default(),
             open_layers: OpenLayers::default(),
             open_volumes: OpenVolumes::default(),
             unknown: OnceLock::new(),
@@ -276,7 +279,14 @@ impl Pool {
     pub(super) fn claim(&self, wanted: Option<Uuid>) -> Result<(Uuid, Option<Entity>)> {
         match wanted {
             None => Ok((self.source.mint(), None)),
-            Some(uuid) => Ok((uuid, self.read()?.resolve(uuid)?)),
+            Some(uuid) => {
+                let reader = self.read()?;
+                if let Some(prepared) = reader.prepared()?.iter().find(|prepared| prepared.group == uuid) {
+                    let machine = reader.need_machine(prepared.machine)?.uuid;
+                    return Err(Refusal::BeingPrepared { machine, group: uuid }.into());
+                }
+                Ok((uuid, reader.resolve(uuid)?))
+            }
         }
     }
 

@@ -4,7 +4,9 @@
 //! the remainder of a call that was never acknowledged. It is told by its name *and* by its header. A file of
 //! anybody else is left alone.
 
-use super::error::Result;
+use super::error::{Kind, Result};
+use super::live::settle::{GiveUp, give_up};
+use super::options::OpenPrepared;
 use super::reclaim::{finish::finish_rewrite, sweep::sweep};
 use super::seal::file::{SealHeader, is_torn_header};
 use crate::catalog::{Catalog, LayerRecord, Reader, VolumeId};
@@ -30,6 +32,9 @@ pub struct Recovered {
     /// Files that look like ours and that no record names, left alone: another pool made them, a guest has written
     /// them, or they cannot be read.
     pub left_alone: Vec<String>,
+    /// Groups that are still being prepared: they were to be kept, or an overlay of them was written to, is in use or
+    /// cannot be looked at. [`Engine::prepared_groups`](super::Engine::prepared_groups) says more about them.
+    pub prepared: Vec<Uuid>,
     /// Files whose headers were being written, finished.
     pub finished: Vec<String>,
     /// Files that nothing reads any more, removed: a deletion or a reclaim had been cut short. And files that were
@@ -44,7 +49,7 @@ pub struct Recovered {
 }
 
 /// Brings a pool back to what its catalogue says. Doing it twice is doing it once.
-pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered> {
+pub(super) fn recover(store: &dyn Store, catalog: &Catalog, prepared: OpenPrepared) -> Result<Recovered> {
     let mut recovered = Recovered::default();
     let mut rewriting = catalog.read()?.layers_rewriting()?.into_vec()?;
     // One that says that it has taken another one's place comes last, as when nothing is in the way.
@@ -59,9 +64,11 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered>
     let (removed, failed) = sweep(store, catalog)?;
     recovered.reclaimed.extend(removed.into_iter().map(|(layer, _)| layer.blob.to_string()));
     recovered.unfinished.extend(failed.into_iter().map(|(layer, error)| format!("{}: {error}", layer.blob)));
+    settle_prepared(store, catalog, prepared, &mut recovered)?;
     let reader = catalog.read()?;
+    let prepared = reader.prepared_blobs()?;
     for name in store.list()?.into_iter().filter(is_layer_blob) {
-        if reader.layer_of_blob(&name)?.is_some() {
+        if reader.layer_of_blob(&name)?.is_some() || prepared.contains(&name) {
             continue;
         }
         // What cannot be looked at is somebody else's business, and no reason not to open the pool.
@@ -100,6 +107,28 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog) -> Result<Recovered>
 /// Whether a living record names a file; what cannot be read counts as one.
 fn is_layer(reader: &Reader, name: &BlobName) -> bool {
     reader.layer_of_blob(name).map_or(true, |layer| layer.is_some())
+}
+
+/// Aborts the groups that were prepared, where that is said and takes nothing from anybody.
+fn settle_prepared(
+    store: &dyn Store,
+    catalog: &Catalog,
+    prepared: OpenPrepared,
+    recovered: &mut Recovered,
+) -> Result<()> {
+    for group in catalog.read()?.prepared()? {
+        if prepared == OpenPrepared::Keep {
+            recovered.prepared.push(group.group);
+            continue;
+        }
+        match give_up(store, catalog, &group, GiveUp::WhatNobodyWrote) {
+            Ok(removed) => recovered.removed.extend(removed.iter().map(ToString::to_string)),
+            Err(error) if error.kind() == Kind::Failed => return Err(error),
+            // Whoever asks for it is told why.
+            Err(_) => recovered.prepared.push(group.group),
+        }
+    }
+    Ok(())
 }
 
 /// Makes garbage of layers that were being filled: nobody was promised anything of them.

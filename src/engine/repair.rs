@@ -228,9 +228,10 @@ impl Pool {
         // Files that are made and not published yet would look like nobody's.
         let _quiet = self.under_way.write();
         let reader = self.read()?;
+        let prepared = reader.prepared_blobs()?;
         let removed = repaired.removed.len();
         for name in self.store().list()?.into_iter().filter(is_layer_blob) {
-            if reader.layer_of_blob(&name)?.is_some() {
+            if reader.layer_of_blob(&name)?.is_some() || prepared.contains(&name) {
                 continue;
             }
             if !is_remainder(self.store(), &self.catalog, &name).unwrap_or(false) {

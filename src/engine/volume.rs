@@ -217,7 +217,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1003 for what is not there; SYS.1006 when the volume is attached already, the machine has another root
-    /// volume, or the device id is taken.
+    /// volume, the device id is taken, or a group of the machine is being prepared.
     pub fn attach_volume(
         &self,
         volume: impl Into<UuidArg>,
@@ -229,6 +229,7 @@ impl Engine {
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[Key::Machine(machine.id)])?;
         let reader = pool.read()?;
         let machine = self.machine_record(&reader, machine.uuid)?;
+        pool.refuse_prepared(&reader, &machine)?;
         // The process that runs the machine would write to it at once.
         if machine.running == Running::Elsewhere && pool.open_volumes.has(volume.id) {
             return Err(Refusal::VolumeOpen { uuid: volume.uuid }.into());

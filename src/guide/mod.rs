@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`first_pool`] | nothing is there yet |
 //! | [`groups`] | several disks belong together |
+//! | [`live_machines`] | another process runs the machine |
 //! | [`deleting_and_space`] | old snapshots must go, and the disk is full |
 //! | [`reverting`] | a machine must go back |
 //! | [`bringing_disks_in`] | there are images already, from whomever |
@@ -19,6 +20,9 @@ pub mod first_pool {}
 
 #[doc = include_str!("groups.md")]
 pub mod groups {}
+
+#[doc = include_str!("live_machines.md")]
+pub mod live_machines {}
 
 #[doc = include_str!("deleting_and_space.md")]
 pub mod deleting_and_space {}

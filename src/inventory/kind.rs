@@ -116,7 +116,9 @@ words!(
     Consistency {
         /// As after a power cut: one moment for all disks.
         Crash = "Crash",
-        /// The guest was asked to settle first, and said that it had.
+        /// The file systems of the guest were frozen meanwhile.
+        FileSystem = "FileSystem",
+        /// The programs of the guest were asked to settle first, and said that they had.
         Application = "Application",
     }
 );
@@ -153,7 +155,18 @@ impl From<catalog::Consistency> for Consistency {
     fn from(consistency: catalog::Consistency) -> Self {
         match consistency {
             catalog::Consistency::Crash => Self::Crash,
+            catalog::Consistency::FileSystem => Self::FileSystem,
             catalog::Consistency::Application => Self::Application,
+        }
+    }
+}
+
+impl From<Consistency> for catalog::Consistency {
+    fn from(consistency: Consistency) -> Self {
+        match consistency {
+            Consistency::Crash => Self::Crash,
+            Consistency::FileSystem => Self::FileSystem,
+            Consistency::Application => Self::Application,
         }
     }
 }

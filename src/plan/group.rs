@@ -24,6 +24,8 @@ pub(crate) struct GroupWish {
     pub(crate) mark: WishMark,
     /// The volumes that turned out to be left out.
     pub(crate) left_out: Vec<Uuid>,
+    /// What the guest is known to have done.
+    pub(crate) consistency: Consistency,
 }
 
 /// A volume of the machine that is in no group, and why.
@@ -87,14 +89,20 @@ pub(crate) fn select(view: &MachineView, wish: &GroupWish) -> Result<Selection, 
 }
 
 fn reason_to_leave_out(volume: &VolumeRecord, wish: &GroupWish) -> Option<LeftOut> {
+    match reason_noted(volume) {
+        LeftOut::Asked => wish.except.contains(&volume.uuid).then_some(LeftOut::Asked),
+        always => Some(always),
+    }
+}
+
+/// Why a volume was left out, as far as its record still tells.
+pub(crate) fn reason_noted(volume: &VolumeRecord) -> LeftOut {
     if volume.sharing == Sharing::Shareable {
-        Some(LeftOut::Shareable)
+        LeftOut::Shareable
     } else if volume.kind == VolumeKind::Memory {
-        Some(LeftOut::Memory)
-    } else if wish.except.contains(&volume.uuid) {
-        Some(LeftOut::Asked)
+        LeftOut::Memory
     } else {
-        None
+        LeftOut::Asked
     }
 }
 
@@ -139,7 +147,7 @@ pub(crate) fn begin(
         machine_uuid: machine.uuid,
         snapshot_count: u32::try_from(members).expect("a machine has fewer disks than that"),
         parent: machine.group_current,
-        consistency: Consistency::Crash,
+        consistency: wish.consistency,
         left_out: wish.left_out.clone(),
         tags: wish.tags.clone(),
         wish: wish.mark,

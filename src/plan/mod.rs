@@ -9,6 +9,7 @@ pub(crate) mod delete;
 pub(crate) mod freeze;
 pub(crate) mod full;
 pub(crate) mod group;
+pub(crate) mod live;
 pub(crate) mod machine;
 pub(crate) mod reclaim;
 pub(crate) mod refusal;

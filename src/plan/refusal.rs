@@ -154,6 +154,14 @@ pub enum Refusal {
     SeveralPools { pools: Vec<Uuid> },
     #[error("the files contradict each other, and a catalogue made from them would be wrong: {why}")]
     NotRebuilt { why: String },
+    #[error("machine {} does not run in another process: its group is taken here, or it must be said that it does", .uuid.simple())]
+    RunsHere { uuid: Uuid },
+    #[error("group {} of machine {} is being prepared: commit or abort it first", .group.simple(), .machine.simple())]
+    BeingPrepared { machine: Uuid, group: Uuid },
+    #[error("group {} is there already: the same request has taken it", .uuid.simple())]
+    GroupThere { uuid: Uuid },
+    #[error("{file}, which was made for group {}, has been written to: it holds what the guest wrote since", .group.simple())]
+    OverlayWritten { file: String, group: Uuid },
     #[error("{what} is not done yet by this version")]
     NotYet { what: &'static str },
 }
@@ -183,7 +191,7 @@ impl Refusal {
             | Self::SizeNeeded
             | Self::BadValue { .. } => Code::InvalidArgument,
             Self::NotFound { .. } => Code::NotFound,
-            Self::UuidTaken { .. } | Self::OtherWish { .. } => Code::CreateResource,
+            Self::UuidTaken { .. } | Self::OtherWish { .. } | Self::GroupThere { .. } => Code::CreateResource,
             Self::ChainTooLong { .. }
             | Self::NoDisks { .. }
             | Self::AttachedAlready { .. }
@@ -203,6 +211,9 @@ impl Refusal {
             | Self::NothingToRebuild
             | Self::SeveralPools { .. }
             | Self::NotRebuilt { .. }
+            | Self::RunsHere { .. }
+            | Self::BeingPrepared { .. }
+            | Self::OverlayWritten { .. }
             | Self::NotYet { .. } => Code::Operation,
             Self::Spared { .. } => Code::BatchDelete,
             Self::Quota { .. } => Code::Quota,

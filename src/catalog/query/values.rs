@@ -188,6 +188,7 @@ impl GroupField {
             Self::Consistency => one(match record.consistency {
                 Consistency::Crash => "Crash",
                 Consistency::Application => "Application",
+                Consistency::FileSystem => "FileSystem",
             }),
             Self::TagUuid => tag_uuids(&record.tags),
             Self::UserTag => texts(&record.tags.user_tags),

@@ -39,6 +39,11 @@
 //! * **C21** A volume is attached to a machine once, and to one machine only when it is exclusive.
 //! * **C22** A machine has at most one root volume.
 //!
+//! Prepared groups:
+//!
+//! * **C26** A group that is prepared is of a machine that another process runs and of volumes that are attached to it, each
+//!   once; what it will give uuids to has none yet.
+//!
 //! What is derived:
 //!
 //! * **C23** The uuid table holds the uuid of every record and nothing else.
@@ -51,6 +56,7 @@ mod derived;
 mod groups;
 mod layers;
 mod machines;
+mod prepared;
 mod snapshots;
 
 #[cfg(test)]
@@ -151,6 +157,9 @@ pub enum Violation {
     /// C22
     #[error("C22: machine {} has the root volumes {volumes:?}", machine.0)]
     Roots { machine: MachineId, volumes: Vec<VolumeId> },
+    /// C26
+    #[error("C26: the prepared group of machine {} does not go with the machine, its volumes or the uuids there are", machine.0)]
+    Prepared { machine: MachineId },
     /// C23
     #[error("C23: the uuid table has {found:?} for {}, the records have {expected:?}", uuid.simple())]
     UuidTable { uuid: Uuid, found: Option<Entity>, expected: Option<Entity> },
@@ -188,7 +197,7 @@ struct World {
 }
 
 impl Reader {
-    /// Checks C1 to C25. Answers every place where one of them does not hold, in the order of their numbers within
+    /// Checks C1 to C26. Answers every place where one of them does not hold, in the order of their numbers within
     /// each chapter.
     ///
     /// # Errors
@@ -210,6 +219,7 @@ impl Reader {
         world.check_snapshots();
         world.check_groups();
         world.check_machines();
+        world.check_prepared(self)?;
         world.check_derived(self)?;
         Ok(world.violations)
     }

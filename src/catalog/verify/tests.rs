@@ -5,6 +5,7 @@ use super::super::*;
 use super::{Severity, Violation};
 use crate::storage::BlobName;
 use crate::units::ByteCount;
+use uuid::Uuid;
 
 /// The lawful world, with further edits, checked.
 fn verify_after(edits: &[Edit]) -> Result<Vec<Violation>> {
@@ -411,5 +412,47 @@ fn c25_counters_are_above_every_id() -> Result<()> {
         transaction.open_table(META).unwrap().insert(meta::NEXT, value.as_slice()).unwrap();
     })?;
     assert_eq!(found, [Violation::Counter { entity: MachineId(1).into(), next: 1 }]);
+    Ok(())
+}
+
+#[test]
+fn c26_a_prepared_group_is_of_a_machine_that_runs_elsewhere_and_of_its_volumes() -> Result<()> {
+    let elsewhere = MachineRecord { running: Running::Elsewhere, ..machine(1) };
+    let member = |volume, first: u128| PreparedMember {
+        volume: VolumeId(volume),
+        snapshot: Uuid::from_u128(first),
+        layer: Uuid::from_u128(first + 1),
+        tree: Uuid::from_u128(first + 2),
+        blob: crate::storage::BlobName::parse("layer-99.qcow2").expect("a lawful name"),
+    };
+    let lawful = PreparedRecord {
+        machine: MachineId(1),
+        group: Uuid::from_u128(100),
+        name: String::from("live"),
+        description: None,
+        left_out: Vec::new(),
+        tags: Tags::default(),
+        wish: WishMark(1),
+        cluster_bits: 16,
+        members: vec![member(1, 110), member(2, 120)],
+        created: Timestamp(1),
+    };
+    assert_eq!(verify_after(&[elsewhere.clone().into(), lawful.clone().into()])?, []);
+    let wanted = [Violation::Prepared { machine: MachineId(1) }];
+    assert_eq!(verify_after(&[lawful.clone().into()])?, wanted, "it runs here");
+    let unlawful = [
+        PreparedRecord { members: Vec::new(), ..lawful.clone() },
+        PreparedRecord { members: vec![member(1, 110), member(1, 120)], ..lawful.clone() },
+        PreparedRecord { members: vec![member(1, 110), member(2, 110)], ..lawful.clone() },
+        PreparedRecord { members: vec![member(77, 110)], ..lawful.clone() },
+        PreparedRecord { group: uuid_of(VolumeId(1)), ..lawful },
+    ];
+    for prepared in unlawful {
+        assert_eq!(
+            verify_after(&[elsewhere.clone().into(), prepared.clone().into()])?,
+            wanted,
+            "{prepared:?}"
+        );
+    }
     Ok(())
 }
