@@ -217,6 +217,8 @@ pub mod image;
 pub mod inventory;
 pub mod picture;
 mod plan;
+#[cfg(all(feature = "qmp", unix))]
+pub mod qmp;
 pub mod storage;
 pub mod units;
 

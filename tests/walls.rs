@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("inventory", &["catalog", "units"]),
     ("picture", &["inventory", "units"]),
     ("guide", &[]),
+    ("qmp", &["engine"]),
     ("engine", &["picture", "inventory", "plan", "catalog", "chain", "image", "storage", "units"]),
 ];
 

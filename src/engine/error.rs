@@ -138,7 +138,8 @@ pub enum Error {
         /// Why.
         source: HookError,
     },
-    /// Nobody knows whether every disk was switched. The group stays prepared, and nothing was removed:
+    /// Not every disk was switched, or nobody knows; or none was, and an overlay holds what was written to it before its
+    /// disk went back. The group stays prepared, and nothing was removed:
     /// [`Engine::resume_group`](super::Engine::resume_group) takes it up.
     #[error("whether the disks of group {} were switched is unknown: it stays prepared", .group.simple())]
     SwitchUnknown {

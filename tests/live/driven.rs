@@ -147,6 +147,20 @@ fn disks_of_which_some_were_switched_are_left_to_the_caller() -> Outcome {
 }
 
 #[test]
+fn disks_that_have_written_to_overlays_and_were_put_back_keep_them() -> Outcome {
+    let [place, _] = Place::both()?;
+    let mut site = Site::new(&place)?;
+    let kept = site.vmm.write()?;
+    site.vmm.comes = Comes::ThereAndBack;
+    let answer = site.engine.create_group_live(&site.group("g"), &mut NoQuiesce, &mut site.vmm, &options());
+    let (group, seen) = unknown(answer);
+    assert_eq!(seen, [WritesTo::Head; 3]);
+    assert_eq!(site.vmm.read()?, vec![kept; 3]);
+    site.engine.resume_group(group)?.abort_and_discard()?;
+    site.assert_agreed()
+}
+
+#[test]
 fn a_process_that_does_not_answer_leaves_the_group_prepared() -> Outcome {
     for place in Place::both()? {
         let mut site = Site::new(&place)?;

@@ -22,6 +22,8 @@ pub(crate) enum Comes {
     HalfWay,
     /// Every disk is, and it says that none is.
     WholeWithAnError,
+    /// Every disk is, writes, and is put back; and it says that something is wrong.
+    ThereAndBack,
     /// It does not come back.
     Panic,
 }
@@ -120,13 +122,19 @@ impl Switch for Vmm {
     fn switch(&mut self, disks: &[PreparedDisk]) -> Result<(), HookError> {
         self.switched += 1;
         let count = match self.comes {
-            Comes::Whole | Comes::WholeWithAnError => disks.len(),
+            Comes::Whole | Comes::WholeWithAnError | Comes::ThereAndBack => disks.len(),
             Comes::Refused | Comes::Nothing => 0,
             Comes::HalfWay => 1,
             Comes::Panic => panic!("the switch does not come back"),
         };
         for disk in &disks[..count] {
             self.take(disk)?;
+        }
+        if self.comes == Comes::ThereAndBack {
+            self.write().map_err(|error| error.to_string())?;
+            for disk in &mut self.disks {
+                disk.chain = Chain::new(disk.chain.layers()[1..].to_vec());
+            }
         }
         match self.comes {
             Comes::Whole | Comes::Nothing => Ok(()),

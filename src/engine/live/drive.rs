@@ -5,12 +5,13 @@
 //! | prepare | nothing is there |
 //! | freeze | thaw; abort, or go on with a crash-consistent group, as the caller says |
 //! | switch, and every disk writes to its head | thaw, abort |
+//! | the same, and an overlay was written to or is still open | thaw; the group stays prepared, and the error says so |
 //! | switch, and every disk writes to its overlay | thaw, commit: it was done |
 //! | switch, and disks differ, or it cannot be told | thaw; the group stays prepared, and the error says so |
 //! | thaw | commit, crash-consistent |
 //! | commit | the group stays prepared |
 
-use super::super::error::{Error, Result};
+use super::super::error::{Error, Kind, Result};
 use super::super::group::{CreateGroup, CreatedGroup};
 use super::super::pool::Engine;
 use super::super::uuid_arg::parse_optional;
@@ -137,9 +138,15 @@ impl PreparedGroup {
         match (answer, seen) {
             (answer, Ok(seen)) if all(&seen, WritesTo::Overlay) => Ok((self, answer.err())),
             (answer, Ok(seen)) if all(&seen, WritesTo::Head) => {
-                self.abort()?;
                 let source = answer.err().unwrap_or_else(|| "every disk still writes to its head".into());
-                Err(Error::NotSwitched { source })
+                match self.abort() {
+                    Ok(()) => Err(Error::NotSwitched { source }),
+                    // Some disk has written to its overlay before it went back: what it wrote there is its guest's.
+                    Err(error) if error.kind() == Kind::Refused => {
+                        Err(Error::SwitchUnknown { group, seen, source })
+                    }
+                    Err(error) => Err(error),
+                }
             }
             (answer, Ok(seen)) => {
                 let differ = || "not every disk writes to its overlay".into();
