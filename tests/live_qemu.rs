@@ -148,7 +148,7 @@ impl Io {
             .spawn()?;
         let (stdin, stdout) = (child.stdin.take().ok_or("piped")?, child.stdout.take().ok_or("piped")?);
         let mut io = Self { child, stdin, stdout: BufReader::new(stdout) };
-        io.to_prompt()?;
+        io.until_prompt()?;
         Ok(io)
     }
 
@@ -160,14 +160,14 @@ impl Io {
     /// Runs one command. It answers with whatever it says, and with a prompt; the next one is given after that.
     fn run(&mut self, command: &str, expected: &str) -> Outcome {
         writeln!(self.stdin, "{command}")?;
-        let said = self.to_prompt()?;
+        let said = self.until_prompt()?;
         if !said.contains(expected) || said.contains("failed") || said.contains("error") {
             return Err(format!("{command}: {said}").into());
         }
         Ok(())
     }
 
-    fn to_prompt(&mut self) -> Outcome<String> {
+    fn until_prompt(&mut self) -> Outcome<String> {
         let mut said = Vec::new();
         while !said.ends_with(b"qemu-io> ") {
             let mut byte = [0];

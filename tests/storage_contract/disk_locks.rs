@@ -169,7 +169,7 @@ fn a_hold_locks_the_bytes_that_qemu_would_and_goes_with_its_handle() -> Outcome 
     let store = DiskStore::open(pool.path())?;
     let blob = store.create(&name("a"))?;
     let outsider = File::options().read(true).write(true).open(pool.path().join("a"))?;
-    assert_eq!(locked(&outsider)?, []);
+    assert_eq!(locked(&outsider)?, [0_i64; 0]);
     blob.hold(Hold::Read)?;
     assert_eq!(locked(&outsider)?, [100, 201, 203]);
     blob.hold(Hold::Write)?;
@@ -177,7 +177,7 @@ fn a_hold_locks_the_bytes_that_qemu_would_and_goes_with_its_handle() -> Outcome 
     blob.hold(Hold::Read)?;
     assert_eq!(locked(&outsider)?, [100, 201, 203]);
     drop(blob);
-    assert_eq!(locked(&outsider)?, []);
+    assert_eq!(locked(&outsider)?, [0_i64; 0]);
     Ok(())
 }
 
@@ -199,7 +199,7 @@ fn handles_of_one_store_do_not_stand_in_each_others_way() -> Outcome {
     drop(other);
     assert_eq!(locked(&outsider)?, [100, 201, 203]);
     drop(third);
-    assert_eq!(locked(&outsider)?, []);
+    assert_eq!(locked(&outsider)?, [0_i64; 0]);
     Ok(())
 }
 
@@ -248,6 +248,6 @@ fn a_store_that_ignores_image_locks_takes_none_and_sees_nobody() -> Outcome {
     fcntl(&outsider, FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, 101, 1)))?;
     blob.hold(Hold::Write)?;
     assert_eq!(blob.writer_elsewhere()?, None);
-    assert_eq!(locked(&outsider)?, []);
+    assert_eq!(locked(&outsider)?, [0_i64; 0]);
     Ok(())
 }
