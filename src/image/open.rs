@@ -5,7 +5,7 @@ use super::error::{Error, Result};
 use super::own::OwnTables;
 use super::refcounts::Refcounts;
 use super::tables::Tables;
-use crate::format::{Encryption, Extension, Geometry, HEADER_PROBE, Header, RawHeader};
+use crate::format::{Encryption, Extension, Geometry, Header, RawHeader};
 use crate::storage::{Access, Blob, read_zero_extended};
 use crate::units::{ByteCount, ClusterCount, GuestOffset, HostCluster, HostOffset};
 use parking_lot::{Mutex, RwLock};
@@ -64,8 +64,10 @@ pub struct Image {
     pub(super) blob: Arc<dyn Blob>,
     pub(super) name: String,
     pub(super) geometry: Geometry,
+    /// What it was opened for.
+    access: Access,
     /// Off for an image that was opened for reading, and from [`Image::freeze`] on.
-    writable: AtomicBool,
+    pub(super) writable: AtomicBool,
     /// Set when a step that switches tables failed half way: what is in memory may not agree with the disk.
     pub(super) failed: AtomicBool,
     pub(super) synced: Synced,
@@ -149,21 +151,25 @@ impl Image {
             geometry.bytes_for(ClusterCount::new(u64::from(header.refcount_table_clusters))).as_u64();
         let table = read_table(&*blob, name, "refcount table", header.refcount_table, table_bytes, end)?;
         let held_max = limits.table_cache.as_u64() / geometry.cluster_size().as_u64();
+        let own_tables = OwnTables::new(geometry, &l1, &table);
+        // Who only reads counts nothing, and a long chain has many readers.
+        let counted = if access == Access::Write { table } else { Vec::new() };
         let image = Self {
             name: name.to_owned(),
             geometry,
+            access,
             writable: AtomicBool::new(access == Access::Write),
             failed: AtomicBool::new(false),
             synced: Synced::default(),
             growing: Mutex::new(()),
             decoded: Decoded::default(),
             bitmaps_follow: AtomicBool::new(false),
-            own_tables: OwnTables::new(geometry, &l1, &table),
+            own_tables,
             state: RwLock::new(State {
                 l1,
                 l1_unwritten: BTreeSet::new(),
                 tables: Tables::new(geometry, usize::try_from(held_max).unwrap_or(usize::MAX)),
-                refcounts: Refcounts::new(geometry, name, header.refcount_table, table),
+                refcounts: Refcounts::new(geometry, name, header.refcount_table, counted),
                 freed: Vec::new(),
                 packed_end: None,
                 end,
@@ -268,9 +274,10 @@ impl Image {
         Ok(())
     }
 
-    /// Lets an image be written again that [`Image::freeze`] has closed, when the snapshot did not come about.
+    /// Lets an image be written again that [`Image::freeze`] has closed, when the snapshot did not come about. One that
+    /// was opened for reading stays closed.
     pub fn thaw(&self) {
-        self.writable.store(true, Ordering::Release);
+        self.writable.store(self.access == Access::Write, Ordering::Release);
     }
 
     /// Refuses when the image may not be written, or when a request reaches past the end of the disk. Whoever passes
@@ -323,15 +330,24 @@ impl Image {
     }
 }
 
+/// What most headers are shorter than.
+const HEADER_USUAL: usize = 4096;
+
 fn read_header(blob: &dyn Blob, name: &str, end: HostOffset) -> Result<Header> {
     let malformed = |source| Error::Format { image: name.to_owned(), source };
     let length = end.as_length().as_usize();
-    let mut probe = vec![0; length.min(HEADER_PROBE)];
-    blob.read_at(HostOffset::ZERO, &mut probe)?;
-    let raw = RawHeader::parse(&probe).map_err(malformed)?;
-    let mut cluster = vec![0; length.min(raw.cluster_size().as_usize())];
-    blob.read_at(HostOffset::ZERO, &mut cluster)?;
-    Header::parse(&cluster).map_err(malformed)
+    let mut begin = vec![0; length.min(HEADER_USUAL)];
+    blob.read_at(HostOffset::ZERO, &mut begin)?;
+    let raw = RawHeader::parse(&begin).map_err(malformed)?;
+    // The backing name is behind all else that the header has: where it ends, the header does.
+    let name_end = raw.backing_file_offset.checked_add(u64::from(raw.backing_file_size));
+    let ends_here =
+        raw.backing_file_offset > 0 && name_end.is_some_and(|name_end| name_end <= begin.len() as u64);
+    if !ends_here {
+        begin.resize(length.min(raw.cluster_size().as_usize()), 0);
+        blob.read_at(HostOffset::ZERO, &mut begin)?;
+    }
+    Header::parse(&begin).map_err(malformed)
 }
 
 /// What cannot even be read here.

@@ -21,15 +21,17 @@ pub(super) struct OwnTables {
 impl OwnTables {
     /// Costs what the two tables have of entries. One that breaks a rule is refused when it is used.
     pub(super) fn new(geometry: Geometry, l1: &[u64], refcount_table: &[u64]) -> Self {
-        let tables = l1.iter().filter_map(|raw| match L1Entry::decode(*raw, geometry) {
+        let there = |raw: &&u64| **raw != 0;
+        let tables = l1.iter().filter(there).filter_map(|raw| match L1Entry::decode(*raw, geometry) {
             Ok(L1Entry::Table { at, .. }) => Some(at),
             _ => None,
         });
-        let blocks =
-            refcount_table.iter().filter_map(|raw| match RefcountTableEntry::decode(*raw, geometry) {
+        let blocks = refcount_table.iter().filter(there).filter_map(|raw| {
+            match RefcountTableEntry::decode(*raw, geometry) {
                 Ok(RefcountTableEntry::Block { at }) => Some(at),
                 _ => None,
-            });
+            }
+        });
         let mut clusters: Vec<_> = tables.chain(blocks).map(|at| geometry.host_cluster(at)).collect();
         clusters.sort_unstable();
         clusters.dedup();
