@@ -18,6 +18,7 @@ mod map;
 pub mod merge;
 mod ranges;
 mod read;
+mod resolved;
 mod write;
 
 pub use diff::{Change, ChangeKind, Diff, Exactness};
@@ -28,16 +29,22 @@ pub use map::{ChainMap, Extent, ExtentKind};
 pub use ranges::Ranges;
 
 use crate::units::ByteCount;
+use resolved::Resolved;
 use std::sync::Arc;
 
 /// The layers of a disk, the head first. Cheap to clone; any number of threads may use it at once.
 #[derive(Clone, Debug)]
 pub struct Chain {
     layers: Arc<[Arc<Layer>]>,
+    /// What is below the head as one map, unless it may be written.
+    resolved: Option<Arc<Resolved>>,
 }
 
 impl Chain {
     /// Stacks layers, the head first.
+    ///
+    /// What is below the head is resolved into one map as it is read, when every layer there is closed to writing
+    /// ([`Image::is_closed`](crate::image::Image::is_closed)). Such a layer must stay closed.
     ///
     /// # Panics
     ///
@@ -45,7 +52,7 @@ impl Chain {
     #[must_use]
     pub fn new(layers: Vec<Arc<Layer>>) -> Self {
         assert!(!layers.is_empty(), "a chain has at least one layer");
-        Self { layers: layers.into() }
+        Self::of(layers.into())
     }
 
     /// The layer that is written.
@@ -69,7 +76,11 @@ impl Chain {
     /// The same chain with a new head above it.
     #[must_use]
     pub fn with_head(&self, head: Arc<Layer>) -> Self {
-        let layers = std::iter::once(head).chain(self.layers.iter().cloned()).collect();
-        Self { layers }
+        Self::of(std::iter::once(head).chain(self.layers.iter().cloned()).collect())
+    }
+
+    fn of(layers: Arc<[Arc<Layer>]>) -> Self {
+        let resolved = Resolved::of(&layers[1..]).map(Arc::new);
+        Self { layers, resolved }
     }
 }

@@ -17,34 +17,43 @@ impl Chain {
         if at.checked_add(length).is_none_or(|end| end > GuestOffset::end_of(self.size())) {
             return Err(Error::PastEndOfDisk { at, length, size: self.size() });
         }
-        read_through(self.layers(), at, buffer)
+        let mut holes = Vec::new();
+        self.head().read(at, buffer, &mut holes)?;
+        let below = LowerLayers(self);
+        for hole in holes {
+            below.read_below(at + ByteCount::of(hole.start), &mut buffer[hole])?;
+        }
+        Ok(())
     }
 
     /// What the head reads through to; `None` when there is nothing below it.
     pub(super) fn below(&self) -> Option<LowerLayers<'_>> {
-        let lower = &self.layers()[1..];
-        if lower.is_empty() { None } else { Some(LowerLayers(lower)) }
+        (self.layers().len() > 1).then_some(LowerLayers(self))
     }
 }
 
-/// The layers below a head.
-pub(super) struct LowerLayers<'a>(&'a [Arc<Layer>]);
+/// The layers below the head of a chain.
+pub(super) struct LowerLayers<'a>(&'a Chain);
 
 impl LowerLayers<'_> {
     /// The size of the uppermost of them: what is past it reads as zeros.
     pub(super) fn size(&self) -> ByteCount {
-        self.0[0].size()
+        self.0.layers()[1].size()
     }
 }
 
 impl Below for LowerLayers<'_> {
     fn read_below(&self, at: GuestOffset, buffer: &mut [u8]) -> Result<()> {
-        read_through(self.0, at, buffer)
+        let lower = &self.0.layers()[1..];
+        match &self.0.resolved {
+            Some(resolved) => resolved.read(lower, at, buffer),
+            None => read_through(lower, at, buffer),
+        }
     }
 }
 
 /// Fills `buffer` from a stack of layers, the uppermost first.
-fn read_through(layers: &[Arc<Layer>], at: GuestOffset, buffer: &mut [u8]) -> Result<()> {
+pub(super) fn read_through(layers: &[Arc<Layer>], at: GuestOffset, buffer: &mut [u8]) -> Result<()> {
     if buffer.is_empty() {
         return Ok(());
     }

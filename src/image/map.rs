@@ -2,7 +2,6 @@
 
 use super::error::{Error, Result};
 use super::open::{Image, State};
-use super::tables::Table;
 use crate::format::{CompressedExtent, L1Entry, L2Entry, Subcluster, Subclusters};
 use crate::storage::read_zero_extended;
 use crate::units::{ByteCount, GuestOffset, HostOffset};
@@ -83,9 +82,11 @@ impl Image {
         let Some(table) = state.tables.get(l1_index) else {
             return Ok(Run { mapping: Mapping::Absent, length: wanted });
         };
-        let mut run = self.run_in_cluster(state, table, at)?;
+        let entry = |at| table.entry(self.geometry.l2_index(self.geometry.guest_cluster(at)));
+        let mut run = self.run_in_cluster(state, entry(at), at)?;
         while run.length < wanted {
-            let next = self.run_in_cluster(state, table, at + run.length);
+            let next = at + run.length;
+            let next = self.run_in_cluster(state, entry(next), next);
             // A broken entry further on is the business of the read that gets there.
             let Ok(next) = next else { break };
             if !continues(run.mapping, next.mapping, run.length) {
@@ -96,11 +97,10 @@ impl Image {
         Ok(Run { length: run.length.min(wanted), ..run })
     }
 
-    /// What the table says at `at`, up to where the cluster ends at most.
-    fn run_in_cluster(&self, state: &State, table: &Table, at: GuestOffset) -> Result<Run> {
+    /// What the entry of its cluster says at `at`, up to where the cluster ends at most.
+    pub(super) fn run_in_cluster(&self, state: &State, raw: (u64, u64), at: GuestOffset) -> Result<Run> {
         let geometry = self.geometry;
         let inside = geometry.offset_in_cluster(at);
-        let raw = table.entry(geometry.l2_index(geometry.guest_cluster(at)));
         let subclusters = match self.decode(state, raw)? {
             Cluster::Compressed(extent) => {
                 let mapping = Mapping::Compressed(extent);
@@ -157,20 +157,25 @@ impl Image {
         Ok(Some(at))
     }
 
+    /// Refuses an L2 table that lies past the end of the file or on the header or a root table.
+    pub(super) fn refuse_misplaced_table(&self, state: &State, at: HostOffset) -> Result<()> {
+        let end = state.end;
+        if at >= end {
+            let image = self.name.clone();
+            return Err(Error::OutsideFile { image, structure: "L2 table", at, end });
+        }
+        self.refuse_roots(state, "L2 table", at)
+    }
+
     /// Brings an L2 table into memory when there is one.
     pub(super) fn load_table(&self, state: &mut State, l1_index: usize) -> Result<()> {
         if state.tables.get(l1_index).is_some() {
             return Ok(());
         }
         let Some(at) = self.table_on_disk(state, l1_index)? else { return Ok(()) };
-        let end = state.end;
-        if at >= end {
-            let image = self.name.clone();
-            return Err(Error::OutsideFile { image, structure: "L2 table", at, end });
-        }
-        self.refuse_roots(state, "L2 table", at)?;
+        self.refuse_misplaced_table(state, at)?;
         let mut bytes = vec![0; self.geometry.cluster_size().as_usize()];
-        read_zero_extended(&*self.blob, end.as_length(), at, &mut bytes)?;
+        read_zero_extended(&*self.blob, state.end.as_length(), at, &mut bytes)?;
         let words =
             bytes.chunks_exact(8).map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")));
         state.tables.insert_read(l1_index, at, words.collect());

@@ -15,6 +15,7 @@
 mod absorb;
 mod check;
 mod compressed;
+mod defined;
 mod entries;
 mod error;
 mod facts;

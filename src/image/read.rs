@@ -1,9 +1,8 @@
 //! Reading: what this image has goes into the buffer, what it lacks is handed back.
 
-use super::error::{Error, Result};
+use super::error::Result;
 use super::map::Mapping;
 use super::open::Image;
-use crate::format::Encryption;
 use crate::storage::read_zero_extended;
 use crate::units::{ByteCount, GuestOffset};
 use std::ops::Range;
@@ -28,11 +27,8 @@ impl Image {
             let state = self.state_for(here)?;
             let run = self.run(&state, here, ByteCount::of(buffer.len() - done))?;
             let length = run.length.as_usize();
-            if state.header.encryption != Encryption::None
-                && !matches!(run.mapping, Mapping::Absent | Mapping::Zero)
-            {
-                let (image, feature) = (self.name.clone(), "is encrypted");
-                return Err(Error::Unsupported { image, feature, refused: "reading data of" });
+            if !matches!(run.mapping, Mapping::Absent | Mapping::Zero) {
+                self.refuse_encrypted(&state)?;
             }
             let piece = &mut buffer[done..done + length];
             match run.mapping {
