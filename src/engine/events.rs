@@ -137,14 +137,14 @@ impl PartialEq for Listener {
 impl Eq for Listener {}
 
 /// What a commit will have changed, worked out before it.
-pub(super) struct Foreseen {
+pub(super) struct Untold {
     after: u64,
     changes: Vec<BookChange>,
 }
 
 impl Pool {
     /// What these edits change of what callers know; nothing when nobody listens.
-    pub(super) fn foresee(&self, edits: &[Edit]) -> Result<Option<Foreseen>> {
+    pub(super) fn untold(&self, edits: &[Edit]) -> Result<Option<Untold>> {
         if self.options.listener.0.is_none() {
             return Ok(None);
         }
@@ -153,12 +153,12 @@ impl Pool {
         for edit in edits {
             changes.extend(change(&reader, edit)?);
         }
-        Ok((!changes.is_empty()).then(|| Foreseen { after: reader.generation(), changes }))
+        Ok((!changes.is_empty()).then(|| Untold { after: reader.generation(), changes }))
     }
 
     /// Tells of a commit that took place.
-    pub(super) fn tell_changed(&self, foreseen: Option<Foreseen>) {
-        if let (Some(told), Some(Foreseen { after, changes })) = (&self.options.listener.0, foreseen) {
+    pub(super) fn tell_changed(&self, untold: Option<Untold>) {
+        if let (Some(told), Some(Untold { after, changes })) = (&self.options.listener.0, untold) {
             told(&Event::Changed { after, changes });
         }
     }

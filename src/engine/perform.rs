@@ -1,6 +1,6 @@
 //! The one place where the order of durable steps is written.
 //!
-//! 1. Files are made under names that no record has: [`Pool::prepare`]. Each is written and synced.
+//! 1. Files are made under names that no record has: [`Pool::prepare`]. All are written, then each is synced.
 //! 2. Their names are synced.
 //! 3. One commit publishes the records that name them: [`Prepared::publish`].
 //!
@@ -17,7 +17,7 @@ use crate::chain::Layer;
 use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
 use crate::plan::refusal::Refusal;
 use crate::plan::{NewFile, Plan};
-use crate::storage::{Access, BlobName, Hold, Store};
+use crate::storage::{Access, Blob, BlobName, Hold, Store};
 use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -49,8 +49,11 @@ impl Pool {
         }
         let reader = self.read()?;
         let foreseen = Foreseen::of(&reader, &plan.edits);
-        for file in &plan.files {
-            prepared.make(file, &foreseen)?;
+        let files =
+            plan.files.iter().map(|file| prepared.make(file, &foreseen)).collect::<Result<Vec<_>>>()?;
+        files.iter().for_each(|blob| blob.sync_soon());
+        for (file, blob) in plan.files.iter().zip(files) {
+            prepared.settle(file, blob)?;
         }
         self.store().sync_names()?;
         Ok(prepared)
@@ -85,7 +88,8 @@ impl Pool {
 }
 
 impl Prepared<'_> {
-    fn make(&mut self, file: &NewFile, foreseen: &Foreseen<'_>) -> Result<()> {
+    /// Writes a file.
+    fn make(&mut self, file: &NewFile, foreseen: &Foreseen<'_>) -> Result<Arc<dyn Blob>> {
         let record = &file.layer;
         // A disk that leaves its chain for another one takes along what is known of the one it leaves.
         let claims = match foreseen.goes_elsewhere(record.volume, record.parent)? {
@@ -115,8 +119,14 @@ impl Prepared<'_> {
         self.made.push(record.blob.clone());
         blob.hold(Hold::Write)?;
         layout.write(&*blob)?;
+        Ok(blob)
+    }
+
+    /// Makes a file durable that was written, and opens it.
+    fn settle(&mut self, file: &NewFile, blob: Arc<dyn Blob>) -> Result<()> {
         blob.sync()?;
-        let image = Image::open(blob, name, Access::Write, self.pool.options.image_limits)?;
+        let (name, limits) = (file.layer.blob.as_str(), self.pool.options.image_limits);
+        let image = Image::open(blob, name, Access::Write, limits)?;
         self.layers.push(Arc::new(Layer::from(image)));
         Ok(())
     }
@@ -131,7 +141,7 @@ impl Prepared<'_> {
         // A sync that failed anywhere forbids the commit: that nothing was published is then known.
         self.pool.admit_change()?;
         let seals = self.seals_given_up()?;
-        let foreseen = self.pool.foresee(&self.plan.edits)?;
+        let untold = self.pool.untold(&self.plan.edits)?;
         let committed = self.pool.catalog.commit(expected, &self.plan.edits).map_err(Error::from);
         match &committed {
             Ok(_) => self.made.clear(),
@@ -142,7 +152,7 @@ impl Prepared<'_> {
             Err(_) => {}
         }
         committed?;
-        self.pool.tell_changed(foreseen);
+        self.pool.tell_changed(untold);
         for seal in &seals {
             self.pool.remove_seal(Some(seal));
         }

@@ -181,6 +181,10 @@ impl Blob for FusedBlob {
         self.fuse.guard(|| self.inner.punch(at, length))
     }
 
+    fn sync_soon(&self) {
+        self.inner.sync_soon();
+    }
+
     fn sync(&self) -> Result<()> {
         let _alone = self.syncing.lock();
         self.fuse.guard(|| self.inner.sync())

@@ -228,6 +228,11 @@ pub trait Blob: Debug + Send + Sync {
     /// [`Error::ReadOnly`]; [`Error::Io`].
     fn punch(&self, at: HostOffset, length: ByteCount) -> Result<()>;
 
+    /// Says that a [`Blob::sync`] will come soon: of several blobs, each is told before the first one is synced, and
+    /// what they hold goes to the disk side by side. Promises nothing, does nothing unless the backend can, and may make
+    /// the next reads slower: it is for blobs that were just made.
+    fn sync_soon(&self) {}
+
     /// Makes every write, punch and length so far durable.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use super::extents;
 use super::image_lock::{HeldLocks, ImageHold};
 use crate::units::{ByteCount, HostOffset};
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 use nix::unistd::fdatasync;
 use parking_lot::Mutex;
 use std::any::Any;
@@ -186,6 +186,12 @@ impl Blob for DiskBlob {
             punched => punched.map_err(io::Error::from),
         }
         .map_err(|source| self.failed(Operation::Punch, source))
+    }
+
+    fn sync_soon(&self) {
+        // Linux begins to write what is dirty, so that it can be forgotten, and does not wait for it. Only the sync that
+        // follows counts.
+        let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
 
     fn sync(&self) -> Result<()> {
