@@ -8,7 +8,7 @@ use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// The clusters of every image.
@@ -28,21 +28,37 @@ impl ChainFiles {
     }
 }
 
-/// Makes a chain of `depth` layers on which each cluster of the disk is data, in one layer by the dice.
+/// Makes a chain of `depth` layers on which each cluster of the disk is data, in one layer by the dice. Another process
+/// does it, so that the memory of this one is that of what is measured.
 pub fn chain(directory: &Path, prefix: &str, depth: usize, size: u64) -> Result<ChainFiles> {
+    in_another_process(directory, &["--build-chain", prefix, &depth.to_string(), &size.to_string()])?;
+    Ok(ChainFiles { names: (0..depth).rev().map(|layer| format!("{prefix}-{layer}.qcow2")).collect() })
+}
+
+/// What [`chain`] has another process do.
+pub fn build_chain(directory: &Path, prefix: &str, depth: usize, size: u64) -> Result<()> {
     let mut owned = vec![Vec::new(); depth];
     let mut dice = Dice(depth as u64);
     for cluster in 0..size / CLUSTER {
         owned[dice.below(depth as u64) as usize].push(cluster);
     }
-    let mut names: Vec<String> = Vec::with_capacity(depth);
+    let mut below = None;
     for (layer, clusters) in owned.iter().enumerate() {
         let name = format!("{prefix}-{layer}.qcow2");
-        image(directory, &name, size, names.last().map(String::as_str), clusters)?;
-        names.push(name);
+        image(directory, &name, size, below.as_deref(), clusters)?;
+        below = Some(name);
     }
-    names.reverse();
-    Ok(ChainFiles { names })
+    Ok(())
+}
+
+/// Has this program build something in another process; answers what it has printed.
+pub fn in_another_process(directory: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.current_dir(directory).args(arguments).stderr(Stdio::inherit()).output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8(output.stdout)?);
+    }
+    Err(format!("{}: {}", arguments.join(" "), output.status).into())
 }
 
 /// Makes one image with data in these clusters.

@@ -63,9 +63,13 @@ impl Bench {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(built) = build(&arguments.iter().map(String::as_str).collect::<Vec<_>>()) {
+        return finish(built);
+    }
     let mut effort = Effort::Full;
     let (mut scenario, mut filters) = (None, Vec::new());
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--test" => effort = Effort::Tiny,
@@ -78,6 +82,21 @@ fn main() -> ExitCode {
         Some(name) => run_scenario(&name, effort),
         None => run_all(effort, &filters),
     };
+    finish(done)
+}
+
+/// Builds what another process of this program wants to measure.
+fn build(arguments: &[&str]) -> Option<Result<()>> {
+    match arguments {
+        ["--build-chain", prefix, depth, size] => {
+            Some((|| files::build_chain(".".as_ref(), prefix, depth.parse()?, size.parse()?))())
+        }
+        ["--build-pool", name, wanted] => Some((|| rows::build_pool(name.as_ref(), wanted.parse()?))()),
+        _ => None,
+    }
+}
+
+fn finish(done: Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -90,6 +109,7 @@ fn main() -> ExitCode {
 /// Runs each scenario in a process of its own and prints what they found as one table.
 fn run_all(effort: Effort, filters: &[String]) -> Result<()> {
     let mut table = Table::default();
+    let mut failed = Vec::new();
     let wanted =
         |name: &str| filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()));
     for (name, _) in rows::SCENARIOS.iter().filter(|(name, _)| wanted(name)) {
@@ -101,7 +121,8 @@ fn run_all(effort: Effort, filters: &[String]) -> Result<()> {
         }
         let output = command.spawn()?.wait_with_output()?;
         if !output.status.success() {
-            return Err(format!("{name} failed: {}", output.status).into());
+            failed.push(format!("{name}: {}", output.status));
+            continue;
         }
         for line in String::from_utf8(output.stdout)?.lines() {
             table.add(Line::decode(line).ok_or_else(|| format!("{name} printed {line:?}"))?);
@@ -109,7 +130,7 @@ fn run_all(effort: Effort, filters: &[String]) -> Result<()> {
     }
     println!("{}", machine::describe());
     println!("{table}");
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(failed.join(", ").into()) }
 }
 
 /// Runs one scenario in an empty directory and prints its lines for `run_all`.

@@ -10,6 +10,8 @@ mod reclaim;
 mod scale;
 mod write;
 
+pub use scale::build_pool;
+
 use crate::table::Line;
 use crate::{Bench, Result};
 

@@ -22,12 +22,21 @@ use std::sync::Arc;
 const DISKS: usize = 8;
 const GROUPS: usize = 25;
 
-/// A pool on disk.
+/// A pool on disk, made by another process.
 struct Pool {
     /// The machine that is measured, and one of its snapshots.
     machine: Uuid,
     snapshot: Uuid,
     snapshots: usize,
+}
+
+impl Pool {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let machine = words.next()?.parse().ok()?;
+        let snapshot = words.next()?.parse().ok()?;
+        Some(Self { machine, snapshot, snapshots: words.next()?.parse().ok()? })
+    }
 }
 
 pub fn pool(bench: &Bench) -> Result<Vec<Line>> {
@@ -41,7 +50,10 @@ pub fn pool(bench: &Bench) -> Result<Vec<Line>> {
     let mut peak = 0;
     for wanted in bench.pick(vec![10, many / 100, many / 10, many], vec![10]) {
         let directory = bench.directory.join(format!("pool-{wanted}"));
-        let pool = build(&directory, wanted)?;
+        let name = format!("pool-{wanted}");
+        let built =
+            files::in_another_process(&bench.directory, &["--build-pool", &name, &wanted.to_string()])?;
+        let pool = Pool::parse(&built).ok_or("another process has built no pool")?;
         files::settle(&directory)?;
         machine::forget_peak();
         let costs = measure(bench, &directory, &pool)?;
@@ -102,8 +114,8 @@ fn measure(bench: &Bench, directory: &Path, pool: &Pool) -> Result<[f64; 4]> {
     Ok([open, create, delete, query])
 }
 
-/// Makes a pool of about so many snapshots.
-fn build(directory: &Path, wanted: usize) -> Result<Pool> {
+/// Makes a pool of about so many snapshots, and prints what [`Pool::parse`] reads.
+pub fn build_pool(directory: &Path, wanted: usize) -> Result<()> {
     let store = MemoryStore::new();
     let engine = Engine::open_on(Arc::new(store.clone()), options())?;
     let (mut snapshots, mut last) = (0, None);
@@ -136,5 +148,6 @@ fn build(directory: &Path, wanted: usize) -> Result<Pool> {
             files::write_out(&*store.open(&name, Access::Read)?, &directory.join(name.as_str()))?;
         }
     }
-    Ok(Pool { machine, snapshot, snapshots })
+    println!("{machine} {snapshot} {snapshots}");
+    Ok(())
 }
