@@ -17,15 +17,17 @@ enum Around<'a> {
 }
 
 impl Around<'_> {
-    /// The bytes to be written from `at` on; `None` when they are there.
-    fn fill(self, at: GuestOffset, length: ByteCount) -> Result<Option<Vec<u8>>> {
-        let mut bytes = vec![0; length.as_usize()];
+    /// How much of `length` bytes is to be written.
+    fn written(&self, length: ByteCount) -> usize {
+        if let Self::Stored = self { 0 } else { length.as_usize() }
+    }
+
+    /// Fills zeroed bytes with what is there from `at` on.
+    fn fill(self, at: GuestOffset, bytes: &mut [u8]) -> Result<()> {
         match self {
-            Self::Stored => return Ok(None),
-            Self::Zeros => {}
-            Self::Below(below) => below.read_below(at, &mut bytes)?,
+            Self::Below(below) if !bytes.is_empty() => below.read_below(at, bytes),
+            _ => Ok(()),
         }
-        Ok(Some(bytes))
     }
 }
 
@@ -145,17 +147,21 @@ impl Image {
         };
         let first = self.geometry.guest_offset(self.geometry.guest_cluster(at)) + (inside - head);
         let last = self.geometry.subcluster_index(at + ByteCount::of(piece.len() - 1));
-        let before = around(there.of(self.geometry.subcluster_index(at))).fill(first, head)?;
         let shown = GuestOffset::end_of(size).checked_since(end).unwrap_or_default().min(tail);
-        let mut after = around(there.of(last)).fill(end, shown)?;
-        if let Some(after) = &mut after {
-            after.resize(tail.as_usize(), 0);
-        }
-        if before.as_ref().is_none_or(Vec::is_empty) && after.as_ref().is_none_or(Vec::is_empty) {
+        let before = around(there.of(self.geometry.subcluster_index(at)));
+        let after = around(there.of(last));
+        let (begin, more) = (before.written(head), after.written(tail));
+        if begin == 0 && more == 0 {
             return Ok((inside, Cow::Borrowed(piece)));
         }
-        let before = before.unwrap_or_default();
-        let begin = inside - ByteCount::of(before.len());
-        Ok((begin, Cow::Owned([&before, piece, &after.unwrap_or_default()].concat())))
+        // One buffer: what is around is read to where it is written from.
+        let mut bytes = vec![0; begin + piece.len() + more];
+        let (lower, rest) = bytes.split_at_mut(begin);
+        let (middle, upper) = rest.split_at_mut(piece.len());
+        before.fill(first, lower)?;
+        middle.copy_from_slice(piece);
+        let shown = shown.as_usize().min(upper.len());
+        after.fill(end, &mut upper[..shown])?;
+        Ok((inside - ByteCount::of(begin), Cow::Owned(bytes)))
     }
 }
