@@ -117,12 +117,12 @@ impl NewImage {
         let per_block = geometry.refcount_block_entries();
         for index in 0..blocks.as_u64() {
             let used = total.saturating_sub(index * per_block).min(per_block);
-            let mut block = vec![0; geometry.cluster_size().as_usize()];
+            let order = geometry.refcount_order();
+            // What is behind the last count is zeros, which need not be written.
+            let mut block = vec![0; ByteCount::new((used << order).div_ceil(8)).as_usize()];
             for entry in 0..used {
-                refcount::set(&mut block, geometry.refcount_order(), entry, 1);
+                refcount::set(&mut block, order, entry, 1);
             }
-            let last = block.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-            block.truncate(last);
             pieces.push((geometry.host_offset(first_block + ClusterCount::new(index)), block));
         }
         pieces.retain(|(_, bytes)| !bytes.is_empty());
