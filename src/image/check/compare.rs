@@ -25,10 +25,12 @@ impl Walk<'_> {
         }
         // What no block covers has a refcount of 0.
         let uncovered: Vec<HostCluster> =
-            self.references.clusters().filter(|cluster| !self.is_covered(&table, *cluster)).collect();
+            self.references.stretches().filter(|first| !self.is_covered(&table, *first)).collect();
         self.refcounts_broken |= !uncovered.is_empty();
-        for cluster in uncovered {
-            self.compare(cluster, 0);
+        for first in uncovered {
+            for index in 0..STRETCH {
+                self.compare(first + ClusterCount::new(index), 0);
+            }
         }
         Ok(())
     }
@@ -39,7 +41,13 @@ impl Walk<'_> {
         let bytes = ByteCount::new((STRETCH << order) / 8).as_usize();
         for (index, counters) in block.chunks(bytes).enumerate() {
             let here = first + ClusterCount::new(index as u64 * STRETCH);
-            if counters.iter().all(|byte| *byte == 0) && !self.references.any(here, STRETCH) {
+            let agrees = match self.references.of_stretch(here) {
+                None => counters.iter().all(|byte| *byte == 0),
+                Some(counts) => (0..)
+                    .zip(counts)
+                    .all(|(entry, count)| refcount::get(counters, order, entry) == u64::from(*count)),
+            };
+            if agrees {
                 continue;
             }
             for entry in 0..(counters.len() as u64 * 8) >> order {

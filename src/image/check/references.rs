@@ -1,6 +1,7 @@
 //! The references to each cluster, as they are counted, and what kinds of things refer to it.
 
 use crate::units::{ByteCount, ClusterCount, HostCluster};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 /// The clusters that one stretch of counts covers. Small: in a hostile file each of them has one reference. No
@@ -61,7 +62,11 @@ struct Stretch {
 /// The references counted so far, in stretches of the file.
 #[derive(Debug, Default)]
 pub(in crate::image) struct References {
-    stretches: BTreeMap<u64, Box<Stretch>>,
+    /// Where in `stretches` each is, by its number in the file.
+    places: BTreeMap<u64, usize>,
+    stretches: Vec<Box<Stretch>>,
+    /// The stretch that was asked for last, and its place: tables mostly go on where they were.
+    last: Cell<Option<(u64, usize)>>,
     /// The disk that is being walked.
     disk: u32,
     /// Those of them that come from the refcount table and its place in the header.
@@ -82,9 +87,8 @@ impl References {
     pub(super) fn add(&mut self, cluster: HostCluster, what: Use) -> Fit {
         let (stretch, index) = place(cluster);
         let disk = self.disk;
-        let stretch = self.stretches.entry(stretch).or_insert_with(|| {
-            Box::new(Stretch { disk, counts: [0; STRETCH_LENGTH], uses: [0; STRETCH_LENGTH] })
-        });
+        let at = self.place_of(stretch).unwrap_or_else(|| self.make(stretch));
+        let stretch = &mut self.stretches[at];
         if stretch.disk != disk {
             stretch.disk = disk;
             stretch.uses.iter_mut().for_each(|uses| *uses &= !SEEN);
@@ -114,10 +118,44 @@ impl References {
         }
     }
 
+    fn place_of(&self, stretch: u64) -> Option<usize> {
+        match self.last.get() {
+            Some((last, at)) if last == stretch => Some(at),
+            _ => {
+                let at = *self.places.get(&stretch)?;
+                self.last.set(Some((stretch, at)));
+                Some(at)
+            }
+        }
+    }
+
+    fn make(&mut self, stretch: u64) -> usize {
+        let at = self.stretches.len();
+        let counts = Stretch { disk: self.disk, counts: [0; STRETCH_LENGTH], uses: [0; STRETCH_LENGTH] };
+        self.stretches.push(Box::new(counts));
+        self.places.insert(stretch, at);
+        self.last.set(Some((stretch, at)));
+        at
+    }
+
+    fn stretch(&self, stretch: u64) -> Option<&Stretch> {
+        self.place_of(stretch).map(|at| &*self.stretches[at])
+    }
+
     /// How many references a cluster has.
     pub(in crate::image) fn of(&self, cluster: HostCluster) -> u64 {
         let (stretch, index) = place(cluster);
-        self.stretches.get(&stretch).map_or(0, |stretch| u64::from(stretch.counts[index]))
+        self.stretch(stretch).map_or(0, |stretch| u64::from(stretch.counts[index]))
+    }
+
+    /// How many references each cluster of a stretch has, which begins at `first`; `None` when none has any.
+    pub(super) fn of_stretch(&self, first: HostCluster) -> Option<&[u32]> {
+        self.stretch(first.as_u64() / STRETCH).map(|stretch| &stretch.counts[..])
+    }
+
+    /// The first cluster of each stretch in which anything is referred to, in order.
+    pub(super) fn stretches(&self) -> impl Iterator<Item = HostCluster> {
+        self.places.keys().map(|stretch| HostCluster::new(stretch * STRETCH))
     }
 
     /// How many references a cluster has that do not come from the refcount structures.
@@ -128,19 +166,19 @@ impl References {
     /// Whether one disk refers to a cluster twice, which it has no reason to do.
     pub(super) fn is_shared(&self, cluster: HostCluster) -> bool {
         let (stretch, index) = place(cluster);
-        self.stretches.get(&stretch).is_some_and(|stretch| stretch.uses[index] & SHARED != 0)
+        self.stretch(stretch).is_some_and(|stretch| stretch.uses[index] & SHARED != 0)
     }
 
     /// Whether any of the `count` clusters from `first` on, which begin with a stretch, is referred to.
     pub(in crate::image) fn any(&self, first: HostCluster, count: u64) -> bool {
         let end = (first.as_u64() + count).div_ceil(STRETCH);
-        self.stretches.range(first.as_u64() / STRETCH..end).next().is_some()
+        self.places.range(first.as_u64() / STRETCH..end).next().is_some()
     }
 
     /// Every cluster that is referred to, in order.
     pub(in crate::image) fn clusters(&self) -> impl DoubleEndedIterator<Item = HostCluster> {
-        self.stretches.iter().flat_map(|(stretch, counts)| {
-            let referred = (0..STRETCH).zip(&counts.counts).filter(|(_, count)| **count > 0);
+        self.places.iter().flat_map(|(stretch, at)| {
+            let referred = (0..STRETCH).zip(&self.stretches[*at].counts).filter(|(_, count)| **count > 0);
             let referred: Vec<u64> = referred.map(|(index, _)| stretch * STRETCH + index).collect();
             referred.into_iter().map(HostCluster::new)
         })
