@@ -64,6 +64,10 @@ struct Stretch {
 pub(in crate::image) struct References {
     /// Where in `stretches` each is, by its number in the file.
     places: BTreeMap<u64, usize>,
+    #[expect(
+        clippy::vec_box,
+        reason = "a list of them as they are takes up twice its memory while it grows"
+    )]
     stretches: Vec<Box<Stretch>>,
     /// The stretch that was asked for last, and its place: tables mostly go on where they were.
     last: Cell<Option<(u64, usize)>>,
