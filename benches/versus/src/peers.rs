@@ -35,17 +35,19 @@ pub struct Peer {
 
 /// All of them, ours first.
 pub fn all() -> Vec<Peer> {
-    let mut all = vec![
+    let ours = [
         Peer { name: OURS, depth_max: usize::MAX, writes: true, open: open_ours },
         Peer { name: MAPPED, depth_max: usize::MAX, writes: false, open: open_mapped },
     ];
     #[cfg(feature = "peers")]
-    all.extend([
+    let others = [
         Peer { name: IMAGO, depth_max: 100, writes: true, open: linked::imago },
         Peer { name: QCOW2_RS, depth_max: 100, writes: true, open: linked::qcow2_rs },
         Peer { name: IMG_QCOW2, depth_max: 10, writes: true, open: linked::img_qcow2 },
-    ]);
-    all
+    ];
+    #[cfg(not(feature = "peers"))]
+    let others = [];
+    ours.into_iter().chain(others).collect()
 }
 
 /// Opens a chain as the engine does, the locks that QEMU knows included.
