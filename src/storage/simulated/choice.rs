@@ -33,7 +33,7 @@ pub enum Choice {
     Nothing,
     /// Everything.
     Everything,
-    /// The parts of the operations, counted through, whose bits are set.
+    /// The parts of the operations, counted through, whose bits are set; none after the 64th.
     Subset(u64),
     /// The first so many operations.
     First(usize),
@@ -81,7 +81,10 @@ impl Choice {
             let parts = (0..operation.parts).map(|part| match self {
                 Self::Nothing => false,
                 Self::Everything => true,
-                Self::Subset(bits) => bits >> (operation.first + part) & 1 == 1,
+                Self::Subset(bits) => {
+                    let place = operation.first + part;
+                    place < 64 && bits >> place & 1 == 1
+                }
                 Self::First(count) => index < count,
                 Self::Without(one) => index != one,
                 Self::WithoutBoth(one, other) => index != one && index != other,

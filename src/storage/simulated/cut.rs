@@ -220,6 +220,12 @@ impl PowerCut {
         CrashStates::of(self.clone(), bounds)
     }
 
+    /// The state that one choice leaves.
+    #[must_use]
+    pub fn state(&self, choice: Choice) -> CrashState {
+        CrashState::of(self, choice)
+    }
+
     /// What may survive or not, in the order in which it was asked.
     pub(super) fn operations(&self) -> Vec<Operation> {
         let namings = self.names_pending.iter().enumerate();
