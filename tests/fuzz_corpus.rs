@@ -18,8 +18,10 @@ mod targets {
     pub mod header;
     pub mod image;
     pub mod operations;
+    pub mod powercut;
     pub mod skeleton;
     pub mod structured;
+    mod world;
 }
 
 use dice::Dice;
@@ -28,7 +30,7 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use targets::{adoption, codec, faults, header, image, operations, skeleton, structured};
+use targets::{adoption, codec, faults, header, image, operations, powercut, skeleton, structured};
 
 /// A target of the fuzzer.
 type Target = fn(&[u8]);
@@ -144,6 +146,11 @@ fn after_every_error_of_the_store_the_pool_is_as_it_was_or_as_it_was_asked_to_be
 }
 
 #[test]
+fn after_every_power_cut_the_pool_is_as_it_was_or_as_it_was_asked_to_be() -> io::Result<()> {
+    replay("powercut", powercut::run, 60)
+}
+
+#[test]
 fn files_that_are_refused_are_not_changed() -> io::Result<()> {
     replay("adoption", adoption::run, 100)
 }
@@ -158,7 +165,7 @@ fn seeds_of_every_target_are_written() -> io::Result<()> {
         fs::create_dir_all(folder(target))?;
         fs::write(folder(target).join(format!("seed-{seed:02}")), bytes)
     };
-    for target in ["adoption", "faults", "operations", "structured"] {
+    for target in ["adoption", "faults", "operations", "powercut", "structured"] {
         for seed in 0..16 {
             put(target, seed, &input(1000 + seed))?;
         }

@@ -7,8 +7,10 @@ pub mod faults;
 pub mod header;
 pub mod image;
 pub mod operations;
+pub mod powercut;
 pub mod skeleton;
 pub mod structured;
+mod world;
 
 pub mod dice;
 #[path = "../../tests/support/history/mod.rs"]
