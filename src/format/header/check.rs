@@ -45,7 +45,7 @@ impl Header {
         plain(self.extra.is_empty(), "header_length", self.extra.len() as u64)
     }
 
-    /// The bits and the fields that they announce agree (QEMU enforces).
+    /// The bits and the fields that they announce agree, and with each other (QEMU enforces).
     fn check_features(&self) -> Result<(), Error> {
         let bits = self.incompatible.bits();
         let agrees =
@@ -54,6 +54,9 @@ impl Header {
         agrees(self.incompatible.is_extended_l2() == extended, "the width of L2 entries")?;
         let other = self.compression != Compression::Deflate;
         agrees(self.incompatible.has_compression_type() == other, "compression_type")?;
+        let lonely = self.autoclear.raw_data_file() && !self.incompatible.has_data_file();
+        let rule = Rule::Needs("an external data file");
+        require(!lonely, "header", "autoclear_features", self.autoclear.bits(), rule)?;
         let extra = self.extra.len() as u64;
         let rule = Rule::MultipleOf(8);
         require(extra.is_multiple_of(8), "header", "header_length", self.length() as u64, rule)?;

@@ -10,6 +10,7 @@ const BACKING_FILE_OFFSET: Field = Field(8, 8);
 const BACKING_FILE_SIZE: Field = Field(16, 4);
 const CLUSTER_BITS: Field = Field(20, 4);
 const SIZE: Field = Field(24, 8);
+const AUTOCLEAR_FEATURES: Field = Field(88, 8);
 const CRYPT_METHOD: Field = Field(32, 4);
 const L1_SIZE: Field = Field(36, 4);
 const L1_TABLE_OFFSET: Field = Field(40, 8);
@@ -167,6 +168,7 @@ fn each_field_has_its_range() {
         (CRYPT_METHOD, 2, "crypt_method", Rule::Needs("the crypto extension")),
         (COMPRESSION_TYPE, 1, "incompatible_features", Rule::AgreesWith("compression_type")),
         (INCOMPATIBLE_FEATURES, 8, "incompatible_features", Rule::AgreesWith("compression_type")),
+        (AUTOCLEAR_FEATURES, 2, "autoclear_features", Rule::Needs("an external data file")),
     ] {
         let wrong = refused(&with(field, value));
         assert_eq!((wrong.field, wrong.rule), (name, rule), "{value:#x}: {wrong}");
