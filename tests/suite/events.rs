@@ -2,8 +2,8 @@
 
 use crate::support::{Home, Machine, Made, Outcome, fill, make_machine, on_memory_and_disk};
 use snapgroup::{
-    Became, BookEntry, ByteCount, DeleteGroup, Direction, Engine, Event, Export, Listener, ReclaimOptions, Step,
-    UpdateGroup, When, Work,
+    Became, BookEntry, ByteCount, DeleteGroup, Direction, Engine, Event, Export, Listener, ReclaimOptions,
+    Step, UpdateGroup, When, Work,
 };
 use std::sync::mpsc::{Receiver, channel};
 

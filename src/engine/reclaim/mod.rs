@@ -16,8 +16,8 @@ mod work;
 pub use estimate::{ChainChange, Figures};
 pub use owed::{Owed, OwedReason};
 
-use super::events::Work;
 use super::error::{Error, Result};
+use super::events::Work;
 use super::pool::Engine;
 use super::uuid_arg::UuidArg;
 use crate::catalog::{LayerId, LayerState};
