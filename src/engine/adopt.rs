@@ -119,6 +119,7 @@ impl Engine {
             pool.source.now(),
             &pool.catalog.ids(),
         )?;
+        pool.make_durable(&found)?;
         if overlay.is_none() {
             pool.take_over(top, &plan.0, &plan.1)?;
         }
@@ -140,6 +141,7 @@ impl Engine {
         pool.walk((&base.file, base.format), (1, cap), &[], &mut found)?;
         let top = &found[0];
         let shape = ImageShape { size: size.unwrap_or(top.size), cluster_bits, l2 };
+        pool.make_durable(&found)?;
         Ok(plan::adopt::adopt(
             wish,
             &found,
@@ -367,6 +369,18 @@ impl Pool {
         let limits = self.options.image_limits;
         let image = Image::open_checked(blob, name.as_str(), Access::Read, limits);
         image.map(drop).map_err(|error| broken(name, error))
+    }
+
+    /// Makes files durable that the catalogue will name, and their names: whoever made them may not have.
+    fn make_durable(&self, found: &[FoundLayer]) -> Result<()> {
+        let new = || found.iter().filter(|layer| layer.known.is_none());
+        for layer in new() {
+            self.store().open(&layer.blob, Access::Read)?.sync()?;
+        }
+        if new().next().is_some() {
+            self.store().sync_names()?;
+        }
+        Ok(())
     }
 
     /// Writes into the header of an adopted head which layer it is, so that another file in its place is noticed.

@@ -10,7 +10,7 @@ use super::options::OpenPrepared;
 use super::reclaim::{finish::finish_rewrite, sweep::sweep};
 use super::seal::file::{SealHeader, is_torn_header};
 use crate::catalog::{Catalog, LayerRecord, Reader, VolumeId};
-use crate::image::Facts;
+use crate::image::{Facts, LayerIdentity};
 use crate::plan::books::Books;
 use crate::plan::text::{is_layer_blob, layer_of_seal};
 use crate::storage::{Access, Blob, BlobName, Store};
@@ -153,8 +153,14 @@ fn give_up_building(catalog: &Catalog) -> Result<()> {
 pub(super) fn is_remainder(store: &dyn Store, catalog: &Catalog, name: &BlobName) -> Result<bool> {
     let blob = store.open(name, Access::Read)?;
     let length = blob.length()?;
-    let Ok(facts) = Facts::of(&*blob, name.as_str()) else { return Ok(is_headless(&*blob)?) };
-    let is_ours = facts.identity.is_some_and(|identity| identity.pool == *catalog.pool().as_bytes());
+    let is_of_pool = |identity: LayerIdentity| identity.pool == *catalog.pool().as_bytes();
+    let Ok(facts) = Facts::of(&*blob, name.as_str()) else {
+        let torn = Facts::identity_in_torn(&*blob, name.as_str())?;
+        let is_torn =
+            torn.is_some_and(is_of_pool) && catalog.rebuilt().is_none() && holds_no_more_than_tables(&*blob)?;
+        return Ok(is_torn || is_headless(&*blob)?);
+    };
+    let is_ours = facts.identity.is_some_and(is_of_pool);
     // What was there before the catalogue was made anew may be all that is left of something.
     let number = facts.notes.as_ref().map_or(0, |notes| notes.number);
     let is_older = catalog.rebuilt().is_some_and(|first| number < first);
@@ -184,6 +190,11 @@ fn is_headless(blob: &dyn Blob) -> crate::storage::Result<bool> {
     if first.iter().any(|byte| *byte != 0) {
         return Ok(false);
     }
+    holds_no_more_than_tables(blob)
+}
+
+/// Whether a file holds no more than the tables of a new image.
+fn holds_no_more_than_tables(blob: &dyn Blob) -> crate::storage::Result<bool> {
     let (mut held, mut at) = (ByteCount::ZERO, HostOffset::ZERO);
     while let Some(found) = blob.next_data(at)? {
         held += found.end - found.start;

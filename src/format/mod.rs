@@ -40,6 +40,7 @@ mod notes;
 pub mod refcount;
 mod snapshot_table;
 mod subclusters;
+mod torn;
 
 pub use bitmap::{BitmapEntry, BitmapFlags, BitmapTableEntry, encode_directory, parse_directory};
 pub use compressed::CompressedExtent;

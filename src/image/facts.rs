@@ -5,7 +5,7 @@ use super::layout::{BackingLabel, NewImage};
 use super::open::Image;
 use crate::format::{Extension, Header, L2Width, LayerIdentity, LayerNotes};
 use crate::storage::Blob;
-use crate::units::ByteCount;
+use crate::units::{ByteCount, HostOffset};
 
 /// What a header says of its image. Read alone, without any table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,22 @@ impl Facts {
     /// [`Error::Format`]; [`Error::Storage`].
     pub fn of(blob: &dyn Blob, name: &str) -> Result<Self> {
         Self::from_header(&Image::header_of(blob, name)?, name)
+    }
+
+    /// Which layer a file is whose header did not arrive as a whole: a sector of it, not the first one, is all zeros, as a
+    /// power cut leaves one that was written and not synced. `None` for any other header.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub fn identity_in_torn(blob: &dyn Blob, name: &str) -> Result<Option<LayerIdentity>> {
+        if Self::of(blob, name).is_ok() {
+            return Ok(None);
+        }
+        let length = blob.length()?;
+        let mut start = vec![0; LayerIdentity::TORN_HEADER_MAX.min(length).as_usize()];
+        blob.read_at(HostOffset::ZERO, &mut start)?;
+        Ok(LayerIdentity::in_torn_header(&start))
     }
 
     fn from_header(header: &Header, name: &str) -> Result<Self> {

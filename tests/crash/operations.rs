@@ -327,6 +327,8 @@ fn seal(world: &mut World) -> Made<()> {
         while sealing.step(ByteCount::kib(4))? == Step::More {
             world.done()?;
         }
+        // What could not be sealed is in the answer, and no error.
+        world.refused += sealing.sealed().failed.len();
         world.done()?;
     }
     Ok(())
