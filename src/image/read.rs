@@ -15,9 +15,9 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`Error::PastEndOfDisk`]; broken tables; data that lies past the end of the
-    /// file; compressed clusters that do not hold a cluster ([`Error::Format`]); data of an encrypted image
-    /// ([`Error::Unsupported`]); [`Error::Storage`]. The buffer may then hold anything.
+    /// [`Error::PastEndOfDisk`](super::Error::PastEndOfDisk); broken tables; data that lies past the end of the
+    /// file; compressed clusters that do not hold a cluster ([`Error::Format`](super::Error::Format)); data of an encrypted image
+    /// ([`Error::Unsupported`](super::Error::Unsupported)); [`Error::Storage`](super::Error::Storage). The buffer may then hold anything.
     pub fn read(&self, at: GuestOffset, buffer: &mut [u8], holes: &mut Vec<Range<usize>>) -> Result<()> {
         self.admit(at, ByteCount::of(buffer.len()))?;
         let mut done = 0;
