@@ -215,7 +215,7 @@ fn a_lost_catalogue_is_made_anew_and_what_is_left_is_repaired() -> Outcome {
 
     // A file that is missing is told of, in the exit code as well.
     let shown = shell.json("volume show system")?;
-    let head = shown["volume"]["installPath"].as_str().or(shown["installPath"].as_str()).ok_or("a path")?;
+    let head = shown["inventory"]["installPath"].as_str().ok_or("a path")?;
     std::fs::write(head, b"not an image any more")?;
     std::fs::remove_file(shell.pool.path().join("snapgroup.redb"))?;
     let told = shell.run("rebuild")?;
