@@ -242,10 +242,12 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
             Err(error) => return Err(error.into()),
         }
     }
-    // Its first commit is durable when it is there.
-    let catalog = Catalog::create_with(store.create(&name)?, source.mint(), source.now(), catalog_options)?;
+    let blob = store.create(&name)?;
+    let catalog = Catalog::create_with(blob.clone(), source.mint(), source.now(), catalog_options)?;
+    // While a lost beginning is made anew, the mark must outlive whatever of the old one is still to be dropped.
+    blob.sync()?;
+    store.sync_names()?;
     store.remove(&mark)?;
-    // Both names at once: one without the other is a pool that is not there yet.
     store.sync_names()?;
     Ok(catalog)
 }
