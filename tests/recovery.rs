@@ -135,6 +135,33 @@ fn a_file_whose_header_never_arrived_is_removed() -> Outcome {
 }
 
 #[test]
+fn a_file_of_whose_header_a_sector_never_arrived_is_removed_if_it_is_ours() -> Outcome {
+    let store = MemoryStore::new();
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    let volume = engine.create_volume(&CreateVolume::new("d".repeat(255), ByteCount::mib(1)))?.uuid;
+    engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?;
+    let head = bytes_of(&store, &engine.chain(volume)?[0].file)?;
+    let pool = engine.uuid();
+    engine.close()?;
+    assert!(head[512..1024].iter().any(|byte| *byte != 0), "a header of more than a sector");
+    let [ends, hole, foreign] = [1, 2, 3].map(|number| format!("layer-{number:032x}.qcow2"));
+    put(&store, &ends, &head[..512])?;
+    let mut torn = head.clone();
+    torn[512..1024].fill(0);
+    put(&store, &hole, &torn)?;
+    // The same from another pool: the id of the pool is what differs.
+    let at = torn.windows(16).position(|bytes| bytes == pool.as_bytes()).ok_or("the id of the pool")?;
+    torn[at] ^= 1;
+    put(&store, &foreign, &torn)?;
+
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    assert_eq!(engine.recovered().removed, [ends, hole]);
+    assert_eq!(engine.recovered().left_alone, [foreign]);
+    assert!(engine.open_volume(volume).is_ok());
+    Ok(())
+}
+
+#[test]
 fn a_large_file_without_a_header_is_nobodys_remainder() -> Outcome {
     let store = MemoryStore::new();
     Engine::open_on(Arc::new(store.clone()), Options::default())?.close()?;

@@ -48,8 +48,10 @@ impl Facts {
             return Ok(None);
         }
         let length = blob.length()?;
-        let mut start = vec![0; LayerIdentity::TORN_HEADER_MAX.min(length).as_usize()];
-        blob.read_at(HostOffset::ZERO, &mut start)?;
+        // What lies past the end never arrived either.
+        let mut start = vec![0; LayerIdentity::TORN_HEADER_MAX.as_usize()];
+        let there = LayerIdentity::TORN_HEADER_MAX.min(length).as_usize();
+        blob.read_at(HostOffset::ZERO, &mut start[..there])?;
         Ok(LayerIdentity::in_torn_header(&start))
     }
 
