@@ -76,10 +76,9 @@ fn cut_all_twice(scenarios: &[Scenario], outer: Effort, inner: Effort, table: &m
     sum(done, table)
 }
 
-/// Operations that are left out where calls fail. After an error in a full group a layer may stay in the books that nothing
-/// needs; after an error in a merge a layer may be sealed before the rest of it is written, and then differs from its seal.
-/// No content is lost in either.
-const NOT_JUDGED: [&str; 2] = ["full group", "seal"];
+/// Operations that are left out where calls fail: after an error in a merge a layer may be sealed before the rest of it is
+/// written, and then differs from its seal. No content is lost.
+const NOT_JUDGED: [&str; 1] = ["seal"];
 
 /// Lets calls fail in every scenario.
 fn fail_in_all(scenarios: &[Scenario], calls: Calls) -> (Faults, Vec<String>) {
@@ -191,7 +190,7 @@ fn no_call_that_fails_does_any_harm() {
     let began = Instant::now();
     let ways = number("SNAPGROUP_CRASH_FAULTS", 1);
     let calls = Calls::Each(usize::try_from(ways).expect("a few"));
-    let (faults, wrong) = fail_in_all(&some(6, number("SNAPGROUP_SEED", 1)), calls);
+    let (faults, wrong) = fail_in_all(&some(2, number("SNAPGROUP_SEED", 1)), calls);
     table::print_faults(&faults, began);
     report(&wrong);
     assert!(!is_whole() || faults.runs >= 15_000, "only {} runs", faults.runs);

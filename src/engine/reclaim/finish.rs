@@ -156,6 +156,10 @@ fn note_headers<'a>(pool: &Pool, moves: &[Move<'a>], also: Vec<Edit>) -> Result<
     let reader = pool.read()?;
     let mut edits = Vec::with_capacity(moves.len());
     let mut noted = Vec::with_capacity(moves.len());
+    let mut given_up = Vec::new();
+    for Move { record, below, .. } in moves {
+        given_up.extend(give_up_note(&reader, record.id, below.map(|below| below.id))?);
+    }
     let foreseen = Foreseen::of(&reader, &also);
     for Move { record, layer, below, takes } in moves {
         let Some(image) = layer.as_qcow2() else { continue };
@@ -176,9 +180,21 @@ fn note_headers<'a>(pool: &Pool, moves: &[Move<'a>], also: Vec<Edit>) -> Result<
         noted.push(Noted { record, image, draft });
     }
     drop(foreseen);
-    let edits = also.into_iter().chain(edits).collect();
+    let edits = given_up.into_iter().chain(also).chain(edits).collect();
     pool.perform(&Plan { edits, ..Plan::default() })?;
     Ok(noted)
+}
+
+/// What becomes of the layer that an earlier note would have put below this one, when another one goes there: the note of
+/// a head that is open waits for its file to be closed.
+fn give_up_note(reader: &Reader, id: LayerId, below: Option<LayerId>) -> Result<Vec<Edit>> {
+    let Some(layer) = reader.layer(id)? else { return Ok(Vec::new()) };
+    let noted = layer.rewrite.as_ref().and_then(|rewrite| rewrite.parent);
+    let Some(noted) = noted.filter(|noted| Some(*noted) != below) else { return Ok(Vec::new()) };
+    let mut books = Books::open(reader.holdings(&[layer.volume], &[])?);
+    books.put_layer(LayerRecord { rewrite: None, ..layer });
+    books.settle(noted);
+    Ok(books.edits())
 }
 
 fn put_headers(pool: &Pool, noted: &[Noted<'_>]) -> Result<()> {
