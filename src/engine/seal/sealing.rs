@@ -55,7 +55,8 @@ pub struct Sealed {
 pub struct Unsealed {
     /// Its file.
     pub file: String,
-    /// Why; absent when the file was written to meanwhile, by this pool or by somebody else.
+    /// Why; absent when the file was written to meanwhile, by this pool or by somebody else, or is still to be written
+    /// to by a merge that has begun.
     pub error: Option<ErrorCode>,
 }
 
@@ -119,7 +120,7 @@ impl Engine {
         let reader = pool.read()?;
         let mut layers = Vec::new();
         let mut add = |layer: LayerRecord| {
-            if is_sealable(&layer) && (layer.seal.is_none() || options.renew == Renew::All) {
+            if is_at_rest(&layer) && (layer.seal.is_none() || options.renew == Renew::All) {
                 layers.push(layer.id);
             }
         };
@@ -141,9 +142,14 @@ impl Engine {
     }
 }
 
-/// Whether a layer has content that stays.
+/// Whether no volume writes to a layer.
+fn is_at_rest(layer: &LayerRecord) -> bool {
+    matches!(layer.state, LayerState::Frozen | LayerState::Retired)
+}
+
+/// Whether a layer has content that stays: no merge into it has begun that is not ended yet.
 fn is_sealable(layer: &LayerRecord) -> bool {
-    matches!(layer.state, LayerState::Frozen | LayerState::Retired) && layer.rewrite.is_none()
+    is_at_rest(layer) && layer.rewrite.is_none()
 }
 
 impl Sealing {
@@ -224,7 +230,13 @@ impl Sealing {
         if self.under_way.is_none() {
             self.under_way = UnderWay::begin(pool, id, self.renew)?;
         }
-        let Some(layer) = &mut self.under_way else { return Ok(Step::Done) };
+        let Some(layer) = &mut self.under_way else {
+            let record = pool.read()?.layer(id)?;
+            if let Some(record) = record.filter(|record| is_at_rest(record) && !is_sealable(record)) {
+                self.done.failed.push(Unsealed { file: record.blob.to_string(), error: None });
+            }
+            return Ok(Step::Done);
+        };
         let advanced = layer.read(budget, &mut self.done.bytes_read);
         let counts = pool.sealings.counts(id, layer.attempt);
         match advanced {
@@ -262,6 +274,8 @@ impl UnderWay {
             return Ok(None);
         }
         let layer = pool.open_to_look(&reader, &record)?;
+        // A write that failed may have left bytes that no sync has taken along: a seal is of what is durable.
+        layer.blob().sync()?;
         let before = Look::at(&**layer.blob())?;
         let size = layer.size();
         let alone = Alone::new(layer);
