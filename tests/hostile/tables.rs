@@ -4,9 +4,10 @@
 use crate::support::{
     BLOCK, CLUSTER, COPIED, DATA, L1, L2, Outcome, REFCOUNT_TABLE, blob_of, bounded, doors, patched, small,
 };
+use snapgroup::format::{SnapshotEntry, Version, encode_snapshots};
 use snapgroup::image::{Error, Finding, Image, Limits};
 use snapgroup::storage::{Access, BlobName, MemoryStore, Store};
-use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
+use snapgroup::units::{ByteCount, GuestOffset, HostCluster, HostOffset};
 
 const L1_SIZE: u64 = 36;
 const L1_OFFSET: u64 = 40;
@@ -196,5 +197,74 @@ fn every_table_that_leads_back_into_the_tables_is_walked_once() -> Outcome {
     let image = Image::open(blob, "x", Access::Read, Limits::default())?;
     let report = bounded("back", || image.check())?;
     assert!(report.corruptions >= 511, "{report}");
+    Ok(())
+}
+
+/// The second range counts for as much as the first: whoever writes to one of them would change the other.
+#[test]
+fn what_two_ranges_share_needs_a_refcount_of_two() -> Outcome {
+    // The table has a refcount of two and says so; what it leads to has one of one.
+    let shared: Vec<u8> = L2.to_be_bytes().repeat(2);
+    let doors = doors(
+        "shared",
+        &patched(&[
+            (24, &(8_u64 << 20).to_be_bytes()),
+            (L1_SIZE, &4_u32.to_be_bytes()),
+            (L1, &shared),
+            (BLOCK + 2 * (L2 / CLUSTER), &2_u16.to_be_bytes()),
+        ])?,
+    )?;
+    let report = doors.only_looked_at("shared");
+    let is_named = |cluster: u64| {
+        let cluster = HostCluster::new(cluster);
+        report.findings.contains(&Finding::RefcountTooLow { cluster, refcount: 1, references: 2 })
+    };
+    assert!(is_named(DATA / CLUSTER) && is_named(DATA / CLUSTER + 1), "{report:?}");
+    Ok(())
+}
+
+/// An image whose L1 table has so many entries, all of which lead to the one L2 table, behind the rest of it.
+fn with_long_l1(entries: u32) -> Outcome<(Vec<u8>, u64)> {
+    let mut bytes = patched(&[])?;
+    bytes.resize(bytes.len().next_multiple_of(usize::try_from(CLUSTER)?), 0);
+    let at = bytes.len() as u64;
+    bytes.extend(L2.to_be_bytes().repeat(usize::try_from(entries)?));
+    bytes.resize(bytes.len().next_multiple_of(usize::try_from(CLUSTER)?), 0);
+    Ok((bytes, at))
+}
+
+#[test]
+fn a_table_that_many_ranges_share_is_not_read_for_each_of_them() -> Outcome {
+    let entries = 65_536_u32;
+    let (mut bytes, at) = with_long_l1(entries)?;
+    let size = u64::from(entries) * (CLUSTER / 8) * CLUSTER;
+    bytes[24..32].copy_from_slice(&size.to_be_bytes());
+    bytes[36..40].copy_from_slice(&entries.to_be_bytes());
+    bytes[40..48].copy_from_slice(&at.to_be_bytes());
+    assert!(!doors("many ranges", &bytes)?.only_looked_at("many ranges").is_sound());
+    Ok(())
+}
+
+#[test]
+fn an_l1_table_that_many_snapshots_share_is_not_read_for_each_of_them() -> Outcome {
+    let (mut bytes, at) = with_long_l1(32_768)?;
+    let snapshot = |number: usize| SnapshotEntry {
+        l1_table: HostOffset::new(at),
+        l1_entries: 32_768,
+        id: number.to_string().into_bytes(),
+        name: Vec::new(),
+        date_seconds: 1,
+        date_nanos: 0,
+        vm_clock_nanos: 0,
+        vm_state_size_32: 0,
+        extra: [0_u64.to_be_bytes(), (4_u64 << 20).to_be_bytes()].concat(),
+    };
+    let snapshots: Vec<_> = (0..4000).map(snapshot).collect();
+    let table = bytes.len() as u64;
+    bytes.extend(encode_snapshots(&snapshots, Version::V3)?);
+    bytes.resize(bytes.len().next_multiple_of(usize::try_from(CLUSTER)?), 0);
+    bytes[60..64].copy_from_slice(&4000_u32.to_be_bytes());
+    bytes[64..72].copy_from_slice(&table.to_be_bytes());
+    assert!(!doors("many snapshots", &bytes)?.only_looked_at("many snapshots").is_sound());
     Ok(())
 }

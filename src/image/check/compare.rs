@@ -6,6 +6,7 @@ use super::walk::{Walk, pieces};
 use crate::format::{Copied, L1Entry, L2Entry, RefcountTableEntry, refcount};
 use crate::image::error::Result;
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
+use std::collections::HashSet;
 
 impl Walk<'_> {
     /// Every cluster that is counted or referred to.
@@ -86,13 +87,16 @@ impl Walk<'_> {
     /// The marks of the active tables: set if and only if the refcount is 1.
     pub(super) fn compare_copied(&mut self) -> Result<()> {
         let l1_bytes = ByteCount::new(u64::from(self.header.l1_entries) * 8);
+        let mut walked = HashSet::new();
         for (at, length) in pieces(self.header.l1_table, l1_bytes) {
             for raw in self.entries(at, length)? {
                 if let Ok(L1Entry::Table { at, copied }) = L1Entry::decode(raw, self.geometry)
                     && at < self.end
                 {
                     self.compare_mark(at, copied);
-                    self.compare_marks_of(at)?;
+                    if walked.insert(at) {
+                        self.compare_marks_of(at)?;
+                    }
                 }
             }
         }

@@ -87,8 +87,8 @@ impl References {
         self.disk += 1;
     }
 
-    /// Counts one more reference.
-    pub(super) fn add(&mut self, cluster: HostCluster, what: Use) -> Fit {
+    /// Counts so many references more.
+    pub(super) fn add(&mut self, cluster: HostCluster, what: Use, times: u32) -> Fit {
         let (stretch, index) = place(cluster);
         let disk = self.disk;
         let at = self.place_of(stretch).unwrap_or_else(|| self.make(stretch));
@@ -98,7 +98,7 @@ impl References {
             stretch.uses.iter_mut().for_each(|uses| *uses &= !SEEN);
         }
         let (count, uses) = (&mut stretch.counts[index], &mut stretch.uses[index]);
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(times);
         let before = *uses & !(SHARED | SEEN);
         let is_shareable = matches!(what, Use::Table | Use::Data);
         if is_shareable && before == what.bit() && *uses & SEEN != 0 {
@@ -107,7 +107,7 @@ impl References {
         *uses |= what.bit() | if is_shareable { SEEN } else { 0 };
         if what == Use::Refcounts {
             let by_refcounts = self.by_refcounts.entry(cluster).or_default();
-            *by_refcounts = by_refcounts.saturating_add(1);
+            *by_refcounts = by_refcounts.saturating_add(times);
         }
         let goes_with = match what {
             Use::Refcounts | Use::Own => 0,

@@ -29,6 +29,9 @@ pub(in crate::image) struct Walk<'a> {
     pub(super) header: &'a Header,
     pub(super) geometry: Geometry,
     pub(super) end: HostOffset,
+    /// The bytes of the L1 tables of internal snapshots that can still follow: they do not overlap, so all of them
+    /// together are no longer than the file. Without this bound a small file could keep the check busy for ever.
+    l1_left: ByteCount,
     pub(super) references: References,
     /// The refcounts of those clusters that are referred to more or less often than that.
     pub(super) disagreeing: BTreeMap<HostCluster, u64>,
@@ -43,6 +46,7 @@ impl<'a> Walk<'a> {
             header,
             geometry: header.geometry,
             end,
+            l1_left: end.as_length(),
             references: References::default(),
             disagreeing: BTreeMap::new(),
             report: CheckReport {
@@ -68,7 +72,7 @@ impl<'a> Walk<'a> {
 
     /// The header, the refcount table and its blocks.
     fn count_own_tables(&mut self) -> Result<()> {
-        self.refer(HostCluster::ZERO, Use::Own);
+        self.refer(HostCluster::ZERO, Use::Own, 1);
         if let Ok(Some(crypto)) = self.header.crypto() {
             self.count_run("crypto extension", crypto.at, crypto.length, Use::Own);
         }
@@ -78,7 +82,7 @@ impl<'a> Walk<'a> {
         for raw in self.entries(table, self.geometry.bytes_for(clusters))? {
             match RefcountTableEntry::decode(raw, self.geometry) {
                 Ok(RefcountTableEntry::Block { at }) => {
-                    self.count_cluster("refcount table", at, Use::Refcounts)
+                    self.count_cluster("refcount table", at, Use::Refcounts, 1)
                 }
                 Ok(_) => {}
                 Err(_) => {
@@ -101,7 +105,15 @@ impl<'a> Walk<'a> {
             Ok((snapshots, length)) => {
                 self.count_run("header", at, length, Use::Own);
                 for snapshot in snapshots {
-                    self.count_guest("snapshot table", snapshot.l1_table, u64::from(snapshot.l1_entries))?;
+                    let entries = u64::from(snapshot.l1_entries);
+                    let length = ByteCount::new(entries * 8);
+                    if length > self.l1_left {
+                        let at = snapshot.l1_table;
+                        self.broken(Use::Own, Finding::OutsideFile { structure: "snapshot table", at });
+                        continue;
+                    }
+                    self.l1_left = self.l1_left.saturating_sub(length);
+                    self.count_guest("snapshot table", snapshot.l1_table, entries)?;
                 }
             }
             Err(_) => {
@@ -117,16 +129,20 @@ impl<'a> Walk<'a> {
         let bytes = ByteCount::new(entries * 8);
         self.references.begin_disk();
         self.count_run(owner, l1, bytes, Use::Own);
-        let mut walked = HashSet::new();
+        let (mut walked, mut again) = (HashSet::new(), BTreeMap::new());
         for (at, length) in pieces(l1, bytes) {
             for raw in self.entries(at, length)? {
                 match L1Entry::decode(raw, self.geometry) {
                     Ok(L1Entry::Table { at, .. }) => {
-                        self.count_cluster("L1 table", at, Use::Table);
-                        // Two ranges of one disk never share a table: the second is wrong, and walking it again would
-                        // let a small file keep the check busy for ever.
+                        self.count_cluster("L1 table", at, Use::Table, 1);
+                        // Two ranges of one disk have no reason to share a table. Where they do, each refers to all
+                        // that the table refers to, and all but the first are counted at once: a small file could
+                        // keep the check busy for ever otherwise.
                         if walked.insert(at) {
-                            self.count_table(at)?;
+                            self.count_table(at, 1)?;
+                        } else {
+                            let times = again.entry(at).or_insert(0_u32);
+                            *times = times.saturating_add(1);
                         }
                     }
                     Ok(L1Entry::Absent) => {}
@@ -134,21 +150,22 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        Ok(())
+        again.into_iter().try_for_each(|(at, times)| self.count_table(at, times))
     }
 
-    fn count_table(&mut self, at: HostOffset) -> Result<()> {
+    /// An L2 table that so many entries of one L1 table lead to.
+    fn count_table(&mut self, at: HostOffset, times: u32) -> Result<()> {
         for (raw, bitmap) in self.l2_entries(at)? {
             let entry = L2Entry::decode(raw, bitmap, self.geometry, self.header.version);
             match entry.map(|entry| (entry, entry.subclusters(self.geometry))) {
                 Ok((L2Entry::Compressed(extent), _)) => {
                     self.report.data_clusters += 1;
                     self.report.compressed_clusters += 1;
-                    self.count_extent(extent);
+                    self.count_extent(extent, times);
                 }
                 Ok((_, Some(Subclusters { at: Some(at), allocated, .. }))) => {
                     self.report.data_clusters += u64::from(allocated != 0);
-                    self.count_cluster("L2 table", at, Use::Data);
+                    self.count_cluster("L2 table", at, Use::Data, times);
                 }
                 Ok(_) => {}
                 Err(_) => self.broken(Use::Own, Finding::BrokenEntry { structure: "L2 table", raw }),
@@ -173,7 +190,7 @@ impl<'a> Walk<'a> {
             self.count_run("bitmap directory", bitmap.table, bytes, Use::Own);
             for raw in self.entries(bitmap.table, bytes)? {
                 match BitmapTableEntry::decode(raw, self.geometry) {
-                    Ok(BitmapTableEntry::Data { at }) => self.count_cluster("bitmap table", at, Use::Own),
+                    Ok(BitmapTableEntry::Data { at }) => self.count_cluster("bitmap table", at, Use::Own, 1),
                     Ok(_) => {}
                     Err(_) => self.broken(Use::Own, Finding::BrokenEntry { structure: "bitmap table", raw }),
                 }
@@ -192,26 +209,26 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn refer(&mut self, cluster: HostCluster, what: Use) {
-        match self.references.add(cluster, what) {
+    fn refer(&mut self, cluster: HostCluster, what: Use, times: u32) {
+        match self.references.add(cluster, what, times) {
             Fit::Lawful => {}
             Fit::OverRefcounts => self.broken(Use::Refcounts, Finding::Overlap { cluster }),
             Fit::Overlap => self.broken(what, Finding::Overlap { cluster }),
         }
     }
 
-    fn count_cluster(&mut self, structure: &'static str, at: HostOffset, what: Use) {
+    fn count_cluster(&mut self, structure: &'static str, at: HostOffset, what: Use, times: u32) {
         // The last cluster of a file may be cut short; one that begins past the end may not.
         if at >= self.end {
             self.broken(what, Finding::OutsideFile { structure, at });
             return;
         }
-        self.refer(self.geometry.host_cluster(at), what);
+        self.refer(self.geometry.host_cluster(at), what, times);
     }
 
     /// The host clusters that a compressed cluster touches. The file may end within its sectors, but not a cluster
     /// or more before their end (QEMU takes that for an error).
-    fn count_extent(&mut self, extent: CompressedExtent) {
+    fn count_extent(&mut self, extent: CompressedExtent, times: u32) {
         let end = self.end.as_length().as_u64().next_multiple_of(SECTOR);
         let past = (extent.at + extent.length).as_u64().saturating_sub(end);
         if extent.at >= self.end || past >= self.geometry.cluster_size().as_u64() {
@@ -219,7 +236,7 @@ impl<'a> Walk<'a> {
             return;
         }
         for cluster in extent.host_clusters(self.geometry) {
-            self.refer(cluster, Use::Compressed);
+            self.refer(cluster, Use::Compressed, times);
         }
     }
 
@@ -236,7 +253,7 @@ impl<'a> Walk<'a> {
         }
         let first = self.geometry.host_cluster(at);
         for index in 0..self.geometry.clusters_for(bytes).as_u64() {
-            self.refer(first + ClusterCount::new(index), what);
+            self.refer(first + ClusterCount::new(index), what, 1);
         }
     }
 
