@@ -63,6 +63,8 @@ pub(super) struct World {
     disks: Vec<Disk>,
     taken: BTreeMap<Uuid, (usize, Vec<u8>)>,
     openings: u64,
+    /// How many names were given.
+    named: u64,
     /// Whether a fault was set since the pool was opened.
     armed: bool,
     dice: Dice,
@@ -107,7 +109,7 @@ impl World {
             disks.push(Disk { uuid, handle: None, possible: vec![bytes.clone()], bytes });
         }
         let (taken, engine) = (BTreeMap::new(), Some(engine));
-        Self { store, power, engine, machine, disks, taken, openings: 1, armed: false, dice }
+        Self { store, power, engine, machine, disks, taken, openings: 1, named: 0, armed: false, dice }
     }
 
     fn engine(&self) -> &Engine {
@@ -201,7 +203,7 @@ impl World {
 
     fn snapshot(&mut self) -> Step {
         let index = self.any_disk();
-        let name = format!("s{}", self.dice.number());
+        let name = self.name();
         let pending = |error| (Pending::Snapshots { name: name.clone(), disks: vec![index] }, Some(error));
         let mut wish = CreateSnapshot::new(self.disks[index].uuid, &name);
         if self.dice.roll(4) == 0 {
@@ -213,7 +215,7 @@ impl World {
     }
 
     fn group(&mut self) -> Step {
-        let name = format!("g{}", self.dice.number());
+        let name = self.name();
         let disks = (0..self.disks.len()).collect();
         let made = self.engine().create_group(&CreateGroup::of_machine(self.machine, &name));
         let made = made.map_err(|error| (Pending::Snapshots { name, disks }, Some(error)))?.inventory;
@@ -223,6 +225,12 @@ impl World {
             self.take(index, member.volume_snapshot_uuid);
         }
         Ok(())
+    }
+
+    /// A name that nothing has yet, and that is a part of no other: what a failed call was to make is known by it.
+    fn name(&mut self) -> String {
+        self.named += 1;
+        format!("n{:04}", self.named)
     }
 
     fn take(&mut self, index: usize, uuid: Uuid) {
