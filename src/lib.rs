@@ -220,6 +220,7 @@ mod plan;
 #[cfg(all(feature = "qmp", unix))]
 pub mod qmp;
 pub mod storage;
+mod sync;
 pub mod units;
 
 pub use catalog::query;

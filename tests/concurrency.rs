@@ -1,6 +1,11 @@
 //! Calls that meet: what holds of them in whatever order their threads go on.
 //!
-//! Each scenario runs a few times on the threads of the system, over a store whose calls give way to other threads.
+//! Built as usual, each scenario runs a few times on the threads of the system, over a store whose calls give way to
+//! other threads. Built with `--cfg snapgroup_shuttle` (in `RUSTFLAGS`) a scheduler decides at every lock of the crate,
+//! and at every call to the file of a layer, which thread goes on. A schedule that fails, or in which nobody can go on,
+//! is printed, and comes again from the same seed: `SNAPGROUP_SEED` says which schedules, `SNAPGROUP_SCHEDULES` how many
+//! of each scenario (1000 unless said otherwise). Not scheduled are the locks of the database and of the stores: nobody
+//! waits in them for another thread.
 
 #[path = "concurrency/explore.rs"]
 mod explore;
@@ -137,8 +142,9 @@ fn reclaim_while(engine: &Engine, direction: Direction) -> Outcome {
     Ok(())
 }
 
-fn run(scenario: fn() -> Outcome) {
+fn run(name: &str, scenario: fn() -> Outcome) {
     explore(
+        name,
         || {
             if PREPARED.get().is_none() {
                 let prepared = prepare().expect("nothing fails in memory");
@@ -152,7 +158,7 @@ fn run(scenario: fn() -> Outcome) {
 
 #[test]
 fn a_group_is_of_one_moment_whatever_is_written_meanwhile() {
-    run(|| {
+    run("a group is of one moment whatever is written meanwhile", || {
         let (engine, pool) = fresh()?;
         let mut threads = Threads::default();
         let disks = pool.disks.iter().map(|disk| engine.open_volume(*disk)).collect::<Outcome<Vec<_>>>()?;
@@ -206,7 +212,7 @@ fn a_group_is_of_one_moment_whatever_is_written_meanwhile() {
 
 #[test]
 fn a_deletion_takes_nothing_from_those_who_read() {
-    run(|| {
+    run("a deletion takes nothing from those who read", || {
         let (engine, pool) = fresh()?;
         let mut threads = Threads::default();
         for snapshot in [&pool.snapshots[1], &pool.snapshots[2]] {
@@ -249,22 +255,28 @@ fn reclaim_against_writes_and_reads(direction: Direction) -> Outcome {
 
 #[test]
 fn a_merge_upwards_shows_writers_and_readers_the_same() {
-    run(|| reclaim_against_writes_and_reads(Direction::Pull));
+    run("a merge upwards shows writers and readers the same", || {
+        reclaim_against_writes_and_reads(Direction::Pull)
+    });
 }
 
 #[test]
 fn a_merge_downwards_shows_writers_and_readers_the_same() {
-    run(|| reclaim_against_writes_and_reads(Direction::Commit));
+    run("a merge downwards shows writers and readers the same", || {
+        reclaim_against_writes_and_reads(Direction::Commit)
+    });
 }
 
 #[test]
 fn freeing_in_place_shows_writers_and_readers_the_same() {
-    run(|| reclaim_against_writes_and_reads(Direction::Auto));
+    run("freeing in place shows writers and readers the same", || {
+        reclaim_against_writes_and_reads(Direction::Auto)
+    });
 }
 
 #[test]
 fn two_reclaims_do_not_do_each_others_work_twice() {
-    run(|| {
+    run("two reclaims do not do each others work twice", || {
         let (engine, pool) = with_retired()?;
         let mut threads = Threads::default();
         for direction in [Direction::Pull, Direction::Commit] {
@@ -280,7 +292,7 @@ fn two_reclaims_do_not_do_each_others_work_twice() {
 
 #[test]
 fn a_handle_that_is_dropped_without_a_flush_loses_nothing() {
-    run(|| {
+    run("a handle that is dropped without a flush loses nothing", || {
         let (engine, pool) = fresh()?;
         let mut threads = Threads::default();
         for index in 0..3_u8 {
@@ -304,7 +316,7 @@ fn a_handle_that_is_dropped_without_a_flush_loses_nothing() {
 
 #[test]
 fn a_seal_that_is_made_while_layers_are_merged_is_of_what_is_there() {
-    run(|| {
+    run("a seal that is made while layers are merged is of what is there", || {
         let (engine, pool) = with_retired()?;
         let mut threads = Threads::default();
         for direction in [Direction::Pull, Direction::Commit] {

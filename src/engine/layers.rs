@@ -7,8 +7,8 @@ use crate::catalog::{L2Entries, LayerFormat, LayerId, LayerRecord, LayerState, O
 use crate::chain::{Chain, Layer, RawLayer};
 use crate::image::{Facts, Image, L2Width};
 use crate::storage::{self, Access, Blob, BlobName, Hold, Store};
+use crate::sync::Mutex;
 use crate::units::ByteCount;
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use uuid::Uuid;

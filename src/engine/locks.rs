@@ -4,7 +4,7 @@
 //! on an attached volume takes its machine's lock, too: so a group, which takes only that, has all its disks.
 
 use crate::catalog::{MachineId, VolumeId};
-use parking_lot::{ArcMutexGuard, Mutex, RawMutex};
+use crate::sync::{Latch, LatchHeld, Mutex, hold};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -19,27 +19,27 @@ pub(super) enum Key {
 
 /// The locks that are held or waited for.
 #[derive(Debug, Default)]
-pub(super) struct Locks(Mutex<HashMap<Key, Weak<Mutex<()>>>>);
+pub(super) struct Locks(Mutex<HashMap<Key, Weak<Latch>>>);
 
 /// Locks that are held until this is dropped.
 #[must_use = "the locks are given back when this is dropped"]
-pub(super) struct Held(#[expect(dead_code, reason = "held, not read")] Vec<ArcMutexGuard<RawMutex, ()>>);
+pub(super) struct Held(#[expect(dead_code, reason = "held, not read")] Vec<LatchHeld>);
 
 impl Locks {
     /// Waits for all of `keys`.
     pub(super) fn acquire(&self, mut keys: Vec<Key>) -> Held {
         keys.sort_unstable();
         keys.dedup();
-        Held(keys.into_iter().map(|key| self.of(key).lock_arc()).collect())
+        Held(keys.into_iter().map(|key| hold(&self.of(key))).collect())
     }
 
-    fn of(&self, key: Key) -> Arc<Mutex<()>> {
+    fn of(&self, key: Key) -> Arc<Latch> {
         let mut table = self.0.lock();
         if let Some(lock) = table.get(&key).and_then(Weak::upgrade) {
             return lock;
         }
         table.retain(|_, lock| lock.strong_count() > 0);
-        let lock = Arc::new(Mutex::new(()));
+        let lock = Arc::new(Latch::default());
         table.insert(key, Arc::downgrade(&lock));
         lock
     }

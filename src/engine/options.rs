@@ -3,8 +3,8 @@
 use super::events::Listener;
 use crate::catalog::{QuickRepair, Timestamp};
 use crate::image::Limits;
+use crate::sync::Mutex;
 use crate::units::ByteCount;
-use parking_lot::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 

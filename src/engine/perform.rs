@@ -18,7 +18,7 @@ use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
 use crate::plan::refusal::Refusal;
 use crate::plan::{NewFile, Plan};
 use crate::storage::{Access, Blob, BlobName, Hold, Store};
-use parking_lot::RwLockReadGuard;
+use crate::sync::RwLockReadGuard;
 use std::sync::Arc;
 use uuid::Uuid;
 

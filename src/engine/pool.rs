@@ -16,7 +16,7 @@ use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::plan::text;
 use crate::storage::{self, Access, BlobName, FusedStore, MemoryStore, Owned, Store};
-use parking_lot::RwLock;
+use crate::sync::RwLock;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use uuid::Uuid;

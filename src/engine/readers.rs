@@ -6,7 +6,7 @@
 
 use super::pool::Pool;
 use crate::catalog::{LayerId, LayerRecord};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 

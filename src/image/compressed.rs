@@ -7,8 +7,8 @@ use super::error::{Error, Result};
 use super::open::{Image, State};
 use crate::format::{CompressedExtent, Subclusters};
 use crate::storage::read_zero_extended;
+use crate::sync::Mutex;
 use crate::units::{ByteCount, GuestOffset};
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// What is held of clusters that were decoded, one cluster of any size apart.

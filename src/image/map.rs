@@ -4,8 +4,8 @@ use super::error::{Error, Result};
 use super::open::{Image, State};
 use crate::format::{CompressedExtent, L1Entry, L2Entry, Subcluster, Subclusters};
 use crate::storage::read_zero_extended;
+use crate::sync::{RwLockReadGuard, RwLockWriteGuard};
 use crate::units::{ByteCount, GuestOffset, HostOffset};
-use parking_lot::RwLockReadGuard;
 
 /// What an image has at a guest address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Image {
             drop(state);
             let mut writing = self.state.write();
             self.load_table(&mut writing, l1_index)?;
-            state = parking_lot::RwLockWriteGuard::downgrade(writing);
+            state = RwLockWriteGuard::downgrade(writing);
         }
     }
 

@@ -337,3 +337,44 @@ fn what_has_no_room_for_claims_is_there_without_a_name() -> Outcome {
     }
     Ok(())
 }
+
+#[test]
+fn of_adopted_files_the_deeper_ones_are_known_by_name_and_their_snapshots_come_back_without_theirs() -> Outcome
+{
+    let store = MemoryStore::new();
+    let names = ["deep.qcow2", "base.qcow2", "disk.qcow2"];
+    for (depth, file) in names.into_iter().enumerate() {
+        let backing = depth.checked_sub(1).map(|below| snapgroup::image::BackingLabel {
+            name: names[below].to_owned(),
+            format: "qcow2".to_owned(),
+        });
+        let image =
+            snapgroup::image::NewImage { backing, ..snapgroup::image::NewImage::of_size(ByteCount::mib(1)) };
+        image.layout(file)?.write(&*store.create(&name(file))?)?;
+        let blob = store.open(&name(file), Access::Write)?;
+        let image =
+            snapgroup::image::Image::open(blob, file, Access::Write, snapgroup::image::Limits::default())?;
+        let at = snapgroup::units::GuestOffset::new(65_536 * depth as u64);
+        image.write(at, file.as_bytes(), None)?;
+        image.flush()?;
+    }
+    let here = Options { create: CreatePool::Here, ..options(17) };
+    let engine = Engine::open_on(Arc::new(store.clone()), here)?;
+    let lower = LowerLayers::Snapshots;
+    let wish = AdoptVolume { lower, ..AdoptVolume::new("disk.qcow2", LayerFormat::Qcow2, "system") };
+    let volume = engine.adopt_volume(&wish)?.uuid;
+    let before = engine.query_snapshots(&snapgroup::query::Query::all())?.items;
+    assert_eq!(before.len(), 2);
+    engine.close()?;
+    let rebuilt = lose_and_rebuild(&store)?;
+    assert_eq!(rebuilt.by_name_alone.len(), 2, "{rebuilt:?}");
+    let of = |file: &str| rebuilt.snapshots.iter().find(|snapshot| snapshot.file == file).ok_or("it is back");
+    let known = |uuid| before.iter().any(|snapshot| snapshot.uuid == uuid);
+    assert!(known(of("base.qcow2")?.uuid) && of("base.qcow2")?.proof == Proof::Claimed, "{rebuilt:?}");
+    assert!(!known(of("deep.qcow2")?.uuid) && of("deep.qcow2")?.proof == Proof::Absent, "{rebuilt:?}");
+    let engine = open(&store)?;
+    assert_eq!(content_of_snapshot(&engine, of("deep.qcow2")?.uuid)?[..10], *b"deep.qcow2");
+    assert_eq!(content_of_snapshot(&engine, of("base.qcow2")?.uuid)?[65_536..65_546], *b"base.qcow2");
+    assert_eq!(content_of_volume(&engine, volume)?[131_072..131_082], *b"disk.qcow2");
+    Ok(())
+}

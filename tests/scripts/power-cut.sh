@@ -5,6 +5,8 @@
 #
 #   sudo tests/scripts/power-cut.sh ext4 [CUTS]      (or xfs)
 #
+# btrfs knows no such call up to Linux 6.18 (it answers ENOTTY): block-log.sh cuts its power in another way.
+#
 # Needs root, a loop device, mkfs of that file system, python3 and cargo. Leaves nothing behind.
 set -euo pipefail
 kind=${1:?which file system: ext4 or xfs}

@@ -47,7 +47,7 @@ fn above(home: &Home, strokes: &[(usize, usize)]) -> Made<Above> {
     let source = engine.create_volume(&CreateVolume::new("source", ByteCount::of(bytes.len())))?.uuid;
     engine.open_volume(source)?.write_at(0, &bytes)?;
     let taken = engine.create_snapshot(&CreateSnapshot::new(source, "s"))?.uuid;
-    let file = home.store()?.create(&BlobName::parse("old.qcow2")?)?;
+    let file = home.touch()?.create(&BlobName::parse("old.qcow2")?)?;
     engine.export(taken, &Export::qcow2().compressed(), file)?;
     let old = engine.adopt_volume(&AdoptVolume::new("old.qcow2", LayerFormat::Qcow2, "old"))?.uuid;
     let frozen = engine.create_snapshot(&CreateSnapshot::new(old, "old"))?.uuid;

@@ -73,8 +73,8 @@ fn a_repair_mends_heads_and_frozen_layers_and_changes_no_content(home: &Home) ->
     let before = contents(&engine, volume, snapshot)?;
     let chain = engine.chain(volume)?;
     engine.close()?;
-    leak(&*open(&*home.store()?, &chain[0].file)?)?;
-    lose_refcounts(&*open(&*home.store()?, &chain[1].file)?)?;
+    leak(&*open(&*home.touch()?, &chain[0].file)?)?;
+    lose_refcounts(&*open(&*home.touch()?, &chain[1].file)?)?;
 
     let engine = home.open()?;
     assert_eq!(engine.check()?.layers.len(), 2);
@@ -97,7 +97,7 @@ fn a_plan_tells_what_a_repair_does_and_writes_nothing(home: &Home) -> Outcome {
     let (volume, _) = disk(&engine)?;
     let chain = engine.chain(volume)?;
     engine.close()?;
-    let blob = open(&*home.store()?, &chain[1].file)?;
+    let blob = open(&*home.touch()?, &chain[1].file)?;
     leak(&*blob)?;
     let damaged = bytes(&*blob)?;
     let engine = home.open()?;
@@ -114,7 +114,7 @@ fn a_head_that_is_open_is_left_and_told(home: &Home) -> Outcome {
     let (volume, _) = disk(&engine)?;
     let chain = engine.chain(volume)?;
     engine.close()?;
-    leak(&*open(&*home.store()?, &chain[0].file)?)?;
+    leak(&*open(&*home.touch()?, &chain[0].file)?)?;
     let engine = home.open()?;
     let handle = engine.open_volume(volume)?;
     let repaired = engine.repair(&RepairOptions::perform())?;
@@ -154,7 +154,7 @@ fn what_cannot_be_mended_is_left_with_its_reason(home: &Home) -> Outcome {
     let (volume, _) = disk(&engine)?;
     let chain = engine.chain(volume)?;
     engine.close()?;
-    let blob = open(&*home.store()?, &chain[1].file)?;
+    let blob = open(&*home.touch()?, &chain[1].file)?;
     let header = Image::header_of(&*blob, "x")?;
     blob.write_at(header.l1_table, &(1_u64 << 50 | 1 << 63).to_be_bytes())?;
     let damaged = bytes(&*blob)?;

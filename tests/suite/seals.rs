@@ -160,7 +160,7 @@ fn a_cluster_that_became_zeros_is_found_and_zeros_that_became_a_hole_are_not(hom
     seal(&engine)?;
     let file = file_of(&engine, snapshot)?;
     let zero = |at| -> Outcome {
-        let blob = home.store()?.open(&BlobName::parse(&file)?, Access::Write)?;
+        let blob = home.touch()?.open(&BlobName::parse(&file)?, Access::Write)?;
         let image = Image::open(blob, &file, Access::Write, Limits::default())?;
         image.zero(GuestOffset::new(at), ByteCount::new(CLUSTER), Space::Free, None)?;
         Ok(image.flush()?)
@@ -174,7 +174,7 @@ fn a_cluster_that_became_zeros_is_found_and_zeros_that_became_a_hole_are_not(hom
     };
     assert_eq!(verdicts(&engine)?, [differs(4096)]);
     // What was absent is there now.
-    let blob = home.store()?.open(&BlobName::parse(&file)?, Access::Write)?;
+    let blob = home.touch()?.open(&BlobName::parse(&file)?, Access::Write)?;
     let image = Image::open(blob, &file, Access::Write, Limits::default())?;
     image.write(GuestOffset::new(4096), &[1; 4096], None)?;
     image.write(GuestOffset::new(65_536), &[1; 4096], None)?;

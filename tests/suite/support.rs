@@ -1,16 +1,18 @@
 //! Pools of each kind, machines with disks, and pictures of what is on disk.
 
 use snapgroup::inventory::GroupInventory;
-use snapgroup::storage::{Access, BlobName, DiskStore, MemoryStore, SimulatedStore, Store};
+use snapgroup::storage::{
+    Access, BlobName, DiskStore, FileSystem, MemoryStore, SimulatedDisk, SimulatedStore, Store,
+};
 use snapgroup::units::HostOffset;
 use snapgroup::{
     ByteCount, Clock, CreateGroup, CreateMachine, CreatePool, CreateVolume, CreatedGroup, Engine, Error,
-    GroupOf, Ids, Kind, Options, Uuid, Volume, VolumeKind,
+    GroupOf, Ids, Kind, Options, Uuid, Volume, VolumeKind, watch_order,
 };
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tempfile::TempDir;
 
 /// What a test ends with.
@@ -49,23 +51,33 @@ macro_rules! on_memory_and_disk {
 }
 pub(crate) use on_memory_and_disk;
 
-/// Where a pool lives, across openings.
+/// Where a pool lives, across openings. On a simulated disk the order of everything that the pool has written is looked
+/// through in the end.
 #[derive(Debug)]
 pub(crate) struct Home {
     place: Place,
     seed: AtomicU64,
+    /// Whether somebody else has written to the files.
+    is_touched: AtomicBool,
 }
 
 #[derive(Debug)]
 enum Place {
     Memory(MemoryStore),
     Disk(TempDir),
-    Simulated(SimulatedStore, MemoryStore),
+    Simulated(SimulatedStore, SimulatedDisk),
+}
+
+impl Place {
+    fn simulated(over: &MemoryStore) -> Self {
+        let disk = SimulatedDisk::over(over, FileSystem::Strict);
+        Self::Simulated(SimulatedStore::on_disk(&disk), disk)
+    }
 }
 
 impl Home {
     fn new(place: Place) -> Self {
-        Self { place, seed: AtomicU64::new(1) }
+        Self { place, seed: AtomicU64::new(1), is_touched: AtomicBool::new(false) }
     }
 
     pub(crate) fn memory() -> Self {
@@ -77,18 +89,18 @@ impl Home {
     }
 
     pub(crate) fn simulated() -> Self {
-        let below = MemoryStore::new();
-        Self::new(Place::Simulated(SimulatedStore::new(Arc::new(below.clone())), below))
+        Self::new(Place::simulated(&MemoryStore::new()))
     }
 
     /// A copy of a store in memory as it is now, with the same seeds to come.
     pub(crate) fn fork(&self) -> Self {
         let below = match &self.place {
-            Place::Memory(store) | Place::Simulated(_, store) => store.fork(),
+            Place::Memory(store) => store.fork(),
+            Place::Simulated(_, disk) => disk.live(),
             Place::Disk(_) => panic!("a directory is not forked here"),
         };
-        let place = Place::Simulated(SimulatedStore::new(Arc::new(below.clone())), below);
-        Self { place, seed: AtomicU64::new(self.seed.load(Ordering::Relaxed)) }
+        let seed = AtomicU64::new(self.seed.load(Ordering::Relaxed));
+        Self { place: Place::simulated(&below), seed, is_touched: AtomicBool::new(false) }
     }
 
     /// Whether it can be forked.
@@ -126,6 +138,20 @@ impl Home {
         match &self.place {
             Place::Simulated(_, below) => Ok(Arc::new(below.clone())),
             _ => self.store(),
+        }
+    }
+
+    /// The store as somebody else sees it, who is going to write to it: up to here the pool has kept the order.
+    pub(crate) fn touch(&self) -> Made<Arc<dyn Store>> {
+        self.watch();
+        self.is_touched.store(true, Ordering::Relaxed);
+        self.below()
+    }
+
+    /// Sees that the pool has done nothing before it might.
+    fn watch(&self) {
+        if let (Place::Simulated(_, disk), false) = (&self.place, self.is_touched.load(Ordering::Relaxed)) {
+            assert_eq!(watch_order(&disk.log()), [], "done before it might be");
         }
     }
 
@@ -167,7 +193,7 @@ impl Home {
 
     /// Puts a file beside the pool's, in the place of one that may be there.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) -> Outcome {
-        let store = self.below()?;
+        let store = self.touch()?;
         let name = BlobName::parse(name)?;
         if store.list()?.contains(&name) {
             store.remove(&name)?;
@@ -179,14 +205,14 @@ impl Home {
 
     /// Changes bytes of a file where it lies.
     pub(crate) fn patch(&self, name: &str, at: u64, bytes: &[u8]) -> Outcome {
-        let blob = self.below()?.open(&BlobName::parse(name)?, Access::Write)?;
+        let blob = self.touch()?.open(&BlobName::parse(name)?, Access::Write)?;
         blob.write_at(HostOffset::new(at), bytes)?;
         Ok(())
     }
 
     /// Cuts a file short.
     pub(crate) fn cut(&self, name: &str, length: u64) -> Outcome {
-        let blob = self.below()?.open(&BlobName::parse(name)?, Access::Write)?;
+        let blob = self.touch()?.open(&BlobName::parse(name)?, Access::Write)?;
         blob.set_length(ByteCount::new(length))?;
         Ok(())
     }
@@ -197,7 +223,7 @@ impl Home {
     }
 
     pub(crate) fn remove(&self, name: &str) -> Outcome {
-        Ok(self.below()?.remove(&BlobName::parse(name)?)?)
+        Ok(self.touch()?.remove(&BlobName::parse(name)?)?)
     }
 
     /// Makes a call that must fail, and sees that nothing has changed, in the books or in any file.
@@ -217,6 +243,14 @@ impl Home {
             assert!(after.0[name] == *bytes, "{name} has changed in spite of: {error}");
         }
         Ok(error)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.watch();
+        }
     }
 }
 

@@ -10,8 +10,8 @@ mod walk;
 use super::error::Result;
 use super::open::{Image, refuse_unreadable};
 use crate::storage::Blob;
+use crate::sync::RwLockWriteGuard;
 use crate::units::{HostCluster, HostOffset};
-use parking_lot::RwLockWriteGuard;
 use std::fmt;
 
 pub(in crate::image) use references::{References, STRETCH};
