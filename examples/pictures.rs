@@ -14,6 +14,21 @@ use std::error::Error;
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let pictures = pictures()?;
+    match std::env::args().nth(1) {
+        None => pictures.iter().for_each(|(_, picture)| println!("{}", picture.to_text())),
+        Some(directory) => {
+            std::fs::create_dir_all(&directory)?;
+            for (name, drawn) in pictures.iter().flat_map(|(name, picture)| forms(name, picture)) {
+                std::fs::write(Path::new(&directory).join(name), drawn)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The groups of a machine, and the layers of one of its disks.
+pub(crate) fn pictures() -> snapgroup::Result<[(&'static str, Picture); 2]> {
     // The same ids and dates in every run, so that the same pictures come of it.
     let options =
         Options { ids: Ids::Seeded(7), clock: Clock::Stepping(1_700_000_000_000), ..Options::default() };
@@ -51,29 +66,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     engine.delete_group(&DeleteGroup { direction: Direction::Auto, ..DeleteGroup::new(before) })?;
     engine.hold(second.volume_snapshot_refs[0].volume_snapshot_uuid, "audit")?;
 
-    let pictures = [
-        ("groups", engine.picture_of_groups(machine.uuid)?),
-        ("layers", engine.picture_of_layers(disks[0])?),
-    ];
-    match std::env::args().nth(1) {
-        None => pictures.iter().for_each(|(_, picture)| println!("{}", picture.to_text())),
-        Some(directory) => {
-            pictures.iter().try_for_each(|(name, picture)| save(directory.as_ref(), name, picture))?
-        }
-    }
-    Ok(())
+    Ok([("groups", engine.picture_of_groups(machine.uuid)?), ("layers", engine.picture_of_layers(disks[0])?)])
 }
 
-fn save(directory: &Path, name: &str, picture: &Picture) -> Result<(), Box<dyn Error>> {
-    std::fs::create_dir_all(directory)?;
-    let forms = [
-        ("txt", picture.to_text()),
-        ("svg", picture.to_svg()),
-        ("dot", picture.to_dot()),
-        ("mmd", picture.to_mermaid()),
-    ];
-    for (ending, drawn) in forms {
-        std::fs::write(directory.join(format!("{name}.{ending}")), drawn)?;
-    }
-    Ok(())
+/// A picture in each form, with the name of its file.
+pub(crate) fn forms(name: &str, picture: &Picture) -> [(String, String); 4] {
+    [
+        (format!("{name}.txt"), picture.to_text()),
+        (format!("{name}.svg"), picture.to_svg()),
+        (format!("{name}.dot"), picture.to_dot()),
+        (format!("{name}.mmd"), picture.to_mermaid()),
+    ]
 }

@@ -98,6 +98,48 @@ fn a_chain_of_qemu_is_adopted_and_read_by_qemu_afterwards() -> Outcome {
     qemu("qemu-img", &["check", "-q", "-f", "qcow2", &head])
 }
 
+/// The commands of the README, one a line.
+fn readme_commands() -> Made<Vec<String>> {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))?;
+    let (_, marked) = readme.split_once("<!-- test: commands -->\n```console\n").ok_or("no commands")?;
+    let (block, _) = marked.split_once("```").ok_or("no end of the commands")?;
+    Ok(block.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}
+
+#[test]
+#[ignore = "needs qemu-img"]
+fn somebody_who_has_only_the_readme_gets_through_it() -> Outcome {
+    let shell = Shell::new()?;
+    let program = Path::new(env!("CARGO_BIN_EXE_snapgroup")).parent().ok_or("a folder")?;
+    let path = format!("{}:{}", program.display(), std::env::var("PATH")?);
+    // As a person would say them, one after the other in one shell; the first that fails ends it.
+    let typed = Command::new("sh")
+        .args(["-e", "-c", &readme_commands()?.join("\n")])
+        .env("PATH", path)
+        .env_remove("SNAPGROUP_POOL")
+        .current_dir(shell.pool.path())
+        .output()?;
+    let (said, complaint) = (String::from_utf8(typed.stdout)?, String::from_utf8(typed.stderr)?);
+    assert!(typed.status.success(), "{said}\n{complaint}");
+    assert!(said.trim_end().ends_with("layers checked: clean"), "{said}");
+    let pool = shell.pool.path().join("web-1");
+    let pool = pool.to_str().ok_or("a path")?;
+    let groups = shell.json(&format!("--pool {pool} group list web-1"))?;
+    let names: Vec<&str> = groups["inventories"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|group| group["name"].as_str())
+        .collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[0] == "tuesday" && names[1].starts_with("revert-vm-point-"), "{names:?}");
+    let shown = shell.json(&format!("--pool {pool} volume show disk"))?;
+    let head = shown["inventory"]["installPath"].as_str().ok_or("a path")?;
+    let checked = Command::new("qemu-img").args(["check", "-q", "-f", "qcow2", head]).status()?;
+    assert!(checked.success());
+    Ok(())
+}
+
 #[test]
 fn what_is_said_wrongly_is_told_and_changes_nothing() -> Outcome {
     let shell = Shell::new()?;
@@ -138,7 +180,7 @@ fn a_refusal_is_an_error_code_in_json_and_an_exit_code() -> Outcome {
     shell.ok("group create web-1 monday")?;
     shell.ok("snapshot hold monday-disk audit")?;
     let refused = shell.run("--json group delete monday")?;
-    assert_eq!(refused.status.code(), Some(5));
+    assert_eq!(refused.status.code(), Some(1), "nothing has happened");
     let refused: Value = serde_json::from_slice(&refused.stdout)?;
     assert_eq!(refused["results"][0]["error"]["code"], "SYS.1004");
     let absent = shell.run("--json snapshot show nosuch")?;
@@ -222,4 +264,238 @@ fn a_lost_catalogue_is_made_anew_and_what_is_left_is_repaired() -> Outcome {
     assert_eq!(told.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&told.stdout).contains("its header cannot be read"));
     Ok(())
+}
+
+#[test]
+fn a_retention_is_read_before_it_runs_and_then_does_what_it_said() -> Outcome {
+    let shell = Shell::new()?;
+    shell.ok("init")?;
+    shell.ok("vm create web-1")?;
+    shell.ok("volume create disk 1M --vm web-1 --root")?;
+    for name in ["one", "two", "three", "four"] {
+        let tag = if name == "one" { "--tag release" } else { "--automatic" };
+        shell.ok(&format!("group create web-1 {name} {tag}"))?;
+    }
+    shell.ok("group hold two audit")?;
+    let (code, said) = shell.fails("group thin web-1")?;
+    assert!(code == 2 && said.contains("--keep-last"), "without a rule nothing is thinned out: {said}");
+    let plan = shell.json("plan thin web-1 --keep-last 1 --keep-tagged release")?;
+    let kept = |plan: &Value| -> Vec<String> {
+        let groups = plan["groups"].as_array().into_iter().flatten();
+        groups.map(|group| format!("{}:{}", group["name"].as_str().unwrap_or("?"), group["keptBy"])).collect()
+    };
+    assert_eq!(kept(&plan), ["one:[\"tag\"]", "two:[\"held\"]", "three:[]", "four:[\"last\"]"],);
+    assert_eq!(plan["possible"], true);
+    assert_eq!(
+        shell.json("group list")?["inventories"].as_array().map(Vec::len),
+        Some(4),
+        "a plan does nothing"
+    );
+    let said = shell.ok("plan thin web-1 --keep-last 1 --keep-tagged release")?;
+    assert!(said.contains("stays: held") && said.contains("goes"), "{said}");
+    let said = shell.ok("group thin web-1 --keep-last 1 --keep-tagged release")?;
+    assert!(said.contains("goes") && said.contains("freed"), "{said}");
+    let list = shell.ok("group list")?;
+    assert!(list.contains("one") && list.contains("two") && !list.contains("three"), "{list}");
+    // Those that a person asked for are not looked at.
+    shell.ok("group release two audit")?;
+    shell.ok("group thin web-1 --keep-last 1 --only-automatic")?;
+    let list = shell.ok("group list")?;
+    assert!(list.contains("one") && !list.contains("two") && list.contains("four"), "{list}");
+    Ok(())
+}
+
+#[test]
+fn quotas_and_longest_chains_are_said_refused_and_changed() -> Outcome {
+    let shell = Shell::new()?;
+    std::fs::write(shell.pool.path().join("golden.raw"), vec![7; 1 << 20])?;
+    shell.ok("init")?;
+    shell.ok("vm create web-1")?;
+    shell.ok("volume create disk --base golden.raw:raw --vm web-1 --root --chain-max 3 --cluster-size 4K")?;
+    shell.ok("group create web-1 one")?;
+    let (code, said) = shell.fails("group create web-1 two")?;
+    assert!(code == 1 && said.contains("3 are allowed") && said.contains("hint: "), "{code} {said}");
+    let shown = shell.json("volume update disk --chain-max 10 --name system --description the-first")?;
+    let shown = &shown["inventory"];
+    assert_eq!((&shown["chainMax"], &shown["name"]), (&Value::from(10), &Value::from("system")));
+    shell.ok("group create web-1 two")?;
+    let shown = shell.json("volume update system --chain-max pool")?;
+    assert_eq!(shown["inventory"]["chainMax"], Value::Null);
+    let (code, _) = shell.fails("--pool-chain-max 2 group create web-1 three")?;
+    assert_eq!(code, 1);
+    let (code, said) = shell.fails("volume update system")?;
+    assert!(code == 2 && said.contains("--chain-max"), "{said}");
+
+    let (code, said) = shell.fails("--pool-snapshots-max 2 group create web-1 three")?;
+    assert!(code == 1 && said.contains("ID.1003") && said.contains("the quota is 2"), "{said}");
+    let (code, said) = shell.fails("group create web-1 three --pool-bytes-max 1K")?;
+    assert!(code == 1 && said.contains("ID.1003") && said.contains("--pool-bytes-max"), "{said}");
+    let used = shell.json("du --pool-snapshots-max 2")?;
+    assert_eq!((&used["snapshots"], &used["snapshotsMax"]), (&Value::from(2), &Value::from(2)));
+    assert!(shell.ok("du")?.contains("snapshots  2"));
+    assert!(shell.ok("du web-1")?.contains("all together"));
+    Ok(())
+}
+
+#[test]
+fn a_group_of_a_machine_that_runs_is_prepared_and_committed_by_two_commands() -> Outcome {
+    let shell = Shell::new()?;
+    shell.ok("init")?;
+    shell.ok("vm create web-1")?;
+    shell.ok("volume create disk 1M --vm web-1 --root")?;
+    let (code, said) = shell.fails("group prepare web-1 monday")?;
+    assert!(code == 1 && said.contains("vm running VM elsewhere"), "{said}");
+    shell.ok("vm running web-1 elsewhere")?;
+    let (code, said) = shell.fails("group create web-1 monday")?;
+    assert!(code == 1 && said.contains("group prepare"), "{said}");
+    let prepared = shell.json("group prepare web-1 monday")?;
+    let overlay = prepared["disks"][0]["blockdevAdd"]["file"]["filename"].as_str().ok_or("a path")?;
+    assert!(Path::new(overlay).is_file());
+    assert_eq!(shell.json("group prepared")?["inventories"][0]["name"], "monday");
+    let (code, said) = shell.fails("group prepare web-1 tuesday")?;
+    assert!(code == 1 && said.contains("group commit"), "{said}");
+    let committed = shell.json("group commit monday --consistency file-system")?;
+    assert_eq!(committed["inventory"]["consistency"], "fileSystem");
+    assert_eq!(shell.json("volume show disk")?["inventory"]["installPath"], overlay);
+
+    shell.ok("group prepare web-1 tuesday")?;
+    shell.ok("group abort tuesday")?;
+    assert_eq!(shell.json("group prepared")?["inventories"], serde_json::json!([]));
+    let (code, said) = shell.fails("group commit tuesday")?;
+    assert!(code == 1 && said.contains("group prepared"), "{said}");
+    shell.ok("vm running web-1 here")?;
+    shell.ok("check").map(drop)
+}
+
+#[test]
+fn every_command_answers_json_that_is_json_and_text_without_colours_when_nobody_sees_them() -> Outcome {
+    let shell = Shell::new()?;
+    shell.ok("init")?;
+    let target = shell.pool.path().join("out.qcow2");
+    let made = [
+        "vm create web-1 --description first",
+        "volume create disk 1M --vm web-1 --root --description system",
+        "volume create spare 1M",
+        "group create web-1 monday --tag nightly",
+        "snapshot create spare once",
+        "group create web-1 tuesday",
+        "plan create web-1 wednesday",
+        "plan delete monday",
+        "plan revert tuesday",
+        "plan delete-snapshots once",
+        "plan revert-snapshot once",
+        "plan thin web-1 --keep-daily 7",
+        "group update monday --name first",
+        "snapshot update once --description text",
+        "snapshot hold once audit",
+        "snapshot release once audit",
+        "group hold first audit",
+        "group release first audit",
+        "vm list",
+        "vm show web-1",
+        "volume list",
+        "volume show disk",
+        "volume tree disk",
+        "volume resize spare 2M",
+        "volume attach spare web-1 --device 3",
+        "volume detach spare web-1",
+        "group list",
+        "group list web-1",
+        "group show first",
+        "group tree web-1",
+        "snapshot list",
+        "snapshot list disk",
+        "snapshot show once",
+        "diff - once",
+        "du",
+        "du disk",
+        "du web-1",
+        "owed",
+        "group delete first --later",
+        "reclaim",
+        "seal",
+        "verify",
+        "verify --group tuesday --content",
+        "verify --snapshot once",
+        "check",
+        "repair --dry-run",
+        "repair",
+        "snapshot revert once --keep",
+        "group revert tuesday",
+        "group ungroup tuesday",
+        "snapshot delete once",
+        "volume delete spare --enforcing",
+    ];
+    for line in made {
+        let output = shell.run(&format!("--json {line}"))?;
+        let said = String::from_utf8(output.stdout)?;
+        assert!(output.status.success(), "{line}: {said} {}", String::from_utf8_lossy(&output.stderr));
+        let value: Value = serde_json::from_str(&said).map_err(|error| format!("{line}: {error}: {said}"))?;
+        assert!(value.is_object(), "{line}: {said}");
+    }
+    for line in ["vm list", "volume show disk", "snapshot list", "group list", "check", "owed", "du disk"] {
+        let said = shell.ok(line)?;
+        assert!(!said.contains('\u{1b}') && said.ends_with('\n'), "{line}: {said:?}");
+    }
+    let exported = shell.json(&format!("export tuesday-disk {}", target.display()))?;
+    assert!(exported["bytesCopied"].is_u64());
+    let imported = shell.json(&format!("import {} --format qcow2 --name copy", target.display()))?;
+    assert_eq!(imported["inventory"]["name"], "copy");
+    let refused = shell.run("group show nosuch")?;
+    assert!(!String::from_utf8(refused.stderr)?.contains('\u{1b}'));
+    Ok(())
+}
+
+#[test]
+fn a_tree_as_json_is_the_inventories_of_the_api() -> Outcome {
+    let shell = Shell::new()?;
+    shell.ok("init")?;
+    shell.ok("vm create web-1")?;
+    shell.ok("volume create disk 1M --vm web-1 --root")?;
+    shell.ok("group create web-1 monday")?;
+    shell.ok("group create web-1 tuesday")?;
+    let tree = shell.json("group tree web-1")?;
+    let monday = &tree["inventories"][0];
+    assert_eq!(
+        (&monday["name"], &monday["children"][0]["name"]),
+        (&Value::from("monday"), &Value::from("tuesday"))
+    );
+    let trees = shell.json("volume tree disk --format svg")?;
+    assert_eq!(trees["inventories"][0]["current"], true);
+    Ok(())
+}
+
+#[test]
+fn a_plan_that_is_refused_says_so_in_its_lines_and_its_exit_code() -> Outcome {
+    let shell = Shell::new()?;
+    shell.ok("init")?;
+    shell.ok("vm create web-1")?;
+    shell.ok("volume create disk 1M --vm web-1 --root")?;
+    shell.ok("group create web-1 monday")?;
+    shell.ok("group hold monday audit")?;
+    let refused = shell.run("--json plan delete monday")?;
+    assert_eq!(refused.status.code(), Some(1));
+    let plan: Value = serde_json::from_slice(&refused.stdout)?;
+    assert_eq!(
+        (&plan["possible"], &plan["results"][0]["error"]["code"]),
+        (&Value::from(false), &Value::from("SYS.1004"))
+    );
+    let (code, _) = shell.fails("plan delete-snapshots monday-disk")?;
+    assert_eq!(code, 1);
+    Ok(())
+}
+
+#[test]
+fn a_pool_that_somebody_else_has_is_refused_with_who_has_it_and_what_to_do() -> Outcome {
+    let shell = Shell::new()?;
+    shell.ok("init")?;
+    let engine = snapgroup::Engine::open(shell.pool.path(), snapgroup::Options::default())?;
+    let (code, said) = shell.fails("vm list")?;
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains(&std::process::id().to_string()) && said.contains("hint: a pool has one owner"),
+        "{said}"
+    );
+    engine.close()?;
+    shell.ok("vm list").map(drop)
 }

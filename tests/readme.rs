@@ -1,4 +1,9 @@
-//! What the README says and this repository can tell: its program, its commands, its links, its dependencies.
+//! What the README says and this repository can tell: its program, its commands, its links, its dependencies. And the
+//! pictures in `docs`, and the table of what was carried over.
+
+#[expect(dead_code, reason = "its `main` writes what is compared here")]
+#[path = "../examples/pictures.rs"]
+mod pictures;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,6 +85,97 @@ fn each_command_stands_on_a_line_of_its_own() -> io::Result<()> {
     let shell = blocks.iter().filter(|(language, _)| language == "sh");
     let commands: Vec<&str> = shell.flat_map(|(_, lines)| lines).map(String::as_str).collect();
     assert_eq!(commands, ["cargo run --example quickstart", "cargo test"]);
+    Ok(())
+}
+
+#[test]
+fn a_pool_an_adoption_two_groups_a_deletion_and_a_revert_take_under_ten_commands() -> io::Result<()> {
+    let readme = readme()?;
+    // What they do is seen in `tests/cli.rs`, which runs them.
+    let (_, marked) = readme.split_once("<!-- test: commands -->\n").expect("the README has commands");
+    let (_, commands) = &blocks(marked)[0];
+    let ours: Vec<&str> = commands.iter().filter_map(|line| line.strip_prefix("snapgroup ")).collect();
+    assert!(ours.len() < 10, "{ours:?}");
+    let wanted = [
+        "init",
+        "adopt",
+        "group create",
+        "group create",
+        "plan delete",
+        "group delete",
+        "group revert",
+        "check",
+    ];
+    let mut left = ours.iter();
+    for wanted in wanted {
+        assert!(
+            left.any(|command| command.starts_with(wanted)),
+            "{wanted} is not among {ours:?}, or not in its place"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_pictures_in_the_docs_are_what_the_example_draws() -> Result<(), Box<dyn std::error::Error>> {
+    for (name, drawn) in
+        pictures::pictures()?.iter().flat_map(|(name, picture)| pictures::forms(name, picture))
+    {
+        let kept = fs::read_to_string(root().join("docs/pictures").join(&name))?;
+        assert!(kept == drawn, "{name}: cargo run --example pictures -- docs/pictures");
+    }
+    // The one at the top of the README is the one of the groups.
+    let groups = pictures::pictures()?[0].1.to_text();
+    let shown = blocks(&readme()?).into_iter().find(|(language, _)| language == "text");
+    assert_eq!(shown.map(|(_, lines)| lines.join("\n")).as_deref(), Some(groups.trim_end()));
+    Ok(())
+}
+
+/// What the API has and its platform around it, each under one of the words of the table.
+const CARRIED_OVER: [&str; 27] = [
+    "POST /volume-snapshots/group",
+    "PUT /volume-snapshots/group/{uuid}/actions",
+    "DELETE /volume-snapshots/group/{uuid}",
+    "deleteMode",
+    "results",
+    "volumeSnapshotRefs",
+    "ErrorCode",
+    "ungroup, revert, query, availability",
+    "group tree",
+    "snapshots: create, update, delete, delete several, query",
+    "revert a volume, and undo it",
+    "size and measuring",
+    "shrinking",
+    "`current`, `latest`, `distance`",
+    "`scope` single or chain; `direction` pull, commit or auto",
+    "quota",
+    "tags",
+    "a group before each revert",
+    "trash",
+    "clone references; flatten",
+    "protection from deletion",
+    "query language",
+    "deletes that may be repeated",
+    "progress, cancel",
+    "events",
+    "`deviceId`",
+    "metadata against headers",
+];
+
+#[test]
+fn every_feature_that_is_carried_over_has_a_row_that_says_where_it_is() -> io::Result<()> {
+    let guide = fs::read_to_string(root().join("src/guide/the_api_carried_over.md"))?;
+    let rows: Vec<(&str, &str)> =
+        guide.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).collect();
+    for feature in CARRIED_OVER {
+        let row = rows.iter().find(|(there, _)| there.contains(feature));
+        let (_, here) = row.unwrap_or_else(|| panic!("{feature:?} has no row"));
+        assert!(here.contains("](crate::") || here.contains("each of them"), "{feature:?}: {here}");
+    }
+    let (_, missing) = guide.split_once("# What is not here, on purpose").expect("what is left out is said");
+    for word in ["Accounts", "sessions", "Hosts", "primary storages", "Native snapshots", "`Memory`"] {
+        assert!(missing.contains(word), "{word}");
+    }
     Ok(())
 }
 

@@ -9,12 +9,13 @@
 use super::edit::Edit;
 use super::encoding::encode;
 use super::error::{Error, Place, Result};
-use super::id::GroupId;
+use super::id::{GroupId, SnapshotId};
 use super::index::Keys;
 use super::kind::{Entity, Id, Kind, Record};
 use super::open::{Catalog, QuickRepair};
-use super::record::RefRecord;
+use super::record::{RefRecord, SnapshotRecord};
 use super::tables::{self, EntityValue, IdKey, RefKey, meta};
+use crate::units::ByteCount;
 use redb::{Durability, ReadableTable, Table, WriteTransaction};
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
@@ -26,17 +27,23 @@ impl Catalog {
     ///
     /// Nothing was changed by [`Error::Stale`], when `expected` is given and the catalogue has moved on;
     /// [`Error::UuidTaken`] and [`Error::IdTaken`], when two things would be mixed up; [`Error::Absent`], when
-    /// something to remove is not there; [`Error::Malformed`], [`Error::Storage`], [`Error::Halted`].
+    /// something to remove is not there; [`Error::NotOwner`], when another owner has opened the pool since;
+    /// [`Error::Malformed`], [`Error::Storage`], [`Error::Halted`].
     /// [`Error::CommitUnknown`] when the blob failed in the commit itself: only opening again tells.
     pub fn commit(&self, expected: Option<u64>, edits: &[Edit]) -> Result<u64> {
+        self.check_owner()?;
         let mut transaction = self.database.begin_write()?;
+        self.fence.begin_transaction();
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_quick_repair(self.options.quick_repair == QuickRepair::On);
         let (generation, next) = Writer::open(&transaction)?.write(expected, edits)?;
         match transaction.commit() {
             Ok(()) => {}
             Err(error @ redb::CommitError::TransactionPoisoned) => return Err(error.into()),
-            Err(error) => return Err(Error::CommitUnknown { source: Box::new(error.into()) }),
+            Err(error) => match Error::from(error) {
+                error @ Error::NotOwner { .. } if !self.fence.has_written() => return Err(error),
+                error => return Err(Error::CommitUnknown { source: Box::new(error) }),
+            },
         }
         self.ids.pass(next);
         self.generation.fetch_max(generation, Ordering::Release);
@@ -52,6 +59,7 @@ struct Writer<'t> {
     uuids: Table<'t, &'static [u8; 16], &'static EntityValue>,
     index: Table<'t, &'static [u8], ()>,
     next: [u64; Kind::ALL.len()],
+    snapshot_bytes: u64,
     /// For the table of the prepared groups, which is opened, and with that made, by the first that is written.
     transaction: &'t WriteTransaction,
 }
@@ -61,6 +69,7 @@ impl<'t> Writer<'t> {
         let records = |kind| transaction.open_table(tables::records(kind));
         let meta = transaction.open_table(tables::META)?;
         let next = tables::meta_next(&meta)?;
+        let snapshot_bytes = tables::meta_number(&meta, meta::SNAPSHOT_BYTES)?;
         Ok(Self {
             meta,
             records: [
@@ -75,6 +84,7 @@ impl<'t> Writer<'t> {
             uuids: transaction.open_table(tables::UUIDS)?,
             index: transaction.open_table(tables::INDEX)?,
             next,
+            snapshot_bytes,
             transaction,
         })
     }
@@ -87,7 +97,7 @@ impl<'t> Writer<'t> {
         {
             return Err(Error::Stale { expected, found });
         }
-        let next = self.next;
+        let (next, snapshot_bytes) = (self.next, self.snapshot_bytes);
         for edit in edits {
             self.apply(edit)?;
         }
@@ -95,6 +105,9 @@ impl<'t> Writer<'t> {
         self.meta.insert(meta::GENERATION, &generation.to_be_bytes()[..])?;
         if self.next != next {
             self.meta.insert(meta::NEXT, tables::next_value(self.next).as_slice())?;
+        }
+        if self.snapshot_bytes != snapshot_bytes {
+            self.meta.insert(meta::SNAPSHOT_BYTES, &self.snapshot_bytes.to_be_bytes()[..])?;
         }
         Ok((generation, self.next))
     }
@@ -104,14 +117,20 @@ impl<'t> Writer<'t> {
             Edit::PutMachine(record) => self.put(record),
             Edit::PutVolume(record) => self.put(record),
             Edit::PutLayer(record) => self.put(record),
-            Edit::PutSnapshot(record) => self.put(record),
+            Edit::PutSnapshot(record) => {
+                self.sum(record.id, record.size)?;
+                self.put(record)
+            }
             Edit::PutTree(record) => self.put(record),
             Edit::PutGroup(record) => self.put(record),
             Edit::PutRef(record) => self.put_ref(record),
             Edit::RemoveMachine(id) => self.remove::<super::MachineRecord>(*id),
             Edit::RemoveVolume(id) => self.remove::<super::VolumeRecord>(*id),
             Edit::RemoveLayer(id) => self.remove::<super::LayerRecord>(*id),
-            Edit::RemoveSnapshot(id) => self.remove::<super::SnapshotRecord>(*id),
+            Edit::RemoveSnapshot(id) => {
+                self.sum(*id, ByteCount::ZERO)?;
+                self.remove::<SnapshotRecord>(*id)
+            }
             Edit::RemoveTree(id) => self.remove::<super::TreeRecord>(*id),
             Edit::RemoveGroup(id) => self.remove::<super::GroupRecord>(*id),
             Edit::RemoveRef { group, ordinal } => self.remove_ref(*group, *ordinal),
@@ -129,6 +148,14 @@ impl<'t> Writer<'t> {
                 }
             }
         }
+    }
+
+    /// Keeps the sum of what the snapshots take up (C27): one takes up so much from now on.
+    fn sum(&mut self, id: SnapshotId, size: ByteCount) -> Result<()> {
+        let before = self.record::<SnapshotRecord>(id)?.map_or(ByteCount::ZERO, |record| record.size);
+        let without = self.snapshot_bytes.saturating_sub(before.as_u64());
+        self.snapshot_bytes = without.saturating_add(size.as_u64());
+        Ok(())
     }
 
     fn put<R: Record>(&mut self, record: &R) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What can go wrong in the catalogue: one variant per broken rule.
 
 use super::encoding::Malformed;
+use super::fence::NotOwner;
 use super::id::{GroupId, LayerId, MachineId};
 use super::kind::Entity;
 use super::query::{FieldType, Value};
@@ -176,6 +177,12 @@ pub enum Error {
     /// The catalogue was closed under a reader.
     #[error("the catalogue is closed")]
     Closed,
+    /// Another owner has written the catalogue: whoever had it before changes nothing any more. Nothing was changed.
+    #[error("another owner has opened the pool since opening {epoch}, which was ours")]
+    NotOwner {
+        /// The opening that is over; 0 for one that had not got so far.
+        epoch: u64,
+    },
     /// The blob failed in the middle of the commit: whether the edits are durable shows when it is opened again.
     #[error("whether the commit is durable is unknown until the pool is opened again")]
     CommitUnknown {
@@ -188,6 +195,10 @@ impl Error {
     /// Sorts what the database said into our own rules; an error of our blob comes out as it went in.
     fn of(error: redb::Error) -> Self {
         match error {
+            redb::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<NotOwner>()) => {
+                let lost = error.downcast::<NotOwner>().expect("it was looked at");
+                Self::NotOwner { epoch: lost.epoch }
+            }
             redb::Error::Io(error) => match error.downcast::<storage::Error>() {
                 Ok(source) => Self::Storage { source },
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {

@@ -1,7 +1,7 @@
 //! What exists: records, their tables, edits and views. Never opens an image.
 //!
 //! The catalogue is the one truth about a pool: a file that no record names does not belong to it, and who backs
-//! whom is what the records say. What must be true of the records is the numbered list C1 to C26 in [`verify`].
+//! whom is what the records say. What must be true of the records is the numbered list C1 to C27 in [`verify`].
 //!
 //! Change is data: the caller reads a view, decides, and publishes a list of [`Edit`]s in one commit.
 //!
@@ -23,6 +23,7 @@ mod commit;
 mod edit;
 mod encoding;
 mod error;
+mod fence;
 mod found;
 mod holdings;
 mod id;

@@ -2,10 +2,13 @@
 //!
 //! Opening reads before it writes: the database is first opened for reading only, so that bytes of another program
 //! and a catalogue of a newer version are refused with not a byte changed. A database that was not closed properly
-//! cannot be read that way; it is repaired first, which is the only write before the version is known.
+//! cannot be read that way; it is repaired first, which is the only write before the version is known. Then the owner's
+//! epoch is raised, by a commit that changes nothing else: from there on whoever had it open before is refused
+//! ([`fence`](super::fence)).
 
 use super::backend::Backend;
 use super::error::{Error, NoCatalogue, Result};
+use super::fence::Fence;
 use super::kind::Kind;
 use super::number::{FIRST, IdSource};
 use super::reader::Reader;
@@ -13,7 +16,10 @@ use super::record::Timestamp;
 use super::tables::{self, meta};
 use crate::storage::Blob;
 use crate::units::ByteCount;
-use redb::{Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, TableError};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableError,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
@@ -66,6 +72,7 @@ pub struct Catalog {
     pub(super) options: CatalogOptions,
     pub(super) generation: AtomicU64,
     pub(super) ids: IdSource,
+    pub(super) fence: Arc<Fence>,
     pool: Uuid,
     created: Timestamp,
     rebuilt: Option<u64>,
@@ -113,7 +120,9 @@ impl Catalog {
         if !length.is_zero() {
             return Err(Error::NotEmpty { length });
         }
-        let database = builder(options).create_with_backend(Backend::new(blob))?;
+        let backend = Backend::new(blob)?;
+        let fence = backend.fence();
+        let database = builder(options).create_with_backend(backend)?;
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         {
@@ -131,6 +140,8 @@ impl Catalog {
                 }
             };
             table.insert(meta::GENERATION, &generation.to_be_bytes()[..])?;
+            table.insert(meta::EPOCH, &FIRST_EPOCH.to_be_bytes()[..])?;
+            table.insert(meta::SNAPSHOT_BYTES, &0_u64.to_be_bytes()[..])?;
             table.insert(meta::NEXT, tables::next_value(next).as_slice())?;
             for kind in Kind::ALL {
                 transaction.open_table(tables::records(kind))?;
@@ -140,7 +151,8 @@ impl Catalog {
             transaction.open_table(tables::INDEX)?;
         }
         transaction.commit()?;
-        Self::load(database, options)
+        fence.begin(FIRST_EPOCH);
+        Self::load(database, fence, options)
     }
 
     /// Opens the catalogue in a blob, and repairs it when it was not closed.
@@ -160,7 +172,7 @@ impl Catalog {
     ///
     /// As [`Catalog::open`].
     pub fn open_with(blob: Arc<dyn Blob>, options: CatalogOptions) -> Result<Self> {
-        match builder(options).open_read_only_with_backend(Backend::new(blob.clone())) {
+        match builder(options).open_read_only_with_backend(Backend::new(blob.clone())?) {
             Ok(database) => {
                 check_version(&database.begin_read()?)?;
                 database.close()?;
@@ -168,18 +180,22 @@ impl Catalog {
             Err(DatabaseError::RepairAborted) => {}
             Err(error) => return Err(error.into()),
         }
-        let database = builder(options).create_with_backend(Backend::new(blob))?;
+        let backend = Backend::new(blob)?;
+        let fence = backend.fence();
+        let database = builder(options).create_with_backend(backend)?;
         check_version(&database.begin_read()?)?;
-        Self::load(database, options)
+        begin_epoch(&database, &fence, options)?;
+        Self::load(database, fence, options)
     }
 
     /// Takes over a database of a version that is understood.
-    fn load(database: Database, options: CatalogOptions) -> Result<Self> {
+    fn load(database: Database, fence: Arc<Fence>, options: CatalogOptions) -> Result<Self> {
         let table = database.begin_read()?.open_table(tables::META)?;
         Ok(Self {
             options,
             generation: AtomicU64::new(tables::meta_number(&table, meta::GENERATION)?),
             ids: IdSource::new(tables::meta_next(&table)?),
+            fence,
             pool: tables::meta_pool(&table)?,
             created: tables::meta_created(&table)?,
             rebuilt: match table.get(meta::REBUILT)? {
@@ -196,6 +212,7 @@ impl Catalog {
     ///
     /// [`Error::Storage`] or [`Error::Halted`]: the next opening repairs.
     pub fn close(self) -> Result<()> {
+        self.fence.begin_transaction();
         Ok(self.database.close()?)
     }
 
@@ -219,6 +236,29 @@ impl Catalog {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// How often the catalogue was opened, this time counted.
+    pub fn epoch(&self) -> u64 {
+        self.fence.epoch()
+    }
+
+    /// Refuses once another owner was found to have written the catalogue. Reads nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOwner`].
+    pub fn check_owner(&self) -> Result<()> {
+        self.fence.check().map_err(|lost| Error::NotOwner { epoch: lost.epoch })
+    }
+
+    /// Looks whether another owner has written the catalogue: one read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotOwner`]; [`Error::Storage`] when the look failed.
+    pub fn look_for_owner(&self) -> Result<()> {
+        Ok(self.fence.look().map_err(redb::StorageError::from)?)
+    }
+
     /// A source of ids for new records.
     pub fn ids(&self) -> IdSource {
         self.ids.clone()
@@ -238,6 +278,33 @@ fn builder(options: CatalogOptions) -> Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(options.cache.as_usize());
     builder
+}
+
+/// The epoch of whoever makes a catalogue.
+const FIRST_EPOCH: u64 = 1;
+
+/// Raises the owner's epoch. Durable before anything of the catalogue is relied on: whoever had it open before cannot
+/// change it from here on.
+fn begin_epoch(database: &Database, fence: &Fence, options: CatalogOptions) -> Result<()> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_quick_repair(options.quick_repair == QuickRepair::On);
+    {
+        let mut table = transaction.open_table(tables::META)?;
+        let epoch = match table.get(meta::EPOCH)?.is_some() {
+            true => tables::meta_number(&table, meta::EPOCH)? + 1,
+            false => FIRST_EPOCH,
+        };
+        fence.begin(epoch);
+        table.insert(meta::EPOCH, &epoch.to_be_bytes()[..])?;
+        if table.get(meta::SNAPSHOT_BYTES)?.is_none() {
+            let snapshots = transaction.open_table(tables::records(Kind::Snapshot))?;
+            let bytes = tables::sum_snapshot_bytes(&snapshots)?;
+            table.insert(meta::SNAPSHOT_BYTES, &bytes.to_be_bytes()[..])?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 /// Whether a database is a catalogue of a version that is understood.
@@ -294,6 +361,77 @@ mod tests {
     }
 
     #[test]
+    fn each_opening_is_an_epoch_and_changes_nothing_else() -> Result<()> {
+        let blob = MemoryBlob::empty();
+        let catalog = Catalog::create(blob.clone(), Uuid::from_u128(1), Timestamp(0))?;
+        assert_eq!(catalog.epoch(), 1);
+        catalog.commit(None, &world())?;
+        catalog.close()?;
+        for epoch in 2..5 {
+            let catalog = Catalog::open(blob.clone())?;
+            assert_eq!((catalog.epoch(), catalog.generation()), (epoch, 1));
+            assert_eq!(catalog.read()?.verify()?, []);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn whoever_had_the_catalogue_open_before_can_change_nothing_any_more() -> Result<()> {
+        for quick_repair in [QuickRepair::Off, QuickRepair::On] {
+            let blob = MemoryBlob::empty();
+            let options = CatalogOptions { quick_repair, ..CatalogOptions::default() };
+            let first = Catalog::create_with(blob.clone(), Uuid::from_u128(1), Timestamp(0), options)?;
+            first.commit(None, &[machine(1).into()])?;
+            let second = Catalog::open_with(blob.clone(), options)?;
+            let before = blob.bytes();
+            for _ in 0..2 {
+                let Err(Error::NotOwner { epoch: 1 }) = first.commit(None, &[machine(2).into()]) else {
+                    panic!("a stale owner has committed");
+                };
+            }
+            assert_eq!(first.read()?.counts()?.machines, 1, "it may look on");
+            drop(first);
+            assert_eq!(blob.bytes(), before, "a stale owner has written");
+            second.commit(None, &[machine(3).into()])?;
+            second.close()?;
+            let third = Catalog::open_with(blob, options)?;
+            assert_eq!((third.epoch(), third.read()?.counts()?.machines), (3, 2));
+            assert_eq!(third.read()?.verify()?, []);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_stale_owner_that_never_looked_closes_without_writing() -> Result<()> {
+        let blob = MemoryBlob::empty();
+        let first = Catalog::create(blob.clone(), Uuid::from_u128(1), Timestamp(0))?;
+        let second = Catalog::open(blob.clone())?;
+        second.commit(None, &[machine(3).into()])?;
+        let before = blob.bytes();
+        let Err(Error::NotOwner { epoch: 1 }) = first.close() else { panic!("a stale owner has closed") };
+        assert_eq!(blob.bytes(), before);
+        second.commit(None, &[machine(4).into()]).map(drop)
+    }
+
+    #[test]
+    fn a_catalogue_of_before_there_were_sums_and_epochs_gets_them() -> Result<()> {
+        let blob = MemoryBlob::empty();
+        let catalog = Catalog::create(blob.clone(), Uuid::from_u128(1), Timestamp(0))?;
+        catalog.commit(None, &world())?;
+        let bytes = catalog.read()?.snapshot_bytes()?;
+        assert_ne!(bytes, ByteCount::ZERO);
+        let transaction = catalog.database.begin_write()?;
+        for entry in [meta::EPOCH, meta::SNAPSHOT_BYTES] {
+            transaction.open_table(tables::META)?.remove(entry)?;
+        }
+        transaction.commit()?;
+        catalog.close()?;
+        let catalog = Catalog::open(blob)?;
+        assert_eq!((catalog.epoch(), catalog.read()?.snapshot_bytes()?), (1, bytes));
+        Ok(())
+    }
+
+    #[test]
     fn a_newer_catalogue_is_refused_with_no_byte_changed() -> Result<()> {
         let blob = MemoryBlob::empty();
         let catalog = Catalog::create(blob.clone(), Uuid::from_u128(1), Timestamp(0))?;
@@ -336,7 +474,7 @@ mod tests {
         let texts: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
         for case in 0..3 {
             let blob = MemoryBlob::empty();
-            let database = Database::builder().create_with_backend(Backend::new(blob.clone()))?;
+            let database = Database::builder().create_with_backend(Backend::new(blob.clone())?)?;
             let transaction = database.begin_write()?;
             match case {
                 0 => {}

@@ -12,6 +12,7 @@ use super::record::{
 };
 use super::tables::{self, EntityValue, IdKey, RefKey, meta};
 use crate::storage::BlobName;
+use crate::units::ByteCount;
 use redb::{Range, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableError};
 use std::collections::HashSet;
 use std::fmt;
@@ -103,6 +104,11 @@ impl Reader {
             groups: self.count::<GroupId>()?,
             refs: self.refs.len()?,
         })
+    }
+
+    /// What all snapshots take up together, as their records say.
+    pub fn snapshot_bytes(&self) -> Result<ByteCount> {
+        Ok(ByteCount::new(tables::meta_number(&self.meta, meta::SNAPSHOT_BYTES)?))
     }
 
     /// How many records of one kind there are.

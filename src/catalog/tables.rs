@@ -12,7 +12,7 @@ use super::encoding::{Malformed, decode};
 use super::error::{Error, Place, Result};
 use super::id::{GroupId, MachineId};
 use super::kind::{Entity, Id, Kind, Record};
-use super::record::{PreparedRecord, RefRecord, Timestamp};
+use super::record::{PreparedRecord, RefRecord, SnapshotRecord, Timestamp};
 use redb::{ReadableTable, TableDefinition};
 use uuid::Uuid;
 
@@ -63,6 +63,10 @@ pub mod meta {
     pub const GENERATION: &str = "generation";
     /// The next id of each kind (6 times u64, in the order of the kinds' numbers).
     pub const NEXT: &str = "next";
+    /// How often the catalogue was opened, its making counted (u64).
+    pub const EPOCH: &str = "epoch";
+    /// What all snapshots take up together (u64).
+    pub const SNAPSHOT_BYTES: &str = "snapshot-bytes";
     /// In a catalogue that was made anew: the first id of a layer that is its own (u64). Absent in others.
     pub const REBUILT: &str = "rebuilt";
 }
@@ -175,6 +179,17 @@ pub fn meta_next(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Res
         *counter = u64::from_be_bytes(*number);
     }
     Ok(next)
+}
+
+/// What the snapshots of a table take up together.
+pub fn sum_snapshot_bytes(table: &impl ReadableTable<&'static IdKey, &'static [u8]>) -> Result<u64> {
+    let mut sum = 0_u64;
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let snapshot: SnapshotRecord = decode_record(key_id(key.value()), value.value())?;
+        sum = sum.saturating_add(snapshot.size.as_u64());
+    }
+    Ok(sum)
 }
 
 /// The bytes of the counters of the ids.

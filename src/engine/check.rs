@@ -17,7 +17,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolCheck {
-    /// Where the catalogue disagrees with itself; each begins with the number of the invariant, C1 to C26.
+    /// Where the catalogue disagrees with itself; each begins with the number of the invariant, C1 to C27.
     pub violations: Vec<String>,
     /// The layers whose image is not clean, or could not be checked.
     pub layers: Vec<LayerCheck>,
@@ -152,7 +152,7 @@ impl Engine {
         Ok(found)
     }
 
-    /// The invariants of the catalogue that do not hold, each beginning with its number, C1 to C26; empty when all
+    /// The invariants of the catalogue that do not hold, each beginning with its number, C1 to C27; empty when all
     /// do. Reads the whole catalogue, no image.
     ///
     /// # Errors

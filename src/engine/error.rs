@@ -122,6 +122,13 @@ pub enum Error {
     /// again; the same `resource_uuid` then tells.
     #[error("whether the call took place is unknown: its commit failed half way; open the pool again")]
     OutcomeUnknown(#[source] catalog::Error),
+    /// Another owner has opened the pool since: its lock was lost, or the file system keeps none. Nothing was changed, and
+    /// this engine changes nothing any more. What was flushed before is there; open the pool again, once nobody else has it.
+    #[error("the pool was opened by another owner: opening {epoch}, which was ours, is over")]
+    NotOwner {
+        /// The opening that is over: see [`Engine::epoch`](super::Engine::epoch). 0 when this one had not got so far.
+        epoch: u64,
+    },
     /// The call took place and is durable, but dealing with the bytes that it left has ended all changes of the pool.
     /// Once the pool is opened again, [`Engine::reclaim`](super::Engine::reclaim) goes on with them.
     #[error("the call took place, but the bytes that it left were not dealt with; open the pool again")]
@@ -171,6 +178,7 @@ impl Error {
             | Self::NotFrozen { .. }
             | Self::NotSwitched { .. }
             | Self::SwitchUnknown { .. }
+            | Self::NotOwner { .. }
             | Self::Storage(storage::Error::Locked { .. } | storage::Error::Poisoned { .. }) => {
                 Code::Operation
             }
@@ -201,6 +209,7 @@ impl Error {
             Self::Image(source) => image_kind(source),
             Self::Catalog(error) => catalog_kind(error),
             Self::OutcomeUnknown(_)
+            | Self::NotOwner { .. }
             | Self::NotReclaimed(_)
             | Self::SwitchUnknown { .. }
             | Self::Storage(_)
@@ -265,6 +274,7 @@ impl From<catalog::Error> for Error {
             error @ catalog::Error::BadValue { .. } => {
                 Self::Refused(Refusal::WrongType { condition: error.to_string() })
             }
+            catalog::Error::NotOwner { epoch } => Self::NotOwner { epoch },
             error @ catalog::Error::CommitUnknown { .. } => Self::OutcomeUnknown(error),
             error => Self::Catalog(error),
         }

@@ -16,11 +16,12 @@ use crate::chain::Layer;
 use crate::inventory::{GroupInventory, Named};
 use crate::plan::Plan;
 use crate::plan::books::Books;
-use crate::plan::freeze::check_quota;
 use crate::plan::full::SnapshotMode;
 use crate::plan::group::{GroupWish, LeftOut, Member, Selection, check_root, select};
+use crate::plan::quota::Amount;
 use crate::plan::refusal::Refusal;
 use crate::plan::{self, text};
+use crate::units::ByteCount;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -175,7 +176,7 @@ impl Engine {
         let handles = pool.open_members(&selection.members)?;
         let ways = selection.members.iter().map(|disk| pool.way_to_take(disk, request.mode));
         let ways = ways.collect::<std::result::Result<Vec<Taking>, Refusal>>()?;
-        check_quota(reader.counts()?.snapshots, handles.len() as u64, pool.options.snapshots_max)?;
+        pool.check_quota(&reader, pool.amounts_added(&selection.members, &ways)?)?;
 
         let heads: Vec<LayerId> = selection.members.iter().map(|disk| disk.chain[0].id).collect();
         let taken = match ways.contains(&Taking::Copied) {
@@ -216,20 +217,15 @@ impl Engine {
         pool.group_of_repeat(uuid, &wish, taken)?;
         let view = reader.need_machine_view(machine.id)?;
         let selection = select(&view, &wish)?;
-        let counted = check_quota(
-            reader.counts()?.snapshots,
-            selection.members.len() as u64,
-            pool.options.snapshots_max,
-        );
-        let refused = refuse_running(&machine).and_then(|()| Ok(counted?)).err();
         let mut plan = CreatePlan {
             generation: reader.generation(),
             members: Vec::with_capacity(selection.members.len()),
             left_out: show_left_out(&selection),
-            refused: refused.map(|error| error.to_error_code()),
+            refused: None,
             figures: Figures::default(),
             request: request.clone(),
         };
+        let mut adding = Vec::with_capacity(selection.members.len());
         for disk in &selection.members {
             let ready = match machine.running {
                 Running::Elsewhere => Ok(()),
@@ -237,6 +233,9 @@ impl Engine {
             };
             let way = ready.and_then(|()| Ok(pool.way_to_take(disk, request.mode)?));
             let foretold = pool.foretell_taking(disk, way.as_ref().ok(), &mut plan.figures);
+            // A disk that refuses adds nothing that could be known, but is counted.
+            let amount = way.as_ref().ok().and_then(|way| pool.amount_added(disk, *way).ok());
+            adding.push(amount.unwrap_or(Amount { snapshots: 1, bytes: ByteCount::ZERO }));
             plan.members.push(PlannedMember {
                 volume_uuid: disk.volume.uuid,
                 name: text::joined_name(&wish.name, &disk.volume.name)?,
@@ -247,6 +246,9 @@ impl Engine {
                 refused: way.map(drop).and(foretold).err().map(|error| error.to_error_code()),
             });
         }
+        let counted = pool.check_quota(&reader, adding.into_iter().sum());
+        let refused = refuse_running(&machine).and(counted).err();
+        plan.refused = refused.map(|error| error.to_error_code());
         let is_copied =
             |(_, member): &(_, &PlannedMember)| member.mode == SnapshotMode::Full && member.refused.is_none();
         let members = selection.members.iter().zip(&plan.members);
@@ -477,6 +479,9 @@ impl Pool {
             let head_allocated = writes.freeze()?;
             members.push(Member { disk, minted: self.mint_member(), head_allocated });
         }
+        // Again, now that what the heads take up is known to the last byte.
+        let amounts = members.iter().map(|member| Amount { snapshots: 1, bytes: member.head_allocated });
+        self.check_quota(&self.read()?, amounts.sum())?;
         let (plan, group) = plan::group::create(
             machine,
             &members,

@@ -306,6 +306,8 @@ impl OpenVolume {
 
     fn flush(&self) -> Result<()> {
         let _gate = self.gate.read();
+        // Tables are written where another owner would write them, too.
+        self.pool.catalog.look_for_owner()?;
         Ok(self.chain().flush()?)
     }
 }
@@ -323,6 +325,7 @@ impl WritesHeld<'_> {
     pub(super) fn freeze(&self) -> Result<ByteCount> {
         let chain = self.open.chain();
         let image = chain.head().as_qcow2().ok_or(Refusal::NotYet { what: "a snapshot of a raw head" })?;
+        self.open.pool.catalog.look_for_owner()?;
         image.freeze()?;
         Ok(image.blob().allocated()?)
     }

@@ -27,6 +27,7 @@ mod picture;
 mod plans;
 mod pool;
 mod query;
+mod quota;
 mod readers;
 mod rebuild;
 mod reclaim;
@@ -68,6 +69,7 @@ pub use machine::CreateMachine;
 pub use options::{ChainFull, Clock, CreatePool, Ids, OpenPrepared, Options, SealWhen, chain_max};
 pub use plans::{CreatePlan, DeletePlan, Planned, PlannedMember, RevertPlan};
 pub use pool::Engine;
+pub use quota::Usage;
 pub use rebuild::{
     IncompleteGroup, LeftFile, LostSnapshot, LostVolume, Proof, RebuildOptions, Rebuilt, RebuiltSnapshot,
     RebuiltVolume,

@@ -113,6 +113,12 @@ pub struct Options {
     pub chain_full: ChainFull,
     /// The snapshots that the pool may hold. Default: any number.
     pub snapshots_max: Option<u64>,
+    /// What the snapshots of the pool may take up together: the allocated bytes of the file of each one's layer, as they
+    /// were noted when it was frozen, or merged last. Heads, bases that no snapshot names, and what deleted snapshots still
+    /// owe ([`Engine::owed`](super::Engine::owed)) do not count. A snapshot adds what its head takes up at that moment, a
+    /// full one at most what is copied, and one of a disk that another process writes to what its head takes up when the
+    /// group is prepared. A merge is never refused. Default: any number.
+    pub snapshot_bytes_max: Option<ByteCount>,
     /// log2 of the cluster size of new volumes, 9 to 21. Default 16: 64 KiB.
     pub cluster_bits: u8,
     /// How much memory an open image may take up.
@@ -146,6 +152,7 @@ impl Default for Options {
             chain_max: chain_max::USUAL,
             chain_full: ChainFull::default(),
             snapshots_max: None,
+            snapshot_bytes_max: None,
             cluster_bits: 16,
             image_limits: Limits::default(),
             catalogue_cache: ByteCount::mib(32),

@@ -141,11 +141,13 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Error::Image`] when a flush fails; [`Error::Lost`] when one failed that a dropped handle had asked for;
+    /// [`Error::NotOwner`] when another owner has opened the pool since; [`Error::Image`] when a flush fails;
+    /// [`Error::Lost`] when one failed that a dropped handle had asked for;
     /// [`Error::Storage`] when a sync has failed since the pool was opened;
     /// [`Refusal::StillOpen`] when other clones of the engine or handles are alive: the pool then stays open with
     /// them.
     pub fn close(self) -> Result<()> {
+        self.pool.catalog.check_owner()?;
         self.pool.open_volumes.flush_all()?;
         // A handle that was dropped could not tell of a flush that failed; this is the last one who can.
         self.pool.open_volumes.tell_of_loss()?;
@@ -178,6 +180,13 @@ impl Engine {
     #[must_use]
     pub fn created(&self) -> Date {
         self.pool.catalog.created().into()
+    }
+
+    /// How often the pool was opened for writing, its making and this time counted. Of two owners that both believe to
+    /// have a pool, the one with the larger number has it: every change of the other one is [`Error::NotOwner`].
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.pool.catalog.epoch()
     }
 
     /// How often the catalogue has changed: larger after every call that changed something.
@@ -258,8 +267,10 @@ impl Pool {
         &self.store
     }
 
-    /// Refuses every change after a sync that failed, and after a commit whose end is unknown.
+    /// Refuses every change after a sync that failed, after a commit whose end is unknown, and once another owner has
+    /// the pool.
     pub(super) fn admit_change(&self) -> Result<()> {
+        self.catalog.check_owner()?;
         match self.unknown.get().cloned().or_else(|| self.store.poisoned()) {
             Some(cause) => Err(storage::Error::Poisoned { cause }.into()),
             None => Ok(()),

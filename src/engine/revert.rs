@@ -15,7 +15,7 @@ use crate::catalog::{
 use crate::inventory::{Date, GroupInventory, RevertResult, SnapshotInventory};
 use crate::plan::books::{Books, Fresh};
 use crate::plan::delete::retired;
-use crate::plan::freeze::check_quota;
+use crate::plan::quota::Amount;
 use crate::plan::reclaim::Direction;
 use crate::plan::refusal::Refusal;
 use crate::plan::revert::{Keep, Member, revert};
@@ -353,8 +353,8 @@ impl Pool {
                 // What a crash has left to be done to the head is done, and it is there and what the books say.
                 Volume::open(self, volume)?.check_head(&reader.chain(volume.head)?)?;
             }
-            let adding = members.len() as u64;
-            check_quota(reader.counts()?.snapshots, adding, self.options.snapshots_max)?;
+            let amounts = members.iter().map(|member| Amount { snapshots: 1, bytes: member.head_allocated });
+            self.check_quota(reader, amounts.sum())?;
         }
         let at = self.source.now();
         let keep = self.keep_of(reader, request, &wanted, Date::from(at))?;

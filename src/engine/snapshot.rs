@@ -10,8 +10,9 @@ use super::volume::holders;
 use crate::catalog::{DiskView, Entity, LayerRecord, Reader, Running, SnapshotRecord, VolumeRecord};
 use crate::chain::Chain;
 use crate::inventory::SnapshotInventory;
-use crate::plan::freeze::{Minted, Moment, check_quota, freeze};
+use crate::plan::freeze::{Minted, Moment, freeze};
 use crate::plan::full::SnapshotMode;
+use crate::plan::quota::Amount;
 use crate::plan::refusal::Refusal;
 use crate::plan::{Plan, text};
 use crate::storage::Access;
@@ -132,7 +133,7 @@ impl Engine {
         let disk = pool.read()?.need_disk(volume.id)?;
         handle.check_head(&disk.chain)?;
         let way = pool.way_to_take(&disk, request.mode)?;
-        check_quota(pool.read()?.counts()?.snapshots, 1, pool.options.snapshots_max)?;
+        pool.check_quota(&pool.read()?, pool.amount_added(&disk, way)?)?;
 
         let head = disk.chain[0].id;
         let minted = Minted { snapshot: uuid, ..pool.mint_member() };
@@ -204,7 +205,9 @@ impl Pool {
         let mut plan = Plan::default();
         let ids = self.catalog.ids();
         let snapshot = freeze(disk, name, minted, head_allocated, moment, &ids, &mut plan);
-        match self.prepare(&plan).and_then(super::perform::Prepared::publish) {
+        // Again, now that what the head takes up is known to the last byte.
+        let counted = self.check_quota(&self.read()?, Amount { snapshots: 1, bytes: head_allocated });
+        match counted.and_then(|()| self.prepare(&plan)?.publish()) {
             Ok(mut heads) => writes.switch(disk.chain[0].id, heads.remove(0)),
             Err(error) => {
                 writes.thaw_unless_unknown(&error);

@@ -10,6 +10,7 @@
 //! | [`bringing_disks_in`] | there are images already, from whomever |
 //! | [`taking_data_out`] | a backup is to be made of it |
 //! | [`durability`] | it must be known what survives a power cut, and how that was tested |
+//! | [`beyond_one_machine`] | several hosts can reach the pool's directory |
 //! | [`security`] | the images come from strangers |
 //! | [`async_hosts`] | the program has a runtime |
 //! | [`testing_your_program`] | the program must be tested against disks that fail |
@@ -38,6 +39,9 @@ pub mod taking_data_out {}
 
 #[doc = include_str!("durability.md")]
 pub mod durability {}
+
+#[doc = include_str!("beyond_one_machine.md")]
+pub mod beyond_one_machine {}
 
 #[doc = include_str!("security.md")]
 pub mod security {}

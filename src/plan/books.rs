@@ -1,7 +1,7 @@
 //! The books of some volumes and groups as they would be after a change, and the edits that lead there.
 //!
 //! A decision changes these books by its verbs - [`Books::delete_snapshot`], [`Books::retire`], [`Books::reparent`] -
-//! and publishes the difference. Each verb leaves books that hold together (the invariants C1 to C26 of the
+//! and publishes the difference. Each verb leaves books that hold together (the invariants C1 to C27 of the
 //! catalogue).
 
 use crate::catalog::{

@@ -41,14 +41,6 @@ pub(crate) fn check_cap(disk: &DiskView, cap: u32) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Refuses when the pool would hold more snapshots than `quota`.
-pub(crate) fn check_quota(held: u64, adding: u64, quota: Option<u64>) -> Result<(), Refusal> {
-    match quota {
-        Some(quota) if held + adding > quota => Err(Refusal::Quota { held, adding, quota }),
-        _ => Ok(()),
-    }
-}
-
 /// Adds the freezing of one disk, whose head takes up `head_allocated`, to a plan; answers the record of the
 /// snapshot.
 pub(crate) fn freeze(

@@ -11,6 +11,7 @@ pub(crate) mod full;
 pub(crate) mod group;
 pub(crate) mod live;
 pub(crate) mod machine;
+pub(crate) mod quota;
 pub(crate) mod reclaim;
 pub(crate) mod refusal;
 pub(crate) mod retention;

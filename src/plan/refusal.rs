@@ -100,6 +100,8 @@ pub enum Refusal {
     ChainTooLong { volume: String, length: usize, cap: u32 },
     #[error("{held} snapshots are held and {adding} would be added, the quota is {quota}")]
     Quota { held: u64, adding: u64, quota: u64 },
+    #[error("the snapshots take up {held} and {adding} would be added, the quota is {quota}")]
+    QuotaBytes { held: ByteCount, adding: ByteCount, quota: ByteCount },
     #[error("machine {} has no disk that a group could hold", .uuid.simple())]
     NoDisks { uuid: Uuid },
     #[error("volume {} is not attached to machine {}", .volume.simple(), .machine.simple())]
@@ -216,7 +218,7 @@ impl Refusal {
             | Self::OverlayWritten { .. }
             | Self::NotYet { .. } => Code::Operation,
             Self::Spared { .. } => Code::BatchDelete,
-            Self::Quota { .. } => Code::Quota,
+            Self::Quota { .. } | Self::QuotaBytes { .. } => Code::Quota,
         }
     }
 }

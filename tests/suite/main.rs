@@ -17,6 +17,7 @@ mod machines;
 mod moment;
 mod pictures;
 mod queries;
+mod quotas;
 mod reclaim;
 mod refusals;
 mod repair;

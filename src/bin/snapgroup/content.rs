@@ -1,10 +1,12 @@
 //! `snapgroup diff`, `read`, `export`, `import` and `du`.
 
-use crate::arguments::{Diff, Export as Wanted, Format, Import, Read};
+use crate::arguments::{Diff, Export as Wanted, Format, Import, Policies, Read};
 use crate::output::{Failure, Outcome, Output, bytes, table};
+use crate::volume::Place;
 use crate::{find, progress, volume};
 use serde_json::json;
 use snapgroup::query::{GroupField, Query, SnapshotField, Test, Value};
+use snapgroup::storage::ExportFile;
 use snapgroup::{
     ByteCount, ChangeKind, DiffOptions, Engine, Export, ExportBase, ImportFrom, ImportVolume, LayerFormat,
     SpaceOf, Uuid,
@@ -47,23 +49,18 @@ pub(crate) fn diff(engine: &Engine, diff: &Diff, output: &Output) -> Outcome {
 
 pub(crate) fn read(engine: &Engine, read: &Read) -> Outcome {
     let mut out = std::io::stdout().lock();
-    match find::snapshot(engine, &read.of) {
-        Ok(uuid) => {
-            let snapshot = engine.open_snapshot(uuid)?;
-            copy(snapshot.size(), read, &mut out, |at, buffer| snapshot.read_at(at, buffer))
-        }
-        Err(Failure::Said(_)) => {
-            let volume =
-                engine.open_volume(find::volume(engine, &read.of).map_err(|failure| match failure {
-                    Failure::Said(_) => {
-                        Failure::Said(format!("there is no one snapshot or volume {:?}", read.of))
-                    }
-                    other => other,
-                })?)?;
-            copy(volume.size(), read, &mut out, |at, buffer| volume.read_at(at, buffer))
-        }
-        Err(other) => Err(other),
+    let snapshot = || Ok(Source::Snapshot(engine.open_snapshot(find::snapshot(engine, &read.of)?)?));
+    let volume = || Ok(Source::Volume(engine.open_volume(find::volume(engine, &read.of)?)?));
+    match find::either(&read.of, "snapshot or volume", snapshot, volume)? {
+        Source::Snapshot(it) => copy(it.size(), read, &mut out, |at, buffer| it.read_at(at, buffer)),
+        Source::Volume(it) => copy(it.size(), read, &mut out, |at, buffer| it.read_at(at, buffer)),
     }
+}
+
+/// What is read.
+enum Source {
+    Snapshot(snapgroup::Snapshot),
+    Volume(snapgroup::Volume),
 }
 
 fn copy(
@@ -101,17 +98,24 @@ pub(crate) fn export(engine: &Engine, wanted: &Wanted, output: &Output) -> Outco
         _ => Export::qcow2(),
     };
     let export = if wanted.compressed { export.compressed() } else { export };
-    let copied = engine.export_file(snapshot, &export, &wanted.file)?;
+    let file = ExportFile::create(&wanted.file).map_err(snapgroup::Error::from)?;
+    let mut exporter = engine.exporter(snapshot, &export, file.blob())?;
+    progress::run(|| {
+        let state = exporter.step(progress::STEP)?;
+        Ok((exporter.written(), exporter.total(), state))
+    })?;
+    file.persist().map_err(snapgroup::Error::from)?;
+    let copied = exporter.total();
     let text = format!("{}: {} copied", wanted.file.display(), bytes(copied));
     output.done(&json!({ "file": wanted.file, "bytesCopied": copied }), &text);
     Ok(())
 }
 
 pub(crate) fn import(engine: &Engine, import: &Import, output: &Output) -> Outcome {
-    let vm = import.vm.as_ref().map(|vm| find::machine(engine, vm)).transpose()?;
+    let place = Place::of(engine, &import.disk)?;
     let stem = || import.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut request = ImportVolume {
-        kind: volume::kind(import.root),
+        kind: place.kind,
         ..ImportVolume::new(
             ImportFrom::Path(import.file.clone()),
             volume::format(import.format),
@@ -126,42 +130,16 @@ pub(crate) fn import(engine: &Engine, import: &Import, output: &Output) -> Outco
         let state = importer.step(progress::STEP)?;
         Ok((importer.written(), importer.total(), state))
     })?;
-    let mut made = importer.finish()?;
-    if let Some(vm) = vm {
-        made = engine.attach_volume(made.uuid, vm, None)?;
-    }
-    volume::show(&made, output);
-    Ok(())
+    place.take(engine, importer.finish()?, output)
 }
 
-/// What each snapshot of a volume, or each group of a machine, holds alone; and all of them together.
-pub(crate) fn space(engine: &Engine, of: &str, output: &Output) -> Outcome {
-    let mut rows: Vec<(String, Uuid, ByteCount)> = Vec::new();
-    let mut snapshots: Vec<Uuid> = Vec::new();
-    match find::volume(engine, of) {
-        Ok(volume) => {
-            let query = Query::all().with(SnapshotField::VolumeUuid, Test::Equal(Value::from(volume)));
-            for snapshot in engine.query_snapshots(&query)?.items {
-                let space = engine.space_of(&SpaceOf::Snapshot(snapshot.uuid.into()))?;
-                rows.push((snapshot.name, snapshot.uuid, space.bytes()));
-                snapshots.push(snapshot.uuid);
-            }
-        }
-        Err(Failure::Said(_)) => {
-            let machine = find::machine(engine, of).map_err(|failure| match failure {
-                Failure::Said(_) => Failure::Said(format!("there is no one volume or machine {of:?}")),
-                other => other,
-            })?;
-            let query = Query::all().with(GroupField::MachineUuid, Test::Equal(Value::from(machine)));
-            for group in engine.query_groups(&query)?.items {
-                let space = engine.space_of(&SpaceOf::Group(group.uuid.into()))?;
-                let living = group.volume_snapshot_refs.iter().filter(|member| !member.snapshot_deleted);
-                snapshots.extend(living.map(|member| member.volume_snapshot_uuid));
-                rows.push((group.name, group.uuid, space.bytes()));
-            }
-        }
-        Err(other) => return Err(other),
-    }
+/// What each snapshot of a volume, or each group of a machine, holds alone; and all of them together. Of the pool, what
+/// its snapshots come to.
+pub(crate) fn space(engine: &Engine, of: Option<&str>, policies: &Policies, output: &Output) -> Outcome {
+    let Some(of) = of else { return usage(engine, policies, output) };
+    let snapshots = || of_volume(engine, find::volume(engine, of)?);
+    let groups = || of_machine(engine, find::machine(engine, of)?);
+    let Held { rows, snapshots } = find::either(of, "volume or machine", snapshots, groups)?;
     let together = match snapshots.is_empty() {
         true => ByteCount::ZERO,
         false => {
@@ -179,6 +157,60 @@ pub(crate) fn space(engine: &Engine, of: &str, output: &Output) -> Outcome {
             .map(|(name, uuid, space)| vec![name.clone(), uuid.simple().to_string(), bytes(*space)])
             .collect();
         table(&["NAME", "UUID", "HOLDS ALONE"], lines) + &format!("all together: {}\n", bytes(together))
+    });
+    Ok(())
+}
+
+/// What some things hold, and the snapshots that they are.
+struct Held {
+    rows: Vec<(String, Uuid, ByteCount)>,
+    snapshots: Vec<Uuid>,
+}
+
+fn of_volume(engine: &Engine, volume: Uuid) -> Outcome<Held> {
+    let query = Query::all().with(SnapshotField::VolumeUuid, Test::Equal(Value::from(volume)));
+    let mut held = Held { rows: Vec::new(), snapshots: Vec::new() };
+    for snapshot in engine.query_snapshots(&query)?.items {
+        let space = engine.space_of(&SpaceOf::Snapshot(snapshot.uuid.into()))?;
+        held.rows.push((snapshot.name, snapshot.uuid, space.bytes()));
+        held.snapshots.push(snapshot.uuid);
+    }
+    Ok(held)
+}
+
+fn of_machine(engine: &Engine, machine: Uuid) -> Outcome<Held> {
+    let query = Query::all().with(GroupField::MachineUuid, Test::Equal(Value::from(machine)));
+    let mut held = Held { rows: Vec::new(), snapshots: Vec::new() };
+    for group in engine.query_groups(&query)?.items {
+        let space = engine.space_of(&SpaceOf::Group(group.uuid.into()))?;
+        let living = group.volume_snapshot_refs.iter().filter(|member| !member.snapshot_deleted);
+        held.snapshots.extend(living.map(|member| member.volume_snapshot_uuid));
+        held.rows.push((group.name, group.uuid, space.bytes()));
+    }
+    Ok(held)
+}
+
+/// What the snapshots of the pool come to, beside what they may.
+fn usage(engine: &Engine, policies: &Policies, output: &Output) -> Outcome {
+    let usage = engine.usage()?;
+    let (count_max, bytes_max) = (policies.pool_snapshots_max, policies.pool_bytes_max.map(ByteCount::new));
+    let value = json!({
+        "snapshots": usage.snapshots,
+        "snapshotsMax": count_max,
+        "snapshotBytes": usage.snapshot_bytes,
+        "snapshotBytesMax": bytes_max,
+    });
+    output.print(&value, || {
+        let most = |most: Option<String>| most.unwrap_or_else(|| "-".to_owned());
+        let rows = vec![
+            vec![
+                "snapshots".to_owned(),
+                usage.snapshots.to_string(),
+                most(count_max.map(|max| max.to_string())),
+            ],
+            vec!["bytes".to_owned(), bytes(usage.snapshot_bytes), most(bytes_max.map(bytes))],
+        ];
+        table(&["QUOTA", "USED", "AT MOST"], rows)
     });
     Ok(())
 }

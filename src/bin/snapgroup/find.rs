@@ -4,32 +4,32 @@ use crate::output::{Failure, Outcome};
 use snapgroup::query::{
     Field, GroupField, MachineField, Page, Query, SnapshotField, Test, Value, VolumeField,
 };
-use snapgroup::{Engine, Uuid};
+use snapgroup::{Engine, PreparedGroup, Uuid};
 
 /// How many that have one name are named in the message.
 const SHOWN: usize = 4;
 
-/// Writes the search for one noun.
+/// Writes the search for one noun. `list` is the command that lists what there is.
 macro_rules! find {
-    ($name:ident, $what:literal, $query:ident, $field:ty) => {
+    ($name:ident, $what:literal, $list:literal, $query:ident, $field:ty) => {
         pub(crate) fn $name(engine: &Engine, said: &str) -> Outcome<Uuid> {
             let ask = |query: &Query<$field>| -> Outcome<Page<Uuid>> {
                 let page = engine.$query(query)?;
                 Ok(Page { items: page.items.iter().map(|found| found.uuid).collect(), total: page.total })
             };
-            one($what, said, <$field>::Uuid, <$field>::Name, ask)
+            one(($what, $list), said, <$field>::Uuid, <$field>::Name, ask)
         }
     };
 }
 
-find!(machine, "machine", query_machines, MachineField);
-find!(volume, "volume", query_volumes, VolumeField);
-find!(group, "group", query_groups, GroupField);
-find!(snapshot, "snapshot", query_snapshots, SnapshotField);
+find!(machine, "machine", "vm list", query_machines, MachineField);
+find!(volume, "volume", "volume list", query_volumes, VolumeField);
+find!(group, "group", "group list", query_groups, GroupField);
+find!(snapshot, "snapshot", "snapshot list", query_snapshots, SnapshotField);
 
 /// The one that has a uuid or a name.
 fn one<F: Field>(
-    what: &str,
+    (what, list): (&str, &str),
     said: &str,
     uuid_field: F,
     name_field: F,
@@ -43,7 +43,7 @@ fn one<F: Field>(
     let named = ask(&Query::all().with(name_field, Test::Equal(Value::Text(said.to_owned()))))?;
     match named.items[..] {
         [one] => Ok(one),
-        [] => Err(Failure::Said(format!("there is no {what} {said:?}"))),
+        [] => Err(Failure::Said(format!("there is no {what} {said:?}; `snapgroup {list}` lists them"))),
         _ => {
             let uuids: Vec<String> =
                 named.items.iter().take(SHOWN).map(|uuid| uuid.simple().to_string()).collect();
@@ -54,5 +54,39 @@ fn one<F: Field>(
                 uuids.join(", ")
             )))
         }
+    }
+}
+
+/// The prepared group that has a uuid or a name.
+pub(crate) fn prepared(engine: &Engine, said: &str) -> Outcome<PreparedGroup> {
+    let is_meant =
+        |uuid: &Uuid, name: &str| name == said || Uuid::try_parse(said).is_ok_and(|said| said == *uuid);
+    let mut pending = engine.prepared_groups()?;
+    pending.retain(|group| is_meant(&group.uuid, &group.name));
+    match pending.as_slice() {
+        [one] => Ok(engine.resume_group(one.uuid)?),
+        [] => Err(Failure::Said(format!(
+            "there is no prepared group {said:?}; `snapgroup group prepared` lists them"
+        ))),
+        _ => Err(Failure::Said(format!(
+            "{} prepared groups have the name {said:?}; say which by its uuid",
+            pending.len()
+        ))),
+    }
+}
+
+/// What `first` finds, or else what `second` does.
+pub(crate) fn either<A>(
+    said: &str,
+    what: &str,
+    first: impl FnOnce() -> Outcome<A>,
+    second: impl FnOnce() -> Outcome<A>,
+) -> Outcome<A> {
+    match first() {
+        Err(Failure::Said(_)) => second().map_err(|failure| match failure {
+            Failure::Said(_) => Failure::Said(format!("there is no one {what} {said:?}")),
+            other => other,
+        }),
+        other => other,
     }
 }

@@ -1,27 +1,24 @@
-//! `snapgroup group` and `snapgroup plan`.
+//! `snapgroup group`.
 
 use crate::arguments::{
-    CreateGroup as Create, DeleteGroup as Delete, Group, HowToDelete, Plan, RevertGroup as Revert, Towards,
+    CreateGroup as Create, DeleteGroup as Delete, Group, HowToDelete, RevertGroup as Revert, Towards,
 };
-use crate::output::{Failure, Outcome, Output, bytes, chain_of, table};
+use crate::output::{Failure, Outcome, Output, bytes, table};
 use crate::volume::draw_picture;
-use crate::{find, reclaim};
+use crate::{find, live, reclaim, thin};
 use serde_json::json;
 use snapgroup::inventory::{AvailabilityInventory, GroupInventory};
 use snapgroup::query::{GroupField, Query, Test, Value};
 use snapgroup::{
-    CreateGroup, DeleteGroup, DeleteMode, DeleteScope, Deleted, Direction, Engine, Figures, Match, Members,
-    RevertGroup, Reverted, SnapshotMode, UpdateGroup, When,
+    Among, CreateGroup, DeleteGroup, DeleteMode, DeleteScope, Deleted, Direction, Engine, Match, Members,
+    RevertGroup, Reverted, SnapshotMode, UpdateGroup, Uuid, When,
 };
 
 pub(crate) fn run(engine: &Engine, command: &Group, output: &Output) -> Outcome {
     match command {
         Group::Create(create) => {
-            let created = engine.create_group(&wish(engine, create)?)?;
-            for left in &created.inventory.volumes_left_out {
-                eprintln!("left out: {}", left.name);
-            }
-            output.inventory(&created.inventory, || members(&created.inventory));
+            let created = live::create(engine, create, &wish(engine, create)?)?;
+            show_created(&created, output);
         }
         Group::List { vm } => {
             let mut query = Query::all();
@@ -51,11 +48,29 @@ pub(crate) fn run(engine: &Engine, command: &Group, output: &Output) -> Outcome 
             let available = engine.check_availability([uuid])?;
             output.inventory(&shown, || members(&shown) + &availability(&available));
         }
-        Group::Update { group, name, description } => {
-            let update = UpdateGroup { name: name.clone(), description: description.clone() };
+        Group::Update { group, texts } => {
+            let update = UpdateGroup { name: texts.name.clone(), description: texts.description.clone() };
             let shown = engine.update_group(find::group(engine, group)?, &update)?;
             output.inventory(&shown, || members(&shown));
         }
+        Group::Hold { group, name } => {
+            let held = each_member(engine, group, |snapshot| engine.hold(snapshot, name).map(drop))?;
+            output.done(&json!({ "held": held }), &format!("{held} snapshots are held by {name}"));
+        }
+        Group::Release { group, name } => {
+            let released = each_member(engine, group, |snapshot| engine.release(snapshot, name).map(drop))?;
+            output.done(
+                &json!({ "released": released }),
+                &format!("{name} has let go of {released} snapshots"),
+            );
+        }
+        Group::Thin(arguments) => thin::run(engine, arguments, output)?,
+        Group::Prepare(create) => live::prepare(engine, &wish(engine, create)?, output)?,
+        Group::Prepared => live::list(engine, output)?,
+        Group::Commit { group, consistency } => {
+            show_created(&live::commit(engine, group, *consistency)?, output);
+        }
+        Group::Abort { group, discard } => live::abort(engine, group, *discard, output)?,
         Group::Delete(delete) => {
             show_deleted(&engine.delete_group(&deletion(engine, delete)?)?, output)?;
         }
@@ -65,88 +80,37 @@ pub(crate) fn run(engine: &Engine, command: &Group, output: &Output) -> Outcome 
         }
         Group::Revert(revert) => show_reverted(&engine.revert_group(&reversion(engine, revert)?)?, output)?,
         Group::Tree { vm, draw } => {
-            draw_picture(&engine.picture_of_groups(find::machine(engine, vm)?)?, draw)
+            let vm = find::machine(engine, vm)?;
+            draw_picture(&engine.picture_of_groups(vm)?, draw, &engine.group_tree(vm)?, output);
         }
     }
     Ok(())
 }
 
-/// What a command would do.
-pub(crate) fn plan(engine: &Engine, command: &Plan, output: &Output) -> Outcome {
-    let (results, figures, possible) = match command {
-        Plan::Create(create) => {
-            let plan = engine.plan_create(&wish(engine, create)?)?;
-            let rows = plan.members.iter().map(|member| {
-                vec![member.name.clone(), output.verdict("would be taken", member.refused.as_ref())]
-            });
-            let mut text = table(&["SNAPSHOT", "RESULT"], rows.collect());
-            if let Some(refused) = &plan.refused {
-                text += &format!("refused: {}\n", chain_of(refused));
-            }
-            (text, plan.figures.clone(), plan.is_possible())
-        }
-        Plan::Delete(delete) => {
-            let plan = engine.plan_delete(&deletion(engine, delete)?)?;
-            (output.deleted(&plan.results), plan.figures.clone(), plan.is_possible())
-        }
-        Plan::Revert(revert) => {
-            let plan = engine.plan_revert(&reversion(engine, revert)?)?;
-            let possible = plan.results.iter().all(|line| line.success);
-            (output.reverted(&plan.results), plan.figures.clone(), possible)
-        }
-    };
-    output.print(&figures_json(&figures, possible), || results + "\n" + &figures_text(&figures));
-    if possible { Ok(()) } else { Err(Failure::Partly) }
-}
-
-fn figures_json(figures: &Figures, possible: bool) -> serde_json::Value {
-    let chains = figures.chains.iter().map(|chain| {
-        json!({ "volumeUuid": chain.volume_uuid.simple().to_string(), "before": chain.before, "after": chain.after })
-    });
-    json!({
-        "possible": possible,
-        "bytesPulled": figures.bytes_pulled,
-        "bytesCommitted": figures.bytes_committed,
-        "bytesFlattened": figures.bytes_flattened,
-        "bytesPunched": figures.bytes_punched,
-        "bytesRemoved": figures.bytes_removed,
-        "bytesExtraPeak": figures.bytes_extra_peak,
-        "filesMade": figures.files_made,
-        "filesWritten": figures.files_written,
-        "filesRemoved": figures.files_removed,
-        "chains": chains.collect::<Vec<_>>(),
-    })
-}
-
-fn figures_text(figures: &Figures) -> String {
-    let mut text = format!(
-        "copied up {}, copied down {}, copied whole {}, freed {}, at most {} more than now on the way\n",
-        bytes(figures.bytes_pulled),
-        bytes(figures.bytes_committed),
-        bytes(figures.bytes_flattened),
-        bytes(figures.bytes_freed()),
-        bytes(figures.bytes_extra_peak)
-    );
-    for (what, files) in [
-        ("made", &figures.files_made),
-        ("written", &figures.files_written),
-        ("removed", &figures.files_removed),
-    ] {
-        for file in files {
-            text += &format!("{what:>8}  {file}\n");
-        }
+/// Calls something for each member that is there; answers how many there are.
+fn each_member(engine: &Engine, group: &str, call: impl Fn(Uuid) -> snapgroup::Result<()>) -> Outcome<usize> {
+    let group = engine.group(find::group(engine, group)?)?;
+    let living: Vec<_> =
+        group.volume_snapshot_refs.iter().filter(|member| !member.snapshot_deleted).collect();
+    for member in &living {
+        call(member.volume_snapshot_uuid)?;
     }
-    for chain in &figures.chains {
-        text +=
-            &format!("chain of {}: {} -> {} layers\n", chain.volume_uuid.simple(), chain.before, chain.after);
-    }
-    text
+    Ok(living.len())
 }
 
-fn wish(engine: &Engine, create: &Create) -> Outcome<CreateGroup> {
+/// Shows a group that was taken.
+fn show_created(group: &GroupInventory, output: &Output) {
+    for left in &group.volumes_left_out {
+        eprintln!("left out: {}", left.name);
+    }
+    output.inventory(group, || members(group));
+}
+
+pub(crate) fn wish(engine: &Engine, create: &Create) -> Outcome<CreateGroup> {
     let mut request = CreateGroup::of_machine(find::machine(engine, &create.vm)?, &create.name);
     request.description.clone_from(&create.description);
     request.user_tags.clone_from(&create.tag);
+    request.system_tags.extend(create.automatic.then(|| Among::AUTOMATIC.to_owned()));
     request.mode = mode(create.full);
     for volume in &create.except {
         request.except.push(find::volume(engine, volume)?.into());
@@ -154,7 +118,7 @@ fn wish(engine: &Engine, create: &Create) -> Outcome<CreateGroup> {
     Ok(request)
 }
 
-fn deletion(engine: &Engine, delete: &Delete) -> Outcome<DeleteGroup> {
+pub(crate) fn deletion(engine: &Engine, delete: &Delete) -> Outcome<DeleteGroup> {
     let how = How::of(&delete.how);
     Ok(DeleteGroup {
         mode: how.mode,
@@ -166,7 +130,7 @@ fn deletion(engine: &Engine, delete: &Delete) -> Outcome<DeleteGroup> {
     })
 }
 
-fn reversion(engine: &Engine, revert: &Revert) -> Outcome<RevertGroup> {
+pub(crate) fn reversion(engine: &Engine, revert: &Revert) -> Outcome<RevertGroup> {
     let disks = if revert.matching { Match::Matching } else { Match::Strict };
     Ok(RevertGroup { disks, keep: revert.keep, ..RevertGroup::new(find::group(engine, &revert.group)?) })
 }
@@ -233,7 +197,7 @@ fn availability(answers: &[AvailabilityInventory]) -> String {
 /// Prints what a deletion has come to.
 pub(crate) fn show_deleted(deleted: &Deleted, output: &Output) -> Outcome {
     output.print(&json!({ "results": deleted.results, "owed": reclaim::owed_json(&deleted.owed) }), || {
-        let mut text = output.deleted(&deleted.results);
+        let mut text = output.deleted(&deleted.results, "deleted");
         let freed = deleted.reclaimed.bytes_freed();
         text += &format!("freed {}, copied {}\n", bytes(freed), bytes(deleted.reclaimed.bytes_copied()));
         if !deleted.owed.is_empty() {
@@ -242,7 +206,12 @@ pub(crate) fn show_deleted(deleted: &Deleted, output: &Output) -> Outcome {
         }
         text
     });
-    if deleted.is_success() { Ok(()) } else { Err(Failure::Partly) }
+    match (deleted.is_success(), deleted.results.iter().any(|line| line.success)) {
+        (true, _) => Ok(()),
+        // One refuses, and with it all the others.
+        (false, false) if deleted.owed.is_empty() => Err(Failure::Refused),
+        (false, _) => Err(Failure::Partly),
+    }
 }
 
 /// Prints what a revert has come to.
@@ -250,7 +219,7 @@ pub(crate) fn show_reverted(reverted: &Reverted, output: &Output) -> Outcome {
     output.print(
         &json!({ "results": reverted.results, "keptGroup": reverted.kept_group, "kept": reverted.kept }),
         || {
-            let mut text = output.reverted(&reverted.results);
+            let mut text = output.reverted(&reverted.results, "reverted");
             if let Some(group) = &reverted.kept_group {
                 text += &format!("what was is kept as group {}\n", group.name);
             }
@@ -260,5 +229,10 @@ pub(crate) fn show_reverted(reverted: &Reverted, output: &Output) -> Outcome {
             text
         },
     );
-    if reverted.results.iter().all(|line| line.success) { Ok(()) } else { Err(Failure::Partly) }
+    let done = reverted.results.iter().filter(|line| line.success).count();
+    match done {
+        0 if !reverted.results.is_empty() => Err(Failure::Refused),
+        _ if done < reverted.results.len() => Err(Failure::Partly),
+        _ => Ok(()),
+    }
 }

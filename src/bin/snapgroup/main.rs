@@ -3,8 +3,8 @@
 //! * `arguments` - what can be said
 //! * `find` - names to uuids
 //! * `output` - tables for people, the API's JSON for programs
-//! * one file for each noun: `machine`, `volume`, `group`, `snapshot`; and for what is done with bytes: `reclaim`,
-//!   `content`, `health`, `seal`
+//! * one file for each noun: `machine`, `volume`, `group`, `snapshot`; for `plan` and `thin`, which look ahead; for `live`
+//!   machines; and for what is done with bytes: `reclaim`, `content`, `health`, `seal`
 //!
 //! Nothing is decided here: each command is one call of [`snapgroup::Engine`], or two.
 
@@ -13,18 +13,21 @@ mod content;
 mod find;
 mod group;
 mod health;
+mod live;
 mod machine;
 mod output;
+mod plan;
 mod progress;
 mod reclaim;
 mod seal;
 mod snapshot;
+mod thin;
 mod volume;
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Policies, WhenFull};
 use clap::{CommandFactory, Parser};
 use output::{Failure, Outcome, Output};
-use snapgroup::{CreatePool, Engine, Options};
+use snapgroup::{ByteCount, ChainFull, CreatePool, Engine, OpenPrepared, Options};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -47,7 +50,7 @@ fn run(arguments: &Arguments, output: &Output) -> Outcome {
             Ok(())
         }
         Command::Init => {
-            let options = Options { create: CreatePool::Here, ..Options::default() };
+            let options = Options { create: CreatePool::Here, ..options(&arguments.policies) };
             let engine = Engine::open(&arguments.pool, options)?;
             let said =
                 serde_json::json!({ "uuid": engine.uuid().simple().to_string(), "path": engine.location() });
@@ -56,17 +59,36 @@ fn run(arguments: &Arguments, output: &Output) -> Outcome {
         }
         Command::Rebuild(rebuild) => health::rebuild(&arguments.pool, rebuild, output),
         command => {
-            let engine = open(&arguments.pool)?;
+            let engine = open(&arguments.pool, &arguments.policies)?;
             tell_of_recovery(&engine);
-            perform(&engine, command, output)?;
+            perform(&engine, command, &arguments.policies, output)?;
             Ok(engine.close()?)
         }
     }
 }
 
 /// Opens a pool that is there: a mistyped path makes none.
-fn open(pool: &Path) -> Result<Engine, Failure> {
-    Ok(Engine::open(pool, Options { create: CreatePool::Never, ..Options::default() })?)
+fn open(pool: &Path, policies: &Policies) -> Result<Engine, Failure> {
+    Ok(Engine::open(pool, Options { create: CreatePool::Never, ..options(policies) })?)
+}
+
+fn options(policies: &Policies) -> Options {
+    let mut options = Options {
+        snapshots_max: policies.pool_snapshots_max,
+        snapshot_bytes_max: policies.pool_bytes_max.map(ByteCount::new),
+        chain_full: match policies.pool_chain_full {
+            WhenFull::Merge => ChainFull::Merge,
+            WhenFull::Refuse => ChainFull::Refuse,
+            WhenFull::Full => ChainFull::Full,
+        },
+        // Between two commands somebody switches the disks.
+        prepared: OpenPrepared::Keep,
+        ..Options::default()
+    };
+    if let Some(chain_max) = policies.pool_chain_max {
+        options.chain_max = chain_max;
+    }
+    options
 }
 
 /// What an earlier crash had left is worth a line.
@@ -85,21 +107,21 @@ fn tell_of_recovery(engine: &Engine) {
     }
 }
 
-fn perform(engine: &Engine, command: &Command, output: &Output) -> Outcome {
+fn perform(engine: &Engine, command: &Command, policies: &Policies, output: &Output) -> Outcome {
     match command {
         Command::Adopt(adopt) => volume::adopt(engine, adopt, output),
         Command::Vm(command) => machine::run(engine, command, output),
         Command::Volume(command) => volume::run(engine, command, output),
         Command::Group(command) => group::run(engine, command, output),
         Command::Snapshot(command) => snapshot::run(engine, command, output),
-        Command::Plan(command) => group::plan(engine, command, output),
+        Command::Plan(command) => plan::run(engine, command, output),
         Command::Reclaim(reclaim) => reclaim::run(engine, reclaim, output),
         Command::Owed => reclaim::owed(engine, output),
         Command::Diff(diff) => content::diff(engine, diff, output),
         Command::Read(read) => content::read(engine, read),
         Command::Export(export) => content::export(engine, export, output),
         Command::Import(import) => content::import(engine, import, output),
-        Command::Du { of } => content::space(engine, of, output),
+        Command::Du { of } => content::space(engine, of.as_deref(), policies, output),
         Command::Check => health::check(engine, output),
         Command::Repair(repair) => health::repair(engine, repair, output),
         Command::Seal(seal) => seal::seal(engine, seal, output),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use snapgroup::inventory::{DeleteResult, ErrorCode, RevertResult};
-use snapgroup::{ByteCount, Error, Kind};
+use snapgroup::{ByteCount, Error, Kind, Refusal, storage};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Said(String),
     /// A check has found something. It is printed already.
     Found,
+    /// Nothing has happened, and why is printed already.
+    Refused,
     /// Not every member, or not every byte. It is printed already.
     Partly,
     /// Interrupted.
@@ -41,7 +43,7 @@ impl From<std::io::Error> for Failure {
 impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Said(_) => 1,
+            Self::Said(_) | Self::Refused => 1,
             Self::Call(error) => match error.kind() {
                 Kind::Refused => 1,
                 Kind::Corrupt => 3,
@@ -59,13 +61,23 @@ impl Failure {
 #[derive(Debug)]
 pub(crate) struct Output {
     json: bool,
+    /// Whether standard output, and standard error, are for somebody who sees colours.
     colours: bool,
+    colours_of_errors: bool,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { json, colours }
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self {
+            json,
+            colours: wanted && std::io::stdout().is_terminal(),
+            colours_of_errors: wanted && std::io::stderr().is_terminal(),
+        }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
     }
 
     /// One thing: its JSON in the envelope of the API, or a text.
@@ -102,7 +114,7 @@ impl Output {
 
     pub(crate) fn fail(&self, failure: &Failure) {
         let code = match failure {
-            Failure::Found | Failure::Partly => return,
+            Failure::Found | Failure::Refused | Failure::Partly => return,
             Failure::Call(error) => error.to_error_code(),
             Failure::Said(said) => {
                 ErrorCode::new("SYS.1007", "an argument is not valid").with_details(said.as_str())
@@ -118,24 +130,29 @@ impl Output {
             write(&format!("{}\n", serde_json::json!({ "error": code })));
             return;
         }
-        eprintln!("{}: {}", self.red("error"), chain_of(&code));
+        eprintln!("{}: {}", red("error", self.colours_of_errors), chain_of(&code));
+        if let Failure::Call(error) = failure
+            && let Some(hint) = hint(error)
+        {
+            eprintln!("hint: {hint}");
+        }
     }
 
     /// The lines of a deletion.
-    pub(crate) fn deleted(&self, results: &[DeleteResult]) -> String {
+    pub(crate) fn deleted(&self, results: &[DeleteResult], done: &str) -> String {
         let rows = results.iter().map(|line| {
-            let done = if line.already_deleted { "was gone" } else { "deleted" };
+            let done = if line.already_deleted { "was gone" } else { done };
             vec![uuid(line.snapshot_uuid), self.verdict(done, line.error.as_ref())]
         });
         table(&["SNAPSHOT", "RESULT"], rows.collect())
     }
 
     /// The lines of a revert.
-    pub(crate) fn reverted(&self, results: &[RevertResult]) -> String {
+    pub(crate) fn reverted(&self, results: &[RevertResult], done: &str) -> String {
         let rows = results.iter().map(|line| {
             let done = match (line.virtual_size_before, line.virtual_size) {
-                (Some(before), Some(after)) => format!("reverted, {} -> {}", bytes(before), bytes(after)),
-                _ => "reverted".to_owned(),
+                (Some(before), Some(after)) => format!("{done}, {} -> {}", bytes(before), bytes(after)),
+                _ => done.to_owned(),
             };
             vec![uuid(line.volume_uuid), self.verdict(&done, line.error.as_ref())]
         });
@@ -145,13 +162,57 @@ impl Output {
     pub(crate) fn verdict(&self, done: &str, error: Option<&ErrorCode>) -> String {
         match error {
             None => done.to_owned(),
-            Some(error) => format!("{}: {}", self.red("refused"), chain_of(error)),
+            Some(error) => format!("{}: {}", red("refused", self.colours), chain_of(error)),
         }
     }
+}
 
-    fn red(&self, text: &str) -> String {
-        if self.colours { format!("\u{1b}[31m{text}\u{1b}[0m") } else { text.to_owned() }
-    }
+fn red(text: &str, colours: bool) -> String {
+    if colours { format!("\u{1b}[31m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// What somebody can do who was refused, in the words of this program.
+fn hint(error: &Error) -> Option<&'static str> {
+    Some(match error {
+        Error::NoPool { .. } => "`snapgroup init` makes one; `--pool DIR` or SNAPGROUP_POOL says where",
+        Error::Storage(storage::Error::Locked { .. }) => {
+            "a pool has one owner at a time: wait for it, or stop it"
+        }
+        Error::NotOwner { .. } => "see to it that one program at a time has the pool, then say it again",
+        Error::Catalog(_) => {
+            "`snapgroup check` says more; when the catalogue is lost, move it away and say `snapgroup rebuild`"
+        }
+        Error::SwitchUnknown { .. } => {
+            "find out where the disks write to, then `snapgroup group commit` or `snapgroup group abort`"
+        }
+        Error::LayerMissing { .. } | Error::LayerDisagrees { .. } | Error::Layer { .. } => {
+            "`snapgroup check` looks at every file"
+        }
+        Error::Refused(refusal) => return hint_of(refusal),
+        _ => return None,
+    })
+}
+
+fn hint_of(refusal: &Refusal) -> Option<&'static str> {
+    Some(match refusal {
+        Refusal::Quota { .. } | Refusal::QuotaBytes { .. } => {
+            "`snapgroup group thin` makes room; `--pool-snapshots-max` and `--pool-bytes-max` are the quotas"
+        }
+        Refusal::ChainTooLong { .. } => {
+            "delete older snapshots, take this one with `--full`, or say another `--chain-max` with `snapgroup volume update`"
+        }
+        Refusal::Held { .. } => "`snapgroup snapshot release` lets go of a hold",
+        Refusal::RunsElsewhere { .. } => {
+            "`snapgroup group prepare` is for machines that run; once this one is stopped, say `snapgroup vm running VM here`"
+        }
+        Refusal::RunsHere { .. } => "say `snapgroup vm running VM elsewhere` first",
+        Refusal::BeingPrepared { .. } => "`snapgroup group commit` or `snapgroup group abort` ends that",
+        Refusal::NotAvailable { .. } => {
+            "`--matching` takes back the disks that the group and the machine both have"
+        }
+        Refusal::CatalogueThere { .. } => "`snapgroup check` says whether it is in order",
+        _ => return None,
+    })
 }
 
 /// Prints a text as it is.

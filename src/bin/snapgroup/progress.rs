@@ -48,8 +48,32 @@ pub(crate) fn run(mut step: impl FnMut() -> Outcome<(ByteCount, ByteCount, Step)
             return Ok(());
         }
         if interrupt.is_asked_for() {
+            // What was asked for goes on with the same command.
             bar.abandon();
             return Err(Failure::Interrupted);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ctrl_c_ends_work_between_two_steps_and_not_in_the_middle_of_one() {
+        let (mut begun, mut ended) = (0, 0);
+        let outcome = run(|| {
+            begun += 1;
+            if begun == 1 {
+                let this = std::process::id().to_string();
+                let sent = std::process::Command::new("kill").args(["-INT", &this]).status();
+                assert!(sent.expect("kill is there").success());
+            }
+            assert!(begun < 1_000_000_000, "Ctrl-C was not noticed");
+            ended += 1;
+            Ok((ByteCount::ZERO, ByteCount::mib(1), Step::More))
+        });
+        let Err(Failure::Interrupted) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((begun, ended >= 1), (ended, true));
     }
 }

@@ -1,6 +1,6 @@
 //! `snapgroup snapshot`.
 
-use crate::arguments::Snapshot;
+use crate::arguments::{HowToDelete, Snapshot};
 use crate::find;
 use crate::group::{How, mode, show_deleted, show_reverted};
 use crate::output::{Outcome, Output, bytes, table};
@@ -28,27 +28,15 @@ pub(crate) fn run(engine: &Engine, command: &Snapshot, output: &Output) -> Outco
             output.inventories(&page.items, || snapshots(&page.items));
         }
         Snapshot::Show { snapshot } => show(&engine.snapshot(find::snapshot(engine, snapshot)?)?, output),
-        Snapshot::Update { snapshot, name, description } => {
-            let update = UpdateSnapshot { name: name.clone(), description: description.clone() };
+        Snapshot::Update { snapshot, texts } => {
+            let update = UpdateSnapshot { name: texts.name.clone(), description: texts.description.clone() };
             show(&engine.update_snapshot(find::snapshot(engine, snapshot)?, &update)?, output);
         }
         Snapshot::Delete { snapshots, how } => {
-            let how = How::of(how);
-            let uuids: Vec<_> =
-                snapshots.iter().map(|said| find::snapshot(engine, said)).collect::<Outcome<_>>()?;
-            let request = DeleteSnapshots {
-                mode: how.mode,
-                scope: how.scope,
-                members: how.members,
-                direction: how.direction,
-                reclaim: how.reclaim,
-                ..DeleteSnapshots::all(uuids)
-            };
-            show_deleted(&engine.delete_snapshots(&request)?, output)?;
+            show_deleted(&engine.delete_snapshots(&deletion(engine, snapshots, how)?)?, output)?;
         }
         Snapshot::Revert { snapshot, keep } => {
-            let request = RevertVolume { keep: *keep, ..RevertVolume::to(find::snapshot(engine, snapshot)?) };
-            show_reverted(&engine.revert_volume(&request)?, output)?;
+            show_reverted(&engine.revert_volume(&reversion(engine, snapshot, *keep)?)?, output)?;
         }
         Snapshot::Hold { snapshot, name } => {
             show(&engine.hold(find::snapshot(engine, snapshot)?, name)?, output);
@@ -58,6 +46,23 @@ pub(crate) fn run(engine: &Engine, command: &Snapshot, output: &Output) -> Outco
         }
     }
     Ok(())
+}
+
+pub(crate) fn deletion(engine: &Engine, snapshots: &[String], how: &HowToDelete) -> Outcome<DeleteSnapshots> {
+    let uuids: Vec<_> = snapshots.iter().map(|said| find::snapshot(engine, said)).collect::<Outcome<_>>()?;
+    let how = How::of(how);
+    Ok(DeleteSnapshots {
+        mode: how.mode,
+        scope: how.scope,
+        members: how.members,
+        direction: how.direction,
+        reclaim: how.reclaim,
+        ..DeleteSnapshots::all(uuids)
+    })
+}
+
+pub(crate) fn reversion(engine: &Engine, snapshot: &str, keep: bool) -> Outcome<RevertVolume> {
+    Ok(RevertVolume { keep, ..RevertVolume::to(find::snapshot(engine, snapshot)?) })
 }
 
 fn show(snapshot: &SnapshotInventory, output: &Output) {

@@ -1,14 +1,17 @@
 //! `snapgroup volume` and `snapgroup adopt`.
 
-use crate::arguments::{Adopt, CreateVolume as Create, Draw, Drawing, Format, Volume};
+use crate::arguments::{
+    Adopt, Cap, CreateVolume as Create, Draw, Drawing, Format, NewDisk, Volume, VolumeChange,
+};
 use crate::output::{Failure, Outcome, Output, bytes, table};
 use crate::{find, machine};
+use serde::Serialize;
 use snapgroup::inventory::VolumeInventory;
 use snapgroup::picture::Picture;
-use snapgroup::query::Query;
+use snapgroup::query::{Query, Test, TreeField, Value};
 use snapgroup::{
-    AdoptVolume, BaseImage, ByteCount, CreateVolume, DeleteMode, DeleteVolume, Engine, LayerFormat,
-    LayerState, LowerLayers, VolumeKind,
+    AdoptVolume, BaseImage, ByteCount, ChainCap, CreateVolume, DeleteMode, DeleteVolume, Engine, LayerFormat,
+    LayerState, LowerLayers, UpdateVolume, Uuid, VolumeKind,
 };
 
 pub(crate) fn run(engine: &Engine, command: &Volume, output: &Output) -> Outcome {
@@ -45,6 +48,9 @@ pub(crate) fn run(engine: &Engine, command: &Volume, output: &Output) -> Outcome
             let (volume, vm) = (find::volume(engine, volume)?, find::machine(engine, vm)?);
             show(&engine.detach_volume(volume, vm)?, output);
         }
+        Volume::Update { volume, change } => {
+            show(&engine.update_volume(find::volume(engine, volume)?, &update(change))?, output);
+        }
         Volume::Resize { volume, size } => {
             show(&engine.resize_volume(find::volume(engine, volume)?, ByteCount::new(*size))?, output);
         }
@@ -55,7 +61,10 @@ pub(crate) fn run(engine: &Engine, command: &Volume, output: &Output) -> Outcome
             crate::group::show_deleted(&deleted, output)?;
         }
         Volume::Tree { volume, draw } => {
-            draw_picture(&engine.picture_of_layers(find::volume(engine, volume)?)?, draw);
+            let uuid = find::volume(engine, volume)?;
+            let query = Query::all().with(TreeField::VolumeUuid, Test::Equal(Value::from(uuid)));
+            let trees = engine.query_trees(&query)?.items;
+            draw_picture(&engine.picture_of_layers(uuid)?, draw, &trees, output);
         }
     }
     Ok(())
@@ -65,8 +74,12 @@ pub(crate) fn show(volume: &VolumeInventory, output: &Output) {
     output.inventory(volume, || machine::volumes(std::slice::from_ref(volume)));
 }
 
-/// Prints a picture in one of its forms.
-pub(crate) fn draw_picture(picture: &Picture, draw: &Draw) {
+/// Prints a picture in one of its forms, or what is drawn as JSON.
+pub(crate) fn draw_picture(picture: &Picture, draw: &Draw, drawn: &impl Serialize, output: &Output) {
+    if output.is_json() {
+        output.inventories(drawn, String::new);
+        return;
+    }
     let drawn = match draw.format {
         Drawing::Text => picture.to_text(),
         Drawing::Svg => picture.to_svg(),
@@ -76,8 +89,38 @@ pub(crate) fn draw_picture(picture: &Picture, draw: &Draw) {
     crate::output::write(&drawn);
 }
 
-pub(crate) const fn kind(root: bool) -> VolumeKind {
-    if root { VolumeKind::Root } else { VolumeKind::Data }
+/// Where a new disk belongs; what is named must be there before anything is made.
+pub(crate) struct Place {
+    pub(crate) kind: VolumeKind,
+    vm: Option<Uuid>,
+}
+
+impl Place {
+    pub(crate) fn of(engine: &Engine, disk: &NewDisk) -> Outcome<Self> {
+        let kind = if disk.root { VolumeKind::Root } else { VolumeKind::Data };
+        Ok(Self { kind, vm: disk.vm.as_ref().map(|vm| find::machine(engine, vm)).transpose()? })
+    }
+
+    /// Attaches the disk, and shows it.
+    pub(crate) fn take(self, engine: &Engine, made: VolumeInventory, output: &Output) -> Outcome {
+        let volume = match self.vm {
+            Some(vm) => engine.attach_volume(made.uuid, vm, None)?,
+            None => made,
+        };
+        show(&volume, output);
+        Ok(())
+    }
+}
+
+fn update(change: &VolumeChange) -> UpdateVolume {
+    UpdateVolume {
+        name: change.name.clone(),
+        description: change.description.clone(),
+        chain_max: change.chain_max.map(|cap| match cap {
+            Cap::OfPool => ChainCap::OfPool,
+            Cap::Layers(layers) => ChainCap::Layers(layers),
+        }),
+    }
 }
 
 pub(crate) const fn format(format: Format) -> LayerFormat {
@@ -88,23 +131,19 @@ pub(crate) const fn format(format: Format) -> LayerFormat {
 }
 
 fn create(engine: &Engine, create: &Create, output: &Output) -> Outcome {
-    // Whatever is named must be there before anything is made.
-    let vm = create.vm.as_ref().map(|vm| find::machine(engine, vm)).transpose()?;
+    let place = Place::of(engine, &create.disk)?;
     let request = CreateVolume {
         name: create.name.clone(),
-        kind: kind(create.root),
+        description: create.description.clone(),
+        kind: place.kind,
         size: create.size.map(ByteCount::new),
-        cluster_bits: create.cluster_bits,
+        cluster_bits: create.cluster_size,
         base: create.base.as_deref().map(base).transpose()?,
         snapshot: create.clone_of.as_ref().map(|of| find::snapshot(engine, of)).transpose()?.map(Into::into),
+        chain_max: create.chain_max,
         ..CreateVolume::default()
     };
-    let mut volume = engine.create_volume(&request)?;
-    if let Some(vm) = vm {
-        volume = engine.attach_volume(volume.uuid, vm, None)?;
-    }
-    show(&volume, output);
-    Ok(())
+    place.take(engine, engine.create_volume(&request)?, output)
 }
 
 /// `golden.raw:raw`.
@@ -121,19 +160,14 @@ fn base(said: &str) -> Outcome<BaseImage> {
 }
 
 pub(crate) fn adopt(engine: &Engine, adopt: &Adopt, output: &Output) -> Outcome {
-    let vm = adopt.vm.as_ref().map(|vm| find::machine(engine, vm)).transpose()?;
+    let place = Place::of(engine, &adopt.disk)?;
     let name = adopt.name.clone().unwrap_or_else(|| {
         adopt.file.rsplit_once('.').map_or(adopt.file.as_str(), |(stem, _)| stem).to_owned()
     });
     let request = AdoptVolume {
-        kind: kind(adopt.root),
+        kind: place.kind,
         lower: if adopt.snapshots { LowerLayers::Snapshots } else { LowerLayers::Frozen },
         ..AdoptVolume::new(&adopt.file, format(adopt.format), name)
     };
-    let mut volume = engine.adopt_volume(&request)?;
-    if let Some(vm) = vm {
-        volume = engine.attach_volume(volume.uuid, vm, None)?;
-    }
-    show(&volume, output);
-    Ok(())
+    place.take(engine, engine.adopt_volume(&request)?, output)
 }

@@ -1,4 +1,4 @@
-//! C23 to C25: the tables that are derived from the records, built anew and compared.
+//! C23 to C25 and C27: the tables that are derived from the records, built anew and compared.
 
 use super::super::error::Result;
 use super::super::index::Keys;
@@ -42,7 +42,18 @@ impl World {
         }
         self.check_uuids(reader, expected.uuids)?;
         self.check_index(reader, expected.keys)?;
-        self.check_counters(reader, expected.entities)
+        self.check_counters(reader, expected.entities)?;
+        self.check_sum(reader)
+    }
+
+    /// C27.
+    fn check_sum(&mut self, reader: &Reader) -> Result<()> {
+        let found = reader.snapshot_bytes()?;
+        let expected = self.snapshots.values().map(|snapshot| snapshot.size).sum();
+        if found != expected {
+            self.found(Violation::SnapshotBytes { found, expected });
+        }
+        Ok(())
     }
 
     /// C23.

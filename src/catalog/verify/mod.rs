@@ -49,6 +49,7 @@
 //! * **C23** The uuid table holds the uuid of every record and nothing else.
 //! * **C24** The index holds the keys of every record and nothing else.
 //! * **C25** The counter of each kind is above every id of that kind.
+//! * **C27** The sum of what the snapshots take up is kept right.
 //!
 //! The check holds all records in memory; it is not for the path of every operation.
 
@@ -69,6 +70,7 @@ use super::reader::Reader;
 use super::record::{
     GroupRecord, LayerRecord, MachineRecord, RefRecord, SnapshotRecord, TreeRecord, VolumeRecord,
 };
+use crate::units::ByteCount;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -172,6 +174,9 @@ pub enum Violation {
     /// C25
     #[error("C25: the next id is {next}, and {entity} is there")]
     Counter { entity: Entity, next: u64 },
+    /// C27
+    #[error("C27: the snapshots take up {expected} together, the catalogue says {found}")]
+    SnapshotBytes { found: ByteCount, expected: ByteCount },
 }
 
 impl Violation {
@@ -197,7 +202,7 @@ struct World {
 }
 
 impl Reader {
-    /// Checks C1 to C26. Answers every place where one of them does not hold, in the order of their numbers within
+    /// Checks C1 to C27. Answers every place where one of them does not hold, in the order of their numbers within
     /// each chapter.
     ///
     /// # Errors

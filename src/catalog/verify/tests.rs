@@ -416,6 +416,17 @@ fn c25_counters_are_above_every_id() -> Result<()> {
 }
 
 #[test]
+fn c27_the_sum_of_what_snapshots_take_up_is_right() -> Result<()> {
+    use super::super::tables::{META, meta};
+    let expected = world_catalog().read()?.snapshot_bytes()?;
+    let found = verify_tampered(|transaction| {
+        transaction.open_table(META).unwrap().insert(meta::SNAPSHOT_BYTES, &[0; 8][..]).unwrap();
+    })?;
+    assert_eq!(found, [Violation::SnapshotBytes { found: ByteCount::ZERO, expected }]);
+    Ok(())
+}
+
+#[test]
 fn c26_a_prepared_group_is_of_a_machine_that_runs_elsewhere_and_of_its_volumes() -> Result<()> {
     let elsewhere = MachineRecord { running: Running::Elsewhere, ..machine(1) };
     let member = |volume, first: u128| PreparedMember {

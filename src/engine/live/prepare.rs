@@ -7,7 +7,6 @@ use super::super::pool::{Engine, Pool};
 use super::super::uuid_arg::parse_optional;
 use super::PreparedGroup;
 use crate::catalog::{DiskView, MachineRecord, Running};
-use crate::plan::freeze::check_quota;
 use crate::plan::group::{GroupWish, Member, select};
 use crate::plan::refusal::Refusal;
 use crate::plan::{self};
@@ -47,7 +46,7 @@ impl Engine {
         let left_out = show_left_out(&selection);
         let wish =
             GroupWish { uuid, left_out: left_out.iter().map(|volume| volume.volume_uuid).collect(), ..wish };
-        let count = selection.members.len() as u64;
+        let mut adding = Vec::with_capacity(selection.members.len());
         let mut members = Vec::with_capacity(selection.members.len());
         for disk in selection.members {
             pool.check_live_disk(&machine, &disk)?;
@@ -55,9 +54,10 @@ impl Engine {
                 let refused = "its disks cannot be copied here";
                 return Err(Refusal::RunsElsewhere { uuid: machine.uuid, refused }.into());
             }
+            adding.push(pool.amount_added(&disk, Taking::Frozen)?);
             members.push(Member { disk, minted: pool.mint_member(), head_allocated: ByteCount::ZERO });
         }
-        check_quota(reader.counts()?.snapshots, count, pool.options.snapshots_max)?;
+        pool.check_quota(&reader, adding.into_iter().sum())?;
         let (at, bits) = (pool.source.now(), pool.options.cluster_bits);
         let (plan, record) = plan::live::prepare(&machine, &members, &wish, at, bits, &pool.catalog.ids())?;
         // The images are closed again, and what was held of them is given back: they are the other process's to open.

@@ -1,7 +1,7 @@
 //! What is in disks: read, compared, copied.
 
-use super::size;
-use clap::{Args, ValueEnum};
+use super::{Format, NewDisk, size};
+use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -60,19 +60,9 @@ pub(crate) struct Import {
     /// The name of the volume; the file's, unless given.
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Attach it to this machine.
-    #[arg(long)]
-    pub(crate) vm: Option<String>,
-    /// It is the disk that the machine boots from.
-    #[arg(long)]
-    pub(crate) root: bool,
+    #[command(flatten)]
+    pub(crate) disk: NewDisk,
     /// A snapshot that stands for the backing file of the image, as for an export above it.
     #[arg(long, value_name = "SNAPSHOT")]
     pub(crate) above: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Format {
-    Qcow2,
-    Raw,
 }

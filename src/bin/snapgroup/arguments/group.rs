@@ -1,5 +1,6 @@
 //! Groups, and how what hangs on them is deleted and drawn.
 
+use super::{Settled, Texts, Thin};
 use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
@@ -20,11 +21,25 @@ pub(crate) enum Group {
     Update {
         /// The group.
         group: String,
-        #[arg(long)]
-        name: Option<String>,
-        #[arg(long)]
-        description: Option<String>,
+        #[command(flatten)]
+        texts: Texts,
     },
+    /// Keep every member of a group from being deleted, under a name.
+    Hold {
+        /// The group.
+        group: String,
+        /// Who wants it kept.
+        name: String,
+    },
+    /// Let go of a hold on every member.
+    Release {
+        /// The group.
+        group: String,
+        /// Who wanted it kept.
+        name: String,
+    },
+    /// Delete the groups of a machine that no rule keeps: all at once, or none.
+    Thin(Thin),
     /// Delete a group with its snapshots.
     Delete(DeleteGroup),
     /// Remove a group and keep its snapshots.
@@ -34,6 +49,26 @@ pub(crate) enum Group {
     },
     /// Take a machine back to a group: all disks or none.
     Revert(RevertGroup),
+    /// Make the overlays of a group for a machine that another process runs, and print what it is to switch to.
+    Prepare(CreateGroup),
+    /// List the groups that are prepared and neither committed nor aborted.
+    Prepared,
+    /// Publish a prepared group: every disk writes to its overlay now.
+    Commit {
+        /// The prepared group.
+        group: String,
+        /// What the guest is known to have done.
+        #[arg(long, value_enum, default_value = "crash")]
+        consistency: Settled,
+    },
+    /// Give a prepared group up: no disk writes to its overlay.
+    Abort {
+        /// The prepared group.
+        group: String,
+        /// Throw away what was written to overlays.
+        #[arg(long)]
+        discard: bool,
+    },
     /// Draw the groups of a machine.
     Tree {
         /// The machine.
@@ -51,6 +86,24 @@ pub(crate) enum Plan {
     Delete(DeleteGroup),
     /// What `group revert` would do.
     Revert(RevertGroup),
+    /// What `group thin` would do: which groups stay, and why.
+    Thin(Thin),
+    /// What `snapshot delete` would do.
+    DeleteSnapshots {
+        /// The snapshots.
+        #[arg(required = true)]
+        snapshots: Vec<String>,
+        #[command(flatten)]
+        how: HowToDelete,
+    },
+    /// What `snapshot revert` would do.
+    RevertSnapshot {
+        /// The snapshot.
+        snapshot: String,
+        /// Keep the present state as a snapshot first.
+        #[arg(long)]
+        keep: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +112,7 @@ pub(crate) struct CreateGroup {
     pub(crate) vm: String,
     /// The name of the group.
     pub(crate) name: String,
+    /// Its description.
     #[arg(long)]
     pub(crate) description: Option<String>,
     /// Copy each disk, so that its snapshots begin a new tree.
@@ -70,6 +124,12 @@ pub(crate) struct CreateGroup {
     /// A tag; may be given several times.
     #[arg(long)]
     pub(crate) tag: Vec<String>,
+    /// Mark it as one that no person asked for, as `--only-automatic` of `group thin` looks for.
+    #[arg(long)]
+    pub(crate) automatic: bool,
+    #[cfg(feature = "qmp")]
+    #[command(flatten)]
+    pub(crate) live: super::Live,
 }
 
 #[derive(Debug, Args)]

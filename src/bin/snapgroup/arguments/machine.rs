@@ -8,6 +8,7 @@ pub(crate) enum Vm {
     Create {
         /// Its name.
         name: String,
+        /// Its description.
         #[arg(long)]
         description: Option<String>,
     },

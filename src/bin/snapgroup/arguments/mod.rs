@@ -3,20 +3,28 @@
 mod content;
 mod group;
 mod health;
+mod live;
 mod machine;
+mod policies;
 mod snapshot;
+mod thin;
 mod volume;
 
-pub(crate) use content::{Diff, Export, Format, Import, Read};
+pub(crate) use content::{Diff, Export, Import, Read};
 pub(crate) use group::{
     CreateGroup, DeleteGroup, Draw, Drawing, Group, HowToDelete, Plan, RevertGroup, Towards,
 };
 pub(crate) use health::{Rebuild, Reclaim, Repair, Seal, Verify};
+#[cfg(feature = "qmp")]
+pub(crate) use live::Live;
+pub(crate) use live::Settled;
 pub(crate) use machine::{Place, Vm};
+pub(crate) use policies::{Policies, WhenFull};
 pub(crate) use snapshot::Snapshot;
-pub(crate) use volume::{Adopt, CreateVolume, Volume};
+pub(crate) use thin::Thin;
+pub(crate) use volume::{Adopt, Cap, CreateVolume, Format, NewDisk, Volume, VolumeChange};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
@@ -24,11 +32,13 @@ use std::path::PathBuf;
 ///
 /// Machines, volumes, groups and snapshots are named by their uuid or by their name, when only one has it.
 ///
-/// Exit codes: 0 done; 1 refused, and nothing has happened; 2 the command line is not understood; 3 bytes on disk are
-/// not what they must be, or a check has found something; 4 the disk or the system failed; 5 done, but not for every
-/// member, or with bytes still owed; 130 interrupted.
+/// Exit codes: 0 done; 1 refused, and nothing has happened (or, of a plan, nothing would); 2 the command line is not
+/// understood; 3 bytes on disk are not what they must be, or a check has found something; 4 the disk or the system failed;
+/// 5 done, but not for every member, or with bytes still owed; 130 interrupted: what is not done goes on with the same
+/// command.
 #[derive(Debug, Parser)]
 #[command(name = "snapgroup", version, max_term_width = 110)]
+#[command(after_help = "Every command has its own help: snapgroup group create --help")]
 pub(crate) struct Arguments {
     /// The directory of the pool.
     #[arg(long, short, global = true, env = "SNAPGROUP_POOL", default_value = ".", value_name = "DIR")]
@@ -36,6 +46,8 @@ pub(crate) struct Arguments {
     /// Answer with JSON in the shapes of the API.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) policies: Policies,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -58,7 +70,7 @@ pub(crate) enum Command {
     /// Snapshots of one volume.
     #[command(subcommand)]
     Snapshot(Snapshot),
-    /// What a command on groups would do, without doing it.
+    /// What a command would do, without doing it.
     #[command(subcommand)]
     Plan(Plan),
     /// Deal with the bytes that deletions have left.
@@ -73,10 +85,11 @@ pub(crate) enum Command {
     Export(Export),
     /// Copy a file into a new volume: for what is not to be trusted where it lies.
     Import(Import),
-    /// The bytes that each snapshot of a volume, or each group of a machine, holds alone.
+    /// The bytes that each snapshot of a volume, or each group of a machine, holds alone; of the pool, what its snapshots
+    /// come to as quotas count them.
     Du {
-        /// The volume or the machine.
-        of: String,
+        /// The volume or the machine; the pool unless given.
+        of: Option<String>,
     },
     /// Check everything: catalogue, directory, headers, refcounts. Nothing is changed.
     Check,
@@ -94,6 +107,18 @@ pub(crate) enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// Another name or another description.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Texts {
+    /// The new name.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The new description.
+    #[arg(long)]
+    pub(crate) description: Option<String>,
 }
 
 /// A number of bytes, with one of the letters K, M, G and T for powers of 1024.

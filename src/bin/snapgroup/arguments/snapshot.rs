@@ -1,6 +1,6 @@
 //! Snapshots of one volume.
 
-use super::HowToDelete;
+use super::{HowToDelete, Texts};
 use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
@@ -11,6 +11,7 @@ pub(crate) enum Snapshot {
         volume: String,
         /// Its name.
         name: String,
+        /// Its description.
         #[arg(long)]
         description: Option<String>,
         /// Copy the disk, so that the snapshot begins a new tree.
@@ -31,10 +32,8 @@ pub(crate) enum Snapshot {
     Update {
         /// The snapshot.
         snapshot: String,
-        #[arg(long)]
-        name: Option<String>,
-        #[arg(long)]
-        description: Option<String>,
+        #[command(flatten)]
+        texts: Texts,
     },
     /// Delete snapshots: all or none.
     Delete {

@@ -1,7 +1,7 @@
 //! Volumes, new ones and files that are taken over.
 
-use super::{Draw, Format, size};
-use clap::{Args, Subcommand};
+use super::{Draw, size};
+use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct Adopt {
@@ -13,12 +13,8 @@ pub(crate) struct Adopt {
     /// The name of the volume; the file's, unless given.
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Attach it to this machine.
-    #[arg(long)]
-    pub(crate) vm: Option<String>,
-    /// It is the disk that the machine boots from.
-    #[arg(long)]
-    pub(crate) root: bool,
+    #[command(flatten)]
+    pub(crate) disk: NewDisk,
     /// Each file below the head becomes a snapshot.
     #[arg(long)]
     pub(crate) snapshots: bool,
@@ -52,6 +48,13 @@ pub(crate) enum Volume {
         /// The machine.
         vm: String,
     },
+    /// Change the name, the description or the longest chain of a volume.
+    Update {
+        /// The volume.
+        volume: String,
+        #[command(flatten)]
+        change: VolumeChange,
+    },
     /// Make a volume larger.
     Resize {
         /// The volume.
@@ -84,19 +87,77 @@ pub(crate) struct CreateVolume {
     /// Its size, such as 20G; that of the base or the snapshot unless given.
     #[arg(value_parser = size)]
     pub(crate) size: Option<u64>,
-    /// Attach it to this machine.
+    /// Its description.
     #[arg(long)]
-    pub(crate) vm: Option<String>,
-    /// It is the disk that the machine boots from.
-    #[arg(long)]
-    pub(crate) root: bool,
+    pub(crate) description: Option<String>,
+    #[command(flatten)]
+    pub(crate) disk: NewDisk,
     /// A file of the pool's directory that it reads through to, and its format: `golden.raw:raw`.
     #[arg(long, value_name = "FILE:FORMAT", conflicts_with = "clone_of")]
     pub(crate) base: Option<String>,
     /// A snapshot that it begins as.
     #[arg(long, value_name = "SNAPSHOT")]
     pub(crate) clone_of: Option<String>,
-    /// log2 of the cluster size, 9 to 21.
-    #[arg(long, value_name = "BITS")]
-    pub(crate) cluster_bits: Option<u8>,
+    /// The size of its clusters, 512 to 2M; 64K unless given, or that of what is below it.
+    #[arg(long, value_name = "SIZE", value_parser = cluster_bits)]
+    pub(crate) cluster_size: Option<u8>,
+    /// The longest chain that it may have, in layers with the head counted; that of the pool unless given.
+    #[arg(long, value_name = "LAYERS")]
+    pub(crate) chain_max: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Format {
+    Qcow2,
+    Raw,
+}
+
+/// Where a disk belongs that is new here.
+#[derive(Debug, Args)]
+pub(crate) struct NewDisk {
+    /// Attach it to this machine.
+    #[arg(long)]
+    pub(crate) vm: Option<String>,
+    /// It is the disk that the machine boots from.
+    #[arg(long)]
+    pub(crate) root: bool,
+}
+
+/// What is changed of a volume.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct VolumeChange {
+    /// The new name.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The new description.
+    #[arg(long)]
+    pub(crate) description: Option<String>,
+    /// The longest chain that it may have, in layers with the head counted; or `pool`, for that of the pool.
+    #[arg(long, value_name = "LAYERS", value_parser = cap)]
+    pub(crate) chain_max: Option<Cap>,
+}
+
+/// The longest chain of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cap {
+    OfPool,
+    Layers(u32),
+}
+
+fn cap(said: &str) -> Result<Cap, String> {
+    match (said, said.parse()) {
+        ("pool", _) => Ok(Cap::OfPool),
+        (_, Ok(layers)) => Ok(Cap::Layers(layers)),
+        (_, Err(_)) => Err(format!("{said:?} is neither a number of layers nor `pool`")),
+    }
+}
+
+/// log2 of a size of clusters.
+fn cluster_bits(said: &str) -> Result<u8, String> {
+    let size = size(said)?;
+    match (size.is_power_of_two(), u8::try_from(size.trailing_zeros())) {
+        (true, Ok(bits @ 9..=21)) => Ok(bits),
+        _ => Err(format!("{said:?} is no size of clusters: a power of two from 512 to 2M")),
+    }
 }
