@@ -13,7 +13,9 @@ mod history;
 #[expect(unreachable_pub, reason = "the fuzzer's targets are a library")]
 mod targets {
     pub mod adoption;
+    pub mod catalogue;
     pub mod codec;
+    pub mod differential;
     pub mod faults;
     pub mod header;
     pub mod image;
@@ -30,7 +32,10 @@ use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use targets::{adoption, codec, faults, header, image, operations, powercut, skeleton, structured};
+use targets::{
+    adoption, catalogue, codec, differential, faults, header, image, operations, powercut, skeleton,
+    structured,
+};
 
 /// A target of the fuzzer.
 type Target = fn(&[u8]);
@@ -155,6 +160,18 @@ fn files_that_are_refused_are_not_changed() -> io::Result<()> {
     replay("adoption", adoption::run, 100)
 }
 
+#[test]
+fn a_damaged_catalogue_is_refused_as_such_or_holds_what_was_committed() -> io::Result<()> {
+    replay("catalogue", catalogue::run, 60)
+}
+
+#[test]
+#[ignore = "needs qemu-img"]
+fn what_is_read_of_an_image_qemu_reads_as_well() -> io::Result<()> {
+    assert!(differential::is_possible(), "there is no qemu-img in the path");
+    replay("differential", differential::run, 0)
+}
+
 // ---- The seeds ----------------------------------------------------------------------------------------------
 
 /// Makes the seeds of the corpus: `cargo test --test fuzz_corpus -- --ignored`. What the fuzzer has found stays.
@@ -165,7 +182,8 @@ fn seeds_of_every_target_are_written() -> io::Result<()> {
         fs::create_dir_all(folder(target))?;
         fs::write(folder(target).join(format!("seed-{seed:02}")), bytes)
     };
-    for target in ["adoption", "faults", "operations", "powercut", "structured"] {
+    for target in ["adoption", "catalogue", "differential", "faults", "operations", "powercut", "structured"]
+    {
         for seed in 0..16 {
             put(target, seed, &input(1000 + seed))?;
         }

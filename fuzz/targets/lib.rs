@@ -2,7 +2,9 @@
 //! same. See the README beside this folder.
 
 pub mod adoption;
+pub mod catalogue;
 pub mod codec;
+pub mod differential;
 pub mod faults;
 pub mod header;
 pub mod image;

@@ -60,7 +60,7 @@ impl StorageBackend for Backend {
 }
 
 /// Carries a blob's error through the database.
-fn keep(error: storage::Error) -> io::Error {
+pub(super) fn keep(error: storage::Error) -> io::Error {
     io::Error::other(error)
 }
 

@@ -165,7 +165,13 @@ pub enum Error {
         /// What the blob said.
         source: storage::Error,
     },
-    /// The database below found its bytes damaged, or refused a call.
+    /// The bytes are not what was written: pages or checksums do not fit. Nothing was changed.
+    #[error("the catalogue is damaged: restore it, or make it anew from the files")]
+    Damaged {
+        /// What the database said.
+        source: Box<redb::Error>,
+    },
+    /// The database below refused a call.
     #[error("the catalogue's database failed")]
     Database {
         /// What it said.
@@ -204,8 +210,15 @@ impl Error {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     Self::NotACatalogue { why: NoCatalogue::NoDatabase }
                 }
+                // A page that another one names lies behind the end.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Self::Damaged { source: Box::new(redb::Error::Io(error)) }
+                }
                 Err(error) => Self::Database { source: Box::new(redb::Error::Io(error)) },
             },
+            error @ (redb::Error::Corrupted(_) | redb::Error::UpgradeRequired(_)) => {
+                Self::Damaged { source: Box::new(error) }
+            }
             redb::Error::PreviousIo => Self::Halted,
             redb::Error::DatabaseClosed => Self::Closed,
             error => Self::Database { source: Box::new(error) },

@@ -36,6 +36,7 @@ mod open;
 pub mod query;
 mod reader;
 mod record;
+mod scratch;
 mod tables;
 mod verify;
 mod view;
@@ -56,7 +57,7 @@ pub use holdings::Holdings;
 pub use id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
 pub use kind::Entity;
 pub use number::IdSource;
-pub use open::{Catalog, CatalogOptions, QuickRepair, Start};
+pub use open::{Catalog, CatalogOptions, CatalogueCheck, QuickRepair, Start};
 pub use reader::Reader;
 pub use record::{
     Attachment, Consistency, GroupRecord, HeaderRewrite, L2Entries, LayerFormat, LayerRecord, LayerState,

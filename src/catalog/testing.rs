@@ -6,7 +6,7 @@ use crate::units::{ByteCount, HostOffset};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use uuid::Uuid;
 
 /// Bytes in memory. What is written is at once durable, unless a sync is told to fail.
@@ -16,6 +16,7 @@ pub struct MemoryBlob {
     access: Access,
     syncs_fail: AtomicBool,
     writes_fail: AtomicBool,
+    bytes_read: AtomicUsize,
 }
 
 impl MemoryBlob {
@@ -29,11 +30,16 @@ impl MemoryBlob {
             access: Access::Write,
             syncs_fail: AtomicBool::new(false),
             writes_fail: AtomicBool::new(false),
+            bytes_read: AtomicUsize::new(0),
         })
     }
 
     pub fn bytes(&self) -> Vec<u8> {
         self.bytes.lock().clone()
+    }
+
+    pub fn bytes_read(&self) -> usize {
+        self.bytes_read.load(Ordering::Relaxed)
     }
 
     pub fn fail_syncs(&self) {
@@ -66,6 +72,7 @@ impl Blob for MemoryBlob {
     }
 
     fn read_at(&self, at: HostOffset, buffer: &mut [u8]) -> storage::Result<()> {
+        self.bytes_read.fetch_add(buffer.len(), Ordering::Relaxed);
         let bytes = self.bytes.lock();
         let start = usize::try_from(at.as_u64()).unwrap();
         match start.checked_add(buffer.len()).and_then(|end| bytes.get(start..end)) {

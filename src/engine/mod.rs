@@ -92,7 +92,9 @@ pub use validate::{ChainReport, FoundFile, RefusedFile};
 pub use volume::{BaseImage, CreateVolume};
 pub use watch::{OrderBreach, OrderRule, watch_order};
 
-pub use crate::catalog::{L2Entries, LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind};
+pub use crate::catalog::{
+    CatalogueCheck, L2Entries, LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind,
+};
 pub use crate::chain::{Change, ChangeKind, Step};
 pub use crate::image::RepairMode;
 pub use crate::inventory::Consistency;

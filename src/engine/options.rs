@@ -1,7 +1,7 @@
 //! How a pool is opened, and where its moments and its uuids come from.
 
 use super::events::Listener;
-use crate::catalog::{QuickRepair, Timestamp};
+use crate::catalog::{CatalogOptions, CatalogueCheck, QuickRepair, Timestamp};
 use crate::image::Limits;
 use crate::sync::Mutex;
 use crate::units::ByteCount;
@@ -128,6 +128,8 @@ pub struct Options {
     /// Whether every commit pays for a quick opening after a crash. Default off: such an opening then takes about
     /// a second for a million snapshots, and nothing that a person would notice for a thousand.
     pub quick_repair: QuickRepair,
+    /// What is checked of the catalogue when the pool is opened. Default: every page of it.
+    pub catalogue_check: CatalogueCheck,
     /// When what becomes frozen is sealed. Default: on request.
     pub seal: SealWhen,
     /// What becomes of groups that were prepared and not committed. Default: they are aborted, unless an overlay was
@@ -157,6 +159,7 @@ impl Default for Options {
             image_limits: Limits::default(),
             catalogue_cache: ByteCount::mib(32),
             quick_repair: QuickRepair::Off,
+            catalogue_check: CatalogueCheck::default(),
             seal: SealWhen::default(),
             prepared: OpenPrepared::default(),
             #[cfg(target_os = "linux")]
@@ -164,6 +167,17 @@ impl Default for Options {
             listener: Listener::default(),
             clock: Clock::default(),
             ids: Ids::default(),
+        }
+    }
+}
+
+impl Options {
+    /// How the catalogue is kept open.
+    pub(super) fn of_catalogue(&self) -> CatalogOptions {
+        CatalogOptions {
+            cache: self.catalogue_cache,
+            quick_repair: self.quick_repair,
+            check: self.catalogue_check,
         }
     }
 }

@@ -9,9 +9,7 @@ use super::options::{CreatePool, Options, Source};
 use super::readers::Readers;
 use super::recover::Recovered;
 use super::seal::Sealings;
-use crate::catalog::{
-    self, Catalog, CatalogOptions, Entity, GroupId, MachineId, Reader, VolumeId, VolumeRecord,
-};
+use crate::catalog::{self, Catalog, Entity, GroupId, MachineId, Reader, VolumeId, VolumeRecord};
 use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::plan::text;
@@ -221,8 +219,7 @@ fn admit(store: &dyn Store, create: CreatePool) -> Result<()> {
 fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Result<Catalog> {
     let name = BlobName::parse(CATALOGUE).expect("a constant name");
     let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
-    let catalog_options =
-        CatalogOptions { cache: options.catalogue_cache, quick_repair: options.quick_repair };
+    let catalog_options = options.of_catalogue();
     admit(store, options.create)?;
     let present = store.list()?;
     // A mark is empty: what is not is somebody's file.

@@ -4,7 +4,9 @@
 //! as they were at each sync of the catalogue.
 
 use super::pool::CATALOGUE;
-use crate::catalog::{Catalog, CatalogOptions, LayerFormat, LayerId, LayerRecord, LayerState, Origin};
+use crate::catalog::{
+    Catalog, CatalogOptions, CatalogueCheck, LayerFormat, LayerId, LayerRecord, LayerState, Origin,
+};
 use crate::image::{self, Facts, Held, Image, Limits};
 use crate::storage::{Access, BlobName, DiskChange, DiskEvent, DiskLog, MemoryStore, PowerCut, Store};
 use crate::units::{ByteCount, GuestOffset};
@@ -100,7 +102,11 @@ impl Books {
     /// The books of a store; `None` while there is no catalogue that can be read.
     fn of(store: &MemoryStore) -> Option<Self> {
         let blob = store.fork().open(&catalogue(), Access::Write).ok()?;
-        let options = CatalogOptions { cache: ByteCount::kib(512), ..CatalogOptions::default() };
+        let options = CatalogOptions {
+            cache: ByteCount::kib(512),
+            check: CatalogueCheck::Trust,
+            ..CatalogOptions::default()
+        };
         let catalog = Catalog::open_with(blob, options).ok()?;
         let mut books = Self::default();
         for layer in catalog.read().ok()?.layers(LayerId(0)).ok()? {

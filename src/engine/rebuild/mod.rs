@@ -20,11 +20,11 @@ use super::error::{Error, Result};
 use super::options::{Options, Source};
 use super::pool::{CATALOGUE, CATALOGUE_LOST, CATALOGUE_NEW, Engine};
 use super::uuid_arg::UuidArg;
-use crate::catalog::{self, Catalog, CatalogOptions, Severity};
+use crate::catalog::{self, Catalog, Severity};
 use crate::plan::refusal::Refusal;
 use crate::storage::{Access, Blob, BlobName, MemoryStore, Store};
 use crate::units::{ByteCount, HostOffset};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// What a disk writes whole or not at all.
@@ -103,7 +103,7 @@ impl Engine {
         let name = BlobName::parse(CATALOGUE).expect("a constant name");
         let present = store.list()?;
         if present.contains(&name) {
-            refuse_readable(&*store.open(&name, Access::Read)?, options)?;
+            refuse_readable(store.open(&name, Access::Read)?, options)?;
         }
         let source = Source::new(options);
         let pool = request.pool.as_ref().map(UuidArg::parse).transpose()?;
@@ -129,23 +129,14 @@ impl Engine {
 
 /// Refuses when a catalogue can be opened, and when it is only too new. One that nothing was ever put into counts as
 /// none: opening the directory as a pool makes it.
-fn refuse_readable(blob: &dyn Blob, options: &Options) -> Result<()> {
-    // A copy: opening a catalogue may write to it.
-    let copy = MemoryStore::new().create(&BlobName::parse(CATALOGUE).expect("a constant name"))?;
-    copy_all(blob, &*copy)?;
-    // The database may not survive what is in its own file; of the copy nobody else knows.
-    let opened = catch_unwind(AssertUnwindSafe(|| Catalog::open_with(copy, catalog_options(options))));
-    match opened {
-        Ok(Ok(catalog)) if catalog.generation() > 0 => {
+fn refuse_readable(blob: Arc<dyn Blob>, options: &Options) -> Result<()> {
+    match Catalog::look(blob, options.of_catalogue()) {
+        Ok(generation) if generation > 0 => {
             Err(Refusal::CatalogueThere { file: CATALOGUE.to_owned() }.into())
         }
-        Ok(Err(error @ catalog::Error::NewerVersion { .. })) => Err(error.into()),
+        Err(error @ catalog::Error::NewerVersion { .. }) => Err(error.into()),
         Ok(_) | Err(_) => Ok(()),
     }
-}
-
-fn catalog_options(options: &Options) -> CatalogOptions {
-    CatalogOptions { cache: options.catalogue_cache, quick_repair: options.quick_repair }
 }
 
 /// The bytes of a catalogue with these records, closed.
@@ -158,7 +149,7 @@ fn catalogue_of(
 ) -> Result<Vec<u8>> {
     let name = BlobName::parse(CATALOGUE).expect("a constant name");
     let blob = MemoryStore::new().create(&name)?;
-    let catalog = Catalog::create_from(blob.clone(), pool, source.now(), start, catalog_options(options))?;
+    let catalog = Catalog::create_from(blob.clone(), pool, source.now(), start, options.of_catalogue())?;
     catalog.commit(None, edits)?;
     let violations = catalog.read()?.verify()?;
     let broken = violations.iter().find(|violation| violation.severity() == Severity::Broken);
