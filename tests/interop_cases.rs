@@ -420,14 +420,13 @@ fn two_layers_of_more_than_2_gib_with_an_odd_end_become_one_with_the_disk() -> O
     Ok(())
 }
 
-/// 122
+/// 122, also with what is compressed
 #[test]
 #[ignore = "needs qemu-img"]
 fn an_export_above_another_one_holds_what_differs_with_its_zeros_and_no_more() -> Outcome {
     let home = tempfile::tempdir()?;
-    let (pool, out) = (home.path().join("pool"), home.path().join("out"));
+    let pool = home.path().join("pool");
     std::fs::create_dir(&pool)?;
-    std::fs::create_dir(&out)?;
     let engine = open(&pool)?;
     let volume = disk(&engine, 6 * CLUSTER + 512)?;
     fill(&engine, volume, 0, 6 * CLUSTER + 512, 1)?;
@@ -435,17 +434,25 @@ fn an_export_above_another_one_holds_what_differs_with_its_zeros_and_no_more() -
     engine.open_volume(volume)?.discard(CLUSTER as u64, CLUSTER as u64)?;
     fill(&engine, volume, 3 * CLUSTER + 700, 900, 2)?;
     let tuesday = snapshot(&engine, volume, "tuesday")?;
-    engine.export_file(monday, &Export::qcow2(), out.join("monday.qcow2"))?;
-    let base =
-        ExportBase { snapshot: monday.into(), label: "monday.qcow2".into(), format: LayerFormat::Qcow2 };
-    engine.export_file(tuesday, &Export::above(base), out.join("tuesday.qcow2"))?;
-    assert_shows(&out, "monday.qcow2", &snapshot_bytes(&engine, monday)?)?;
-    assert_shows(&out, "tuesday.qcow2", &snapshot_bytes(&engine, tuesday)?)?;
-    let below = Some((1, true));
-    let expected = [below, Some((0, false)), below, Some((0, true)), below, below, below];
-    assert_eq!(map(&out, "tuesday.qcow2", 7)?, expected);
-    let (checked, said) = Qemu::in_directory(&out).check("tuesday.qcow2");
-    assert_eq!(checked, Checked::Clean, "{said}");
+    for is_compressed in [false, true] {
+        let out = home.path().join(format!("compressed-{is_compressed}"));
+        std::fs::create_dir(&out)?;
+        let packed = |export: Export| if is_compressed { export.compressed() } else { export };
+        engine.export_file(monday, &packed(Export::qcow2()), out.join("monday.qcow2"))?;
+        let base =
+            ExportBase { snapshot: monday.into(), label: "monday.qcow2".into(), format: LayerFormat::Qcow2 };
+        engine.export_file(tuesday, &packed(Export::above(base)), out.join("tuesday.qcow2"))?;
+        assert_shows(&out, "monday.qcow2", &snapshot_bytes(&engine, monday)?)?;
+        assert_shows(&out, "tuesday.qcow2", &snapshot_bytes(&engine, tuesday)?)?;
+        let below = Some((1, true));
+        let expected = [below, Some((0, false)), below, Some((0, true)), below, below, below];
+        assert_eq!(map(&out, "tuesday.qcow2", 7)?, expected);
+        for file in ["monday.qcow2", "tuesday.qcow2"] {
+            let (checked, said) = Qemu::in_directory(&out).check(file);
+            assert_eq!(checked, Checked::Clean, "{said}");
+            assert_eq!(said.contains(" 100.00% compressed"), is_compressed, "{file}: {said}");
+        }
+    }
     Ok(())
 }
 
