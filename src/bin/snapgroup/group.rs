@@ -11,7 +11,7 @@ use snapgroup::inventory::{AvailabilityInventory, GroupInventory};
 use snapgroup::query::{GroupField, Query, Test, Value};
 use snapgroup::{
     CreateGroup, DeleteGroup, DeleteMode, DeleteScope, Deleted, Direction, Engine, Figures, Match, Members,
-    RevertGroup, Reverted, SnapshotMode, UpdateGroup, When,
+    Present, RevertGroup, Reverted, SnapshotMode, UpdateGroup, When,
 };
 
 pub(crate) fn run(engine: &Engine, command: &Group, output: &Output) -> Outcome {
@@ -168,7 +168,8 @@ fn deletion(engine: &Engine, delete: &Delete) -> Outcome<DeleteGroup> {
 
 fn reversion(engine: &Engine, revert: &Revert) -> Outcome<RevertGroup> {
     let disks = if revert.matching { Match::Matching } else { Match::Strict };
-    Ok(RevertGroup { disks, keep: revert.keep, ..RevertGroup::new(find::group(engine, &revert.group)?) })
+    let present = if revert.keep { Present::Kept } else { Present::GivenUp };
+    Ok(RevertGroup { disks, present, ..RevertGroup::new(find::group(engine, &revert.group)?) })
 }
 
 /// How a snapshot is taken.

@@ -6,7 +6,7 @@ use crate::group::{How, mode, show_deleted, show_reverted};
 use crate::output::{Outcome, Output, bytes, table};
 use snapgroup::inventory::SnapshotInventory;
 use snapgroup::query::{Query, SnapshotField, Test, Value};
-use snapgroup::{CreateSnapshot, DeleteSnapshots, Engine, RevertVolume, UpdateSnapshot};
+use snapgroup::{CreateSnapshot, DeleteSnapshots, Engine, Present, RevertVolume, UpdateSnapshot};
 
 pub(crate) fn run(engine: &Engine, command: &Snapshot, output: &Output) -> Outcome {
     match command {
@@ -47,7 +47,8 @@ pub(crate) fn run(engine: &Engine, command: &Snapshot, output: &Output) -> Outco
             show_deleted(&engine.delete_snapshots(&request)?, output)?;
         }
         Snapshot::Revert { snapshot, keep } => {
-            let request = RevertVolume { keep: *keep, ..RevertVolume::to(find::snapshot(engine, snapshot)?) };
+            let present = if *keep { Present::Kept } else { Present::GivenUp };
+            let request = RevertVolume { present, ..RevertVolume::to(find::snapshot(engine, snapshot)?) };
             show_reverted(&engine.revert_volume(&request)?, output)?;
         }
         Snapshot::Hold { snapshot, name } => {
