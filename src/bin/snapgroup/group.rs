@@ -11,7 +11,7 @@ use snapgroup::inventory::{AvailabilityInventory, GroupInventory};
 use snapgroup::query::{GroupField, Query, Test, Value};
 use snapgroup::{
     Among, CreateGroup, DeleteGroup, DeleteMode, DeleteScope, Deleted, Direction, Engine, Match, Members,
-    RevertGroup, Reverted, SnapshotMode, UpdateGroup, Uuid, When,
+    Present, RevertGroup, Reverted, SnapshotMode, UpdateGroup, Uuid, When,
 };
 
 pub(crate) fn run(engine: &Engine, command: &Group, output: &Output) -> Outcome {
@@ -132,7 +132,8 @@ pub(crate) fn deletion(engine: &Engine, delete: &Delete) -> Outcome<DeleteGroup>
 
 pub(crate) fn reversion(engine: &Engine, revert: &Revert) -> Outcome<RevertGroup> {
     let disks = if revert.matching { Match::Matching } else { Match::Strict };
-    Ok(RevertGroup { disks, keep: revert.keep, ..RevertGroup::new(find::group(engine, &revert.group)?) })
+    let present = if revert.keep { Present::Kept } else { Present::GivenUp };
+    Ok(RevertGroup { disks, present, ..RevertGroup::new(find::group(engine, &revert.group)?) })
 }
 
 /// How a snapshot is taken.
