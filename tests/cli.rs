@@ -355,7 +355,7 @@ fn a_group_of_a_machine_that_runs_is_prepared_and_committed_by_two_commands() ->
     let (code, said) = shell.fails("group prepare web-1 tuesday")?;
     assert!(code == 1 && said.contains("group commit"), "{said}");
     let committed = shell.json("group commit monday --consistency file-system")?;
-    assert_eq!(committed["inventory"]["consistency"], "fileSystem");
+    assert_eq!(committed["inventory"]["consistency"], "FileSystem");
     assert_eq!(shell.json("volume show disk")?["inventory"]["installPath"], overlay);
 
     shell.ok("group prepare web-1 tuesday")?;
