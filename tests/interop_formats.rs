@@ -13,8 +13,8 @@ use snapgroup::image::{Error, Image, L2Width, Limits, NewImage, Space, Version};
 use snapgroup::storage::{Access, BlobName, DiskStore, MemoryStore, Store};
 use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
 use snapgroup::{
-    AdoptVolume, CreateGroup, CreateMachine, CreatePool, CreateVolume, Engine, Kind, L2Entries, LayerFormat,
-    LowerLayers, Options, Present, RevertGroup,
+    AdoptVolume, CreateGroup, CreateMachine, CreatePool, CreateVolume, DeleteVolume, Engine, Kind, L2Entries,
+    LayerFormat, LowerLayers, Options, Present, RevertGroup,
 };
 use std::error::Error as StdError;
 use std::path::Path;
@@ -399,10 +399,17 @@ fn a_volume_with_subclusters_keeps_them_through_groups_reverts_and_clones() -> O
 #[test]
 #[ignore = "needs qemu-img"]
 fn an_encrypted_image_is_a_layer_whose_data_nobody_reads() -> Outcome {
+    for method in ["encrypt.format=luks,encrypt.iter-time=10", "encrypt.format=aes"] {
+        encrypted(method)?;
+    }
+    Ok(())
+}
+
+fn encrypted(method: &str) -> Outcome {
     let directory = tempfile::tempdir()?;
     let qemu = Qemu::in_directory(directory.path());
     let secret = "secret,id=s,data=s";
-    let options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
+    let options = &format!("{method},encrypt.key-secret=s");
     qemu.img(&["create", "-q", "-f", "qcow2", "--object", secret, "-o", options, "secret.qcow2", "4M"]);
     let image = "driver=qcow2,file.filename=secret.qcow2,encrypt.key-secret=s";
     qemu.io(&["--object", secret, "--image-opts", image], &["write -P 7 1M 64k".to_owned()]);
@@ -436,5 +443,93 @@ fn an_encrypted_image_is_a_layer_whose_data_nobody_reads() -> Outcome {
     assert!(engine.check()?.is_clean());
     engine.close()?;
     qemu.img(&["check", "-q", "--object", secret, "--image-opts", image]);
+    Ok(())
+}
+
+/// Where an image keeps its data is nothing to what lies above it, until that data is asked for.
+#[test]
+#[ignore = "needs qemu-img"]
+fn an_image_with_its_data_elsewhere_is_a_layer_whose_data_nobody_reads() -> Outcome {
+    for raw in ["off", "on"] {
+        let directory = tempfile::tempdir()?;
+        let qemu = Qemu::in_directory(directory.path());
+        let options = format!("data_file=base.data,data_file_raw={raw}");
+        qemu.img(&["create", "-q", "-f", "qcow2", "-o", &options, "base.qcow2", "4M"]);
+        // The first cluster of the data file lies at 0, which is no place in an image.
+        let written = ["write -P 6 0 64k".to_owned(), "write -P 7 1M 64k".to_owned()];
+        qemu.io(&["-f", "qcow2", "base.qcow2"], &written);
+        let kept = ["base.qcow2", "base.data"].map(|file| std::fs::read(directory.path().join(file)));
+        let engine =
+            Engine::open(directory.path(), Options { create: CreatePool::Here, ..Options::default() })?;
+        let head = AdoptVolume::new("base.qcow2", LayerFormat::Qcow2, "head");
+        let Err(error) = engine.adopt_volume(&head) else {
+            panic!("a head is written, and this one cannot be")
+        };
+        assert!(error.to_string().contains("external file"), "{error}");
+
+        // An overlay of ours above it, groups, deletions: none of that needs its data.
+        let volume = CreateVolume::above("disk", "base.qcow2", LayerFormat::Qcow2);
+        let disk = engine.create_volume(&volume)?.uuid;
+        let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
+        engine.attach_volume(disk, machine, None)?;
+        let handle = engine.open_volume(disk)?;
+        handle.write_at(65_536, &[1; 65_536])?;
+        engine.create_group(&CreateGroup::of_machine(machine, "g"))?;
+        let mut found = [0xee; 65_536];
+        handle.read_at(65_536, &mut found)?;
+        assert!(found == [1; 65_536]);
+        // Of a file that is raw by itself, all of the disk is data.
+        let nowhere = handle.read_at(2 << 20, &mut found);
+        assert_eq!(nowhere.is_ok(), raw == "off", "{nowhere:?}");
+        assert!(raw == "on" || found == [0; 65_536], "what is nowhere is zeros");
+        for refused in [
+            handle.read_at(0, &mut found),
+            handle.read_at(1 << 20, &mut found),
+            handle.write_at((1 << 20) + 10, &[1; 10]),
+        ] {
+            let Err(error) = refused else { panic!("the data of another file was taken for what is here") };
+            assert_eq!(error.kind(), Kind::Refused);
+            assert!(error.to_string().contains("keeps its data in an external file"), "{error}");
+        }
+        handle.write_at(1 << 20, &[2; 65_536])?;
+        drop(handle);
+        assert!(engine.check()?.is_clean(), "{raw}");
+        let path = engine.volume(disk)?.install_path;
+        let overlay = path.rsplit('/').next().unwrap_or(&path);
+        qemu.io(
+            &["-f", "qcow2", overlay],
+            &["read -P 6 0 64k", "read -P 1 64k 64k", "read -P 2 1M 64k"].map(str::to_owned),
+        );
+        engine.delete_volume(&DeleteVolume::new(disk))?;
+        engine.close()?;
+        let now = ["base.qcow2", "base.data"].map(|file| std::fs::read(directory.path().join(file)));
+        for (kept, now) in kept.into_iter().zip(now) {
+            assert!(kept? == now?, "what is below was changed");
+        }
+        qemu.img(&["check", "-q", "base.qcow2"]);
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs qemu-img"]
+fn an_image_whose_data_file_is_not_beside_it_is_nobodys_base() -> Outcome {
+    let (directory, elsewhere) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let qemu = Qemu::in_directory(directory.path());
+    let foreign = elsewhere.path().join("x.data").display().to_string();
+    std::fs::write(directory.path().join("target.data"), vec![0; 1 << 20])?;
+    std::os::unix::fs::symlink("target.data", directory.path().join("link.data"))?;
+    for data in [foreign.as_str(), "./../x.data", "link.data"] {
+        let options = format!("data_file={data}");
+        qemu.img(&["create", "-q", "-f", "qcow2", "-o", &options, "base.qcow2", "1M"]);
+        let engine =
+            Engine::open(directory.path(), Options { create: CreatePool::Here, ..Options::default() })?;
+        let volume = CreateVolume::above("disk", "base.qcow2", LayerFormat::Qcow2);
+        let Err(snapgroup::Error::NotAdoptable { rule, .. }) = engine.create_volume(&volume) else {
+            panic!("{data}: a base for a disk")
+        };
+        assert!(rule.contains("data file"), "{data}: {rule}");
+        engine.close()?;
+    }
     Ok(())
 }

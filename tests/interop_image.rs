@@ -321,7 +321,7 @@ fn what_we_cannot_read_is_refused_by_name_and_left_alone() -> Outcome {
         IMAGE,
         "1M",
     ]);
-    let data_file = Bench::made_by_qemu("data_file=x.raw", "1M", &["write -P 1 0 64k"])?;
+    let data_file = Bench::made_by_qemu("data_file=x.raw", "1M", &["write -P 1 512k 64k"])?;
     let cases = [(secret, "is encrypted"), (data_file, "keeps its data in an external file")];
     for (bench, feature) in cases {
         let before = std::fs::read(bench.path())?;

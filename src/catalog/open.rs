@@ -603,7 +603,7 @@ mod tests {
     }
 
     #[test]
-    fn a_catalogue_that_is_trusted_is_opened_without_reading_all_of_it() -> Result<()> {
+    fn a_catalogue_that_is_trusted_is_opened_without_checking_all_of_it() -> Result<()> {
         let blob = MemoryBlob::empty();
         let catalog = Catalog::create(blob.clone(), Uuid::from_u128(1), Timestamp(0))?;
         let disk = volume(1, 1, 0, 1);
@@ -617,7 +617,8 @@ mod tests {
             Ok(blob.bytes_read() - before)
         };
         let (whole, trusted) = (reads(CatalogueCheck::Whole)?, reads(CatalogueCheck::Trust)?);
-        assert!(whole > blob.bytes().len() / 2 && trusted * 3 < whole, "{whole} and {trusted} bytes read");
+        // With debug assertions, the database looks at some pages of its own accord.
+        assert!(whole > blob.bytes().len() && trusted < whole - blob.bytes().len() / 2, "{whole}, {trusted}");
         Ok(())
     }
 

@@ -347,6 +347,9 @@ impl Pool {
         layer.cluster_bits = u8::try_from(facts.cluster_size.as_u64().trailing_zeros()).expect("below 64");
         layer.l2 = l2_entries(facts.l2);
         layer.backing_label.clone_from(&facts.backing_label);
+        if let Some(label) = &facts.data_file {
+            self.refuse_foreign_data(name, label)?;
+        }
         if layer.known.is_none() {
             self.refuse_second_name(name, &facts, identity)?;
             self.check_sound(name, blob)?;
@@ -367,6 +370,22 @@ impl Pool {
             }
             Ok(_) | Err(storage::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Refuses an image that keeps its data in a file which is not beside it. Nothing here reads that file, but QEMU
+    /// will, whatever it is, when it opens what lies above.
+    fn refuse_foreign_data(&self, name: &BlobName, label: &str) -> Result<()> {
+        let beside = plain_name(label).filter(|data| !is_own_file(data));
+        let opened = beside.map(|data| self.store().open(&data, Access::Read));
+        match opened {
+            Some(Ok(_)) => Ok(()),
+            None | Some(Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. })) => {
+                let rule =
+                    format!("its data file {label:?} is not the name of a file in the pool's directory");
+                Err(not_adoptable(name, rule))
+            }
+            Some(Err(error)) => Err(error.into()),
         }
     }
 
@@ -429,10 +448,7 @@ pub(super) fn backing_of(name: &BlobName, facts: &Facts) -> Result<Option<Named>
             return Err(not_adoptable(name, rule));
         }
     };
-    // What has a colon before the first slash is a protocol to QEMU, not a file.
-    let plain = label.strip_prefix("./").unwrap_or(label);
-    let is_protocol = plain.len() == label.len() && plain.contains(':');
-    let below = BlobName::parse(plain).ok().filter(|_| !is_protocol);
+    let below = plain_name(label);
     match below {
         Some(below) => Ok(Some((below, format))),
         None => Err(not_adoptable(
@@ -440,4 +456,12 @@ pub(super) fn backing_of(name: &BlobName, facts: &Facts) -> Result<Option<Named>
             format!("its backing file {label:?} is not the name of a file in the pool's directory"),
         )),
     }
+}
+
+/// The file of the same directory that a label names, if it names one and nothing else.
+fn plain_name(label: &str) -> Option<BlobName> {
+    // What has a colon before the first slash is a protocol to QEMU, not a file.
+    let plain = label.strip_prefix("./").unwrap_or(label);
+    let is_protocol = plain.len() == label.len() && plain.contains(':');
+    BlobName::parse(plain).ok().filter(|_| !is_protocol)
 }

@@ -65,7 +65,7 @@ pub enum L2Entry {
     },
     /// The cluster is stored as it is.
     Data {
-        /// Where, aligned to a cluster and below 2^56, never zero.
+        /// Where, aligned to a cluster and below 2^56; zero in an external data file alone.
         at: HostOffset,
         /// Whether it may be written in place.
         copied: Copied,
@@ -91,10 +91,38 @@ impl L2Entry {
         if raw & COMPRESSED != 0 {
             return Self::decode_compressed(raw, bitmap, geometry);
         }
+        let offset = HostOffset::new(raw & OFFSET_MASK);
+        Self::decode_plain(raw, bitmap, (!offset.is_zero()).then_some(offset), geometry, version)
+    }
+
+    /// Reads an entry of an image whose data is in an external file: the offset is one in that file, which begins with
+    /// data, so that COPIED tells offset 0 from nothing (qcow2 specification, standard cluster descriptor).
+    ///
+    /// # Errors
+    ///
+    /// As [`L2Entry::decode`]; there are no compressed clusters in such an image.
+    pub fn decode_external(
+        raw: u64,
+        bitmap: u64,
+        geometry: Geometry,
+        version: Version,
+    ) -> Result<Self, Error> {
+        let compressed = raw & COMPRESSED != 0;
+        require(!compressed, "L2 entry", "descriptor", raw, Rule::Excludes("an external data file"))?;
+        let offset = HostOffset::new(raw & OFFSET_MASK);
+        let is_there = !offset.is_zero() || Copied::from_entry(raw) == Copied::Yes;
+        Self::decode_plain(raw, bitmap, is_there.then_some(offset), geometry, version)
+    }
+
+    fn decode_plain(
+        raw: u64,
+        bitmap: u64,
+        at: Option<HostOffset>,
+        geometry: Geometry,
+        version: Version,
+    ) -> Result<Self, Error> {
         require(raw & RESERVED_MASK == 0, "L2 entry", "descriptor", raw, Rule::ReservedBitsZero)?;
         let copied = Copied::from_entry(raw);
-        let at = HostOffset::new(raw & OFFSET_MASK);
-        let at = (!at.is_zero()).then_some(at);
         match at {
             Some(at) => {
                 let aligned = geometry.is_cluster_aligned(at);

@@ -3,8 +3,7 @@
 
 use super::error::{Error, Result};
 use super::map::{Mapping, Run};
-use super::open::{Image, State};
-use crate::format::Encryption;
+use super::open::{Image, State, unreadable};
 use crate::storage::read_zero_extended;
 use crate::units::{ByteCount, GuestOffset, HostOffset};
 use std::ops::Range;
@@ -96,19 +95,20 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] of an encrypted image; [`Error::Storage`].
+    /// [`Error::Unsupported`] of an image whose data cannot be read; [`Error::Storage`].
     pub fn read_stored(&self, at: HostOffset, buffer: &mut [u8]) -> Result<()> {
         let state = self.state.read();
-        self.refuse_encrypted(&state)?;
+        self.refuse_unreadable(&state)?;
         Ok(read_zero_extended(&*self.blob, state.end.as_length(), at, buffer)?)
     }
 
-    /// Refuses to take what is encrypted for what the guest has written.
-    pub(super) fn refuse_encrypted(&self, state: &State) -> Result<()> {
-        if state.header.encryption == Encryption::None {
-            return Ok(());
+    /// Refuses to take what is encrypted, or lies elsewhere, for what the guest has written.
+    pub(super) fn refuse_unreadable(&self, state: &State) -> Result<()> {
+        match unreadable(&state.header) {
+            None => Ok(()),
+            Some(feature) => {
+                Err(Error::Unsupported { image: self.name.clone(), feature, refused: "reading data of" })
+            }
         }
-        let (image, feature) = (self.name.clone(), "is encrypted");
-        Err(Error::Unsupported { image, feature, refused: "reading data of" })
     }
 }

@@ -21,6 +21,9 @@ pub struct Facts {
     pub backing_label: Option<String>,
     /// The format of the backing file, when the header gives one.
     pub backing_format: Option<String>,
+    /// The name of the external file that holds the data, as it is written, when there is one: a label like the other.
+    /// Empty when the header does not name it.
+    pub data_file: Option<String>,
     /// Which layer of which pool this is, when this crate has made or taken over the file.
     pub identity: Option<LayerIdentity>,
     /// What the file knows of the catalogue: hints for the day on which that is lost.
@@ -67,10 +70,17 @@ impl Facts {
             l2: header.geometry.l2_width(),
             backing_label: header.backing.as_ref().map(|backing| backing.name.clone()),
             backing_format: header.backing.as_ref().and_then(|backing| backing.format.clone()),
+            data_file: header.incompatible.has_data_file().then(|| data_file_of(header)),
             identity,
             notes: ours.and_then(|extension| LayerNotes::parse(&extension.data)),
         })
     }
+}
+
+/// What a header calls the file that holds the data. What is no text is no name of a file that is looked for.
+fn data_file_of(header: &Header) -> String {
+    let named = header.extensions.iter().find(|extension| extension.kind == Extension::DATA_FILE);
+    named.map_or_else(String::new, |named| String::from_utf8_lossy(&named.data).into_owned())
 }
 
 impl Facts {

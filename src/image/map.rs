@@ -15,9 +15,9 @@ pub enum Mapping {
     Absent,
     /// Zeros, whatever is below.
     Zero,
-    /// Data, as it is in the file.
+    /// Data, as it is in the file, or in the external one.
     Data {
-        /// Where in the file.
+        /// Where in that file.
         at: HostOffset,
     },
     /// A compressed cluster.
@@ -122,6 +122,9 @@ impl Image {
 
     /// Data in a host cluster that lies in the file.
     pub(super) fn data_at(&self, state: &State, at: HostOffset, inside: ByteCount) -> Result<Mapping> {
+        if state.header.incompatible.has_data_file() {
+            return Ok(Mapping::Data { at: at + inside });
+        }
         if at.is_zero() {
             return Err(Error::OnHeader { image: self.name.clone(), structure: "data cluster" });
         }
@@ -139,13 +142,17 @@ impl Image {
 
     /// What an entry says, in the one form for both widths. Data on one of the image's own tables is none.
     pub(super) fn decode(&self, state: &State, (descriptor, bitmap): (u64, u64)) -> Result<Cluster> {
-        let entry = L2Entry::decode(descriptor, bitmap, self.geometry, state.header.version)
+        let is_external = state.header.incompatible.has_data_file();
+        let decode = if is_external { L2Entry::decode_external } else { L2Entry::decode };
+        let entry = decode(descriptor, bitmap, self.geometry, state.header.version)
             .map_err(|source| self.malformed(source))?;
         let cluster = match (entry, entry.subclusters(self.geometry)) {
             (L2Entry::Compressed(extent), _) => Cluster::Compressed(extent),
             (_, subclusters) => Cluster::Plain(subclusters.unwrap_or(Subclusters::ABSENT)),
         };
-        self.refuse_on_tables(state, cluster)?;
+        if !is_external {
+            self.refuse_on_tables(state, cluster)?;
+        }
         Ok(cluster)
     }
 

@@ -133,13 +133,12 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// [`Error::Format`] and [`Error::OutsideFile`] when the bytes break a rule; [`Error::Unsupported`] for what
-    /// can neither be read nor written (external data files) and, with [`Access::Write`], for what cannot be
-    /// written (encryption, images marked dirty or corrupt); [`Error::Storage`].
+    /// [`Error::Format`] and [`Error::OutsideFile`] when the bytes break a rule; [`Error::Unsupported`], with
+    /// [`Access::Write`], for what cannot be written (encryption, external data files, images marked dirty or corrupt);
+    /// [`Error::Storage`].
     pub fn open(blob: Arc<dyn Blob>, name: &str, access: Access, limits: Limits) -> Result<Self> {
         let end = HostOffset::end_of(blob.length()?);
         let header = read_header(&*blob, name, end)?;
-        refuse_unreadable(&header, name)?;
         limits.admit(&header, name)?;
         if access == Access::Write {
             refuse_unwritable(&header, name)?;
@@ -210,9 +209,7 @@ impl Image {
     ///
     /// As [`Image::open`], as far as the header goes.
     pub fn admit_writer(blob: &dyn Blob, name: &str) -> Result<()> {
-        let header = Self::header_of(blob, name)?;
-        refuse_unreadable(&header, name)?;
-        refuse_unwritable(&header, name)
+        refuse_unwritable(&Self::header_of(blob, name)?, name)
     }
 
     /// Reads the header of an image, and nothing else of it.
@@ -236,10 +233,11 @@ impl Image {
         self.geometry
     }
 
-    /// Whether what the image has as data can be read: not when it is encrypted. Its tables can be read all the same.
+    /// Whether what the image has as data can be read: not when it is encrypted or in an external file. Its tables can
+    /// be read all the same.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.state.read().header.encryption == Encryption::None
+        unreadable(&self.state.read().header).is_none()
     }
 
     /// The header as it is now.
@@ -350,19 +348,21 @@ fn read_header(blob: &dyn Blob, name: &str, end: HostOffset) -> Result<Header> {
     Header::parse(&begin).map_err(malformed)
 }
 
-/// What cannot even be read here.
-pub(super) fn refuse_unreadable(header: &Header, name: &str) -> Result<()> {
-    if !header.incompatible.has_data_file() {
-        return Ok(());
+/// What keeps an image's data from being read, as a predicate.
+pub(super) fn unreadable(header: &Header) -> Option<&'static str> {
+    if header.incompatible.has_data_file() {
+        Some("keeps its data in an external file")
+    } else if header.encryption != Encryption::None {
+        Some("is encrypted")
+    } else {
+        None
     }
-    let feature = "keeps its data in an external file";
-    Err(Error::Unsupported { image: name.to_owned(), feature, refused: "reading or writing" })
 }
 
-/// What can be read here, but not written.
+/// What may be looked at here, but not written.
 fn refuse_unwritable(header: &Header, name: &str) -> Result<()> {
-    let feature = if header.encryption != Encryption::None {
-        "is encrypted"
+    let feature = if let Some(feature) = unreadable(header) {
+        feature
     } else if header.incompatible.is_dirty() {
         "is marked dirty (its refcounts must be repaired first)"
     } else if header.incompatible.is_corrupt() {

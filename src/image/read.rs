@@ -16,8 +16,8 @@ impl Image {
     /// # Errors
     ///
     /// [`Error::PastEndOfDisk`](super::Error::PastEndOfDisk); broken tables; data that lies past the end of the
-    /// file; compressed clusters that do not hold a cluster ([`Error::Format`](super::Error::Format)); data of an encrypted image
-    /// ([`Error::Unsupported`](super::Error::Unsupported)); [`Error::Storage`](super::Error::Storage). The buffer may then hold anything.
+    /// file; compressed clusters that do not hold a cluster ([`Error::Format`](super::Error::Format)); data that is encrypted or in an external
+    /// file ([`Error::Unsupported`](super::Error::Unsupported)); [`Error::Storage`](super::Error::Storage). The buffer may then hold anything.
     pub fn read(&self, at: GuestOffset, buffer: &mut [u8], holes: &mut Vec<Range<usize>>) -> Result<()> {
         self.admit(at, ByteCount::of(buffer.len()))?;
         let mut done = 0;
@@ -28,7 +28,7 @@ impl Image {
             let run = self.run(&state, here, ByteCount::of(buffer.len() - done))?;
             let length = run.length.as_usize();
             if !matches!(run.mapping, Mapping::Absent | Mapping::Zero) {
-                self.refuse_encrypted(&state)?;
+                self.refuse_unreadable(&state)?;
             }
             let piece = &mut buffer[done..done + length];
             match run.mapping {

@@ -2,7 +2,11 @@
 
 use crate::names::above;
 use crate::support::{Outcome, Pool, bounded};
-use snapgroup::{AdoptVolume, Error, LayerFormat};
+use snapgroup::image::{BackingLabel, Image, Limits, NewImage};
+use snapgroup::storage::{Access, BlobName, MemoryStore, Store};
+use snapgroup::units::GuestOffset;
+use snapgroup::{AdoptVolume, ByteCount, CreatePool, CreateSnapshot, Engine, Error, LayerFormat, Options};
+use std::sync::Arc;
 
 #[test]
 fn a_chain_that_comes_back_to_itself_ends_at_once() -> Outcome {
@@ -50,6 +54,45 @@ fn a_chain_of_thousands_is_followed_as_far_as_it_may_go() -> Outcome {
     Ok(())
 }
 
+/// No depth is a matter of the stack, of open files or of a square of the depth.
+#[test]
+fn a_chain_of_ten_thousand_is_adopted_read_and_made_longer() -> Outcome {
+    const DEPTH: usize = 10_000;
+    let (store, size) = (MemoryStore::new(), ByteCount::kib(4));
+    for index in (0..DEPTH).rev() {
+        let name = index.to_string();
+        let below = (index + 1 < DEPTH)
+            .then(|| BackingLabel { name: (index + 1).to_string(), format: "qcow2".to_owned() });
+        let blob = store.create(&BlobName::parse(&name)?)?;
+        NewImage { cluster_bits: 9, backing: below, ..NewImage::of_size(size) }
+            .layout(&name)?
+            .write(&*blob)?;
+        if index + 1 == DEPTH {
+            let bottom = Image::open(blob, &name, Access::Write, Limits::default())?;
+            bottom.write(GuestOffset::ZERO, &[7; 1000], None)?;
+            bottom.flush()?;
+        }
+    }
+    let options = Options { create: CreatePool::Here, chain_max: 12_000, ..Options::default() };
+    let engine = Engine::open_on(Arc::new(store), options)?;
+    let disk = engine.adopt_volume(&AdoptVolume::new("0", LayerFormat::Qcow2, "v"))?.uuid;
+    let handle = engine.open_volume(disk)?;
+    handle.write_at(500, &[8; 100])?;
+    let snapshot = engine.create_snapshot(&CreateSnapshot::new(disk, "s"))?.uuid;
+    handle.write_at(0, &[9; 100])?;
+    let (mut now, mut then) = ([0; 1001], [0; 1001]);
+    handle.read_at(0, &mut now)?;
+    engine.open_snapshot(snapshot)?.read_at(0, &mut then)?;
+    let mut expected = [7; 1001];
+    expected[500..600].fill(8);
+    expected[1000] = 0;
+    assert!(then == expected);
+    expected[..100].fill(9);
+    assert!(now == expected);
+    assert_eq!(engine.chain(disk)?.len(), DEPTH + 1);
+    Ok(())
+}
+
 #[test]
 fn what_validation_refuses_adoption_refuses_in_the_same_words_and_nothing_has_changed() -> Outcome {
     let missing = above(b"absent", Some("raw"))?;
@@ -74,7 +117,7 @@ fn what_validation_refuses_adoption_refuses_in_the_same_words_and_nothing_has_ch
 #[cfg(target_os = "linux")]
 mod on_disk {
     use super::*;
-    use snapgroup::{CreatePool, Engine, ImportFrom, ImportVolume, Options};
+    use snapgroup::{ImportFrom, ImportVolume};
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;

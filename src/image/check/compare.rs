@@ -94,7 +94,7 @@ impl Walk<'_> {
                     && at < self.end
                 {
                     self.compare_mark(at, copied);
-                    if walked.insert(at) {
+                    if walked.insert(at) && !self.header.incompatible.has_data_file() {
                         self.compare_marks_of(at)?;
                     }
                 }

@@ -8,7 +8,7 @@ mod references;
 mod walk;
 
 use super::error::Result;
-use super::open::{Image, refuse_unreadable};
+use super::open::Image;
 use crate::storage::Blob;
 use crate::sync::RwLockWriteGuard;
 use crate::units::{HostCluster, HostOffset};
@@ -165,11 +165,9 @@ impl Image {
 ///
 /// # Errors
 ///
-/// [`Error::Format`](super::Error::Format) for a header that breaks a rule; [`Error::Unsupported`](super::Error::Unsupported)
-/// for what can be neither read nor written here; [`Error::Storage`](super::Error::Storage). What the check finds is
-/// in the report.
+/// [`Error::Format`](super::Error::Format) for a header that breaks a rule; [`Error::Storage`](super::Error::Storage).
+/// What the check finds is in the report.
 pub fn check(blob: &dyn Blob, name: &str) -> Result<CheckReport> {
     let header = Image::header_of(blob, name)?;
-    refuse_unreadable(&header, name)?;
     Ok(Walk::new(blob, &header, HostOffset::end_of(blob.length()?)).count()?.report)
 }

@@ -155,8 +155,11 @@ impl<'a> Walk<'a> {
 
     /// An L2 table that so many entries of one L1 table lead to.
     fn count_table(&mut self, at: HostOffset, times: u32) -> Result<()> {
+        // What lies in an external file has no refcount here.
+        let is_external = self.header.incompatible.has_data_file();
+        let decode = if is_external { L2Entry::decode_external } else { L2Entry::decode };
         for (raw, bitmap) in self.l2_entries(at)? {
-            let entry = L2Entry::decode(raw, bitmap, self.geometry, self.header.version);
+            let entry = decode(raw, bitmap, self.geometry, self.header.version);
             match entry.map(|entry| (entry, entry.subclusters(self.geometry))) {
                 Ok((L2Entry::Compressed(extent), _)) => {
                     self.report.data_clusters += 1;
@@ -165,7 +168,9 @@ impl<'a> Walk<'a> {
                 }
                 Ok((_, Some(Subclusters { at: Some(at), allocated, .. }))) => {
                     self.report.data_clusters += u64::from(allocated != 0);
-                    self.count_cluster("L2 table", at, Use::Data, times);
+                    if !is_external {
+                        self.count_cluster("L2 table", at, Use::Data, times);
+                    }
                 }
                 Ok(_) => {}
                 Err(_) => self.broken(Use::Own, Finding::BrokenEntry { structure: "L2 table", raw }),

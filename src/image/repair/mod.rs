@@ -19,8 +19,8 @@ mod marks;
 mod rebuild;
 
 use super::check::{CheckReport, Counted, Walk};
-use super::error::Result;
-use super::open::{Image, refuse_unreadable};
+use super::error::{Error, Result};
+use super::open::Image;
 use crate::format::{Header, Version};
 use crate::storage::Blob;
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
@@ -103,11 +103,14 @@ struct Subject<'a> {
 ///
 /// # Errors
 ///
-/// Those of [`check`](super::check()); [`Error::Full`](super::Error::Full) when new refcounts would need a larger
+/// Those of [`check`](super::check()); [`Error::Unsupported`] for an image with an external data file; [`Error::Full`](super::Error::Full) when new refcounts would need a larger
 /// table than the format allows. [`Error::Storage`](super::Error::Storage): the image is then as it was, or better.
 pub fn repair(blob: &dyn Blob, name: &str, mode: RepairMode) -> Result<ImageRepair> {
     let mut subject = Subject { blob, name, header: Image::header_of(blob, name)? };
-    refuse_unreadable(&subject.header, name)?;
+    if subject.header.incompatible.has_data_file() {
+        let feature = "keeps its data in an external file";
+        return Err(Error::Unsupported { image: name.to_owned(), feature, refused: "repairing" });
+    }
     let counted = subject.count()?;
     let mends = subject.mends(&counted)?;
     let before = counted.report.clone();
