@@ -7,8 +7,8 @@
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use snapgroup::{
-    ByteCount, ChangeKind, CreateSnapshot, CreateVolume, DeleteSnapshots, DiffOptions, Engine, Options,
-    Result, Uuid,
+    ByteCount, ChangeKind, CreateSnapshot, CreateVolume, DeleteSnapshots, DiffOptions, Engine, Exactness,
+    Options, Result, Uuid,
 };
 
 /// The stretches that bring one content to the next: where, how many bytes, and the bytes unless they are zeros.
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
 
 fn changes(engine: &Engine, since: Option<Uuid>, now: Uuid) -> Result<Backup> {
     let snapshot = engine.open_snapshot(now)?;
-    let exact = DiffOptions { exact: true, ..DiffOptions::default() };
+    let exact = DiffOptions { exactness: Exactness::Content, ..DiffOptions::default() };
     let mut backup = Backup::new();
     for change in engine.diff(since.map(Into::into), now, &exact)? {
         let change = change?;

@@ -7,7 +7,7 @@
 
 use snapgroup::inventory::GroupInventory;
 use snapgroup::{
-    ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, Options, Result, RevertGroup, Uuid,
+    ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, Options, Present, Result, RevertGroup, Uuid,
 };
 
 fn main() -> Result<()> {
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     for test in 1..=8_u64 {
         let passed = run(&engine, &disks, test)?;
         let mut back = RevertGroup::new(golden.uuid);
-        back.keep = !passed;
+        back.present = if passed { Present::GivenUp } else { Present::Kept };
         failed.extend(engine.revert_group(&back)?.kept_group);
         for disk in &disks {
             let mut text = [0; 6];

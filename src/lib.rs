@@ -179,7 +179,8 @@
 //! * Calls are synchronous, and block for as long as the disk takes or another call holds the same machine. In an
 //!   asynchronous program make them from a thread that may block, such as `spawn_blocking` gives.
 //! * [`Engine`], [`Volume`] and [`Snapshot`] are cheap to clone, `Send` and `Sync`; any thread may use them.
-//! * The crate starts no thread and no runtime, writes no log, prints nothing and compiles no C.
+//! * The crate starts no thread and no runtime, writes no log, prints nothing and compiles no C. What it does can be watched
+//!   ([`Options::listener`], or spans of `tracing`): [`guide::features`].
 //! * Pools on disk need Linux. Pools in memory ask nothing of the operating system.
 //! * Handles keep the pool open. [`Engine::close`] tells of an error that dropping the last one cannot tell of.
 //!
@@ -191,6 +192,9 @@
 //! |---|---|
 //! | here | the door: [`Engine`], its requests, its handles, [`Error`] |
 //! | [`guide`] | chapters, and nothing else |
+//! | `qmp` | with the feature: the hooks of live groups for a running QEMU |
+//! | `object_store` | with the feature `object-store`: groups kept elsewhere, and restored |
+//! | `qcow2_rs` | with the feature `qcow2-rs`: a device of that crate over a snapshot |
 //! | [`inventory`] | what callers are shown, serialisable as the API's JSON |
 //! | [`picture`] | trees drawn as text, SVG, DOT and Mermaid |
 //! | [`query`] | conditions, sort and pages for the `query_` calls |
@@ -202,6 +206,7 @@
 //!
 //! Two more are private: the catalogue, kept in `redb`, and the plans, which decide what a call will do.
 
+#![deny(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![warn(clippy::cast_possible_truncation, clippy::print_stdout, clippy::print_stderr)]
 
 mod catalog;
@@ -211,8 +216,12 @@ pub mod format;
 pub mod guide;
 pub mod image;
 pub mod inventory;
+#[cfg(feature = "object-store")]
+pub mod object_store;
 pub mod picture;
 mod plan;
+#[cfg(feature = "qcow2-rs")]
+pub mod qcow2_rs;
 #[cfg(all(feature = "qmp", unix))]
 pub mod qmp;
 pub mod storage;

@@ -14,7 +14,7 @@ use snapgroup::storage::{Access, BlobName, DiskStore, MemoryStore, Store};
 use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
 use snapgroup::{
     AdoptVolume, CreateGroup, CreateMachine, CreatePool, CreateVolume, Engine, Kind, L2Entries, LayerFormat,
-    LowerLayers, Options, RevertGroup,
+    LowerLayers, Options, Present, RevertGroup,
 };
 use std::error::Error as StdError;
 use std::path::Path;
@@ -369,7 +369,7 @@ fn a_volume_with_subclusters_keeps_them_through_groups_reverts_and_clones() -> O
     let clone = engine.create_volume(&clone)?.uuid;
     engine.open_volume(clone)?.write_at(9000, &[3; 100])?;
     drop(handle);
-    let _ = engine.revert_group(&RevertGroup { keep: true, ..RevertGroup::new(group.uuid) })?;
+    let _ = engine.revert_group(&RevertGroup { present: Present::Kept, ..RevertGroup::new(group.uuid) })?;
     let handle = engine.open_volume(disk)?;
     handle.write_at(6000, &[4; 100])?;
     let mut found = [0xee; 1200];

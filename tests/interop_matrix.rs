@@ -17,7 +17,7 @@ use qemu::{Checked, Qemu};
 use snapgroup::query::Query;
 use snapgroup::{
     AdoptVolume, ByteCount, CreateGroup, CreateMachine, CreatePool, DeleteGroup, DeleteSnapshots, Direction,
-    Engine, GroupOf, LowerLayers, Options, RevertGroup, Uuid, VolumeKind,
+    Engine, GroupOf, LowerLayers, Options, Present, RevertGroup, Uuid, VolumeKind,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as StdError;
@@ -458,7 +458,8 @@ fn run(case: Case, seed: u64) -> Outcome {
         Work::DeleteMiddle => delete(groups[0], &mut kept)?,
         Work::DeleteLast => delete(groups[2], &mut kept)?,
         Work::DeleteBranching => {
-            let _ = engine.revert_group(&RevertGroup { keep: true, ..RevertGroup::new(groups[1].0) })?;
+            let _ = engine
+                .revert_group(&RevertGroup { present: Present::Kept, ..RevertGroup::new(groups[1].0) })?;
             // What was kept of the present is one more snapshot.
             for snapshot in engine.query_snapshots(&Query::all())?.items {
                 kept.entry(snapshot.uuid).or_insert_with(|| bench.model.clone());

@@ -34,6 +34,7 @@ use uuid::Uuid;
 
 /// Whether every commit also writes what makes opening after a crash quick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum QuickRepair {
     /// A commit costs one sync; opening after a crash reads the whole catalogue.
     #[default]

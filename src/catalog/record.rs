@@ -13,6 +13,7 @@ pub struct Timestamp(pub i64);
 
 /// Whether a machine's disks are written by this process or by another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Running {
     /// Not running, or running in this process.
     Here,
@@ -36,17 +37,20 @@ pub struct MachineRecord {
 
 /// What a volume is to its machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum VolumeKind {
     /// The disk that the machine boots from; one each.
     Root,
     /// Any other disk.
     Data,
-    /// The memory of the machine: an opaque file.
+    /// The memory of the machine, as whoever runs it has saved it: bytes that nobody looks into. One each, and in a group
+    /// only when that is asked for.
     Memory,
 }
 
 /// Whether one machine at a time may have the volume, or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Sharing {
     /// One machine at a time.
     Exclusive,
@@ -88,6 +92,7 @@ pub struct VolumeRecord {
 
 /// How the bytes of a layer are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum LayerFormat {
     /// A qcow2 image.
     Qcow2,
@@ -97,6 +102,7 @@ pub enum LayerFormat {
 
 /// How finely an image maps its disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum L2Entries {
     /// By the cluster.
     #[default]

@@ -8,6 +8,7 @@ use super::error::{Error, Result};
 use super::layers::{format_name, l2_entries};
 use super::locks::Key;
 use super::notes::{Claims, Foreseen};
+use super::operation::Operation;
 use super::pool::{Engine, Pool, is_own_file};
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::BaseImage;
@@ -87,7 +88,12 @@ impl Engine {
     /// backing file, a loop, too deep, in use by another volume or by a writer in another process, found broken
     /// by the check, called raw by a header and not by the caller while it begins like an image. What
     /// [`Engine::validate_chain`] tells beforehand. SYS.1007 and SYS.1002 as for [`Engine::create_volume`]. Nothing has changed then.
+    #[doc = include_str!("examples/adopting.md")]
     pub fn adopt_volume(&self, request: &AdoptVolume) -> Result<VolumeInventory> {
+        self.during(Operation::AdoptVolume, || self.adopt_volume_untold(request))
+    }
+
+    fn adopt_volume_untold(&self, request: &AdoptVolume) -> Result<VolumeInventory> {
         let pool = &self.pool;
         let name = text::name("name", &request.name)?;
         let description = text::description(request.description.as_deref())?;

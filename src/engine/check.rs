@@ -1,6 +1,7 @@
 //! Check: the catalogue against itself, against the headers, and every image against its refcounts.
 
 use super::error::Result;
+use super::operation::Operation;
 use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
 use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Reader, Severity};
@@ -93,7 +94,12 @@ impl Engine {
     /// # Errors
     ///
     /// Only for what keeps the check from being done; what it finds is in the answer.
+    #[doc = include_str!("examples/checking.md")]
     pub fn check(&self) -> Result<PoolCheck> {
+        self.during(Operation::Check, || self.check_untold())
+    }
+
+    fn check_untold(&self) -> Result<PoolCheck> {
         let pool = &self.pool;
         pool.open_volumes.flush_all()?;
         let _layout = pool.layout.read();
@@ -158,7 +164,12 @@ impl Engine {
     /// # Errors
     ///
     /// [`Error::Catalog`](super::Error::Catalog).
+    #[doc = include_str!("examples/checking.md")]
     pub fn verify_catalogue(&self) -> Result<Vec<String>> {
+        self.during(Operation::Check, || self.verify_catalogue_untold())
+    }
+
+    fn verify_catalogue_untold(&self) -> Result<Vec<String>> {
         broken(&self.pool.read()?)
     }
 
@@ -167,6 +178,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when there is no such volume.
+    #[doc = include_str!("examples/checking.md")]
     pub fn chain(&self, volume: impl Into<UuidArg>) -> Result<Vec<ChainLayer>> {
         let pool = &self.pool;
         let reader = pool.read()?;

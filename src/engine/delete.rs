@@ -1,6 +1,7 @@
 //! Deleting snapshots and groups: a change of the books in one commit, then the bytes.
 
 use super::error::{Error, Result};
+use super::operation::Operation;
 use super::pool::{Engine, Pool};
 use super::reclaim::{Owed, Reclaimed};
 use super::uuid_arg::UuidArg;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 /// When the bytes are dealt with that a deletion leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum When {
     /// Before the call returns.
     #[default]
@@ -213,7 +215,12 @@ impl Engine {
     ///
     /// SYS.1007 for a malformed uuid; [`Error::Catalog`], [`Error::Storage`], [`Error::OutcomeUnknown`];
     /// [`Error::NotReclaimed`] when the deletion took place and a sync has failed after it.
+    #[doc = include_str!("examples/deleting.md")]
     pub fn delete_group(&self, request: &DeleteGroup) -> Result<Deleted> {
+        self.during(Operation::DeleteGroup, || self.delete_group_untold(request))
+    }
+
+    fn delete_group_untold(&self, request: &DeleteGroup) -> Result<Deleted> {
         self.delete(&request.into(), None)
     }
 
@@ -223,7 +230,12 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::delete_group`]; SYS.1007 for an empty list.
+    #[doc = include_str!("examples/snapshots.md")]
     pub fn delete_snapshots(&self, request: &DeleteSnapshots) -> Result<Deleted> {
+        self.during(Operation::DeleteSnapshots, || self.delete_snapshots_untold(request))
+    }
+
+    fn delete_snapshots_untold(&self, request: &DeleteSnapshots) -> Result<Deleted> {
         self.delete(&request.into(), None)
     }
 

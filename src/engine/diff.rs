@@ -1,6 +1,7 @@
 //! What differs between two snapshots of a volume, wherever they are in its trees.
 
 use super::error::Result;
+use super::operation::Operation;
 use super::pool::Engine;
 use super::readers::Claim;
 use super::snapshot::Content;
@@ -17,15 +18,15 @@ use std::sync::Arc;
 pub struct DiffOptions {
     /// Only what lies at this byte of the disk or after it.
     pub start: u64,
-    /// Whether the content is read and compared as well, and what is equal is left out, in units of 512 bytes.
-    pub exact: bool,
+    /// How closely they are looked at: by the tables, or by the content, which is read and compared.
+    pub exactness: Exactness,
 }
 
 /// The stretches in which two snapshots differ, in order. `Send`; reads the tables as it goes.
 ///
 /// Two side by side are apart or of different kinds. What is [`ChangeKind::Data`](crate::chain::ChangeKind::Data)
 /// is to be read from the newer snapshot; what is [`ChangeKind::Zero`](crate::chain::ChangeKind::Zero) reads as
-/// zeros there, or lies past its end. With [`DiffOptions::exact`] every 512 bytes that are reported differ, and
+/// zeros there, or lies past its end. With [`Exactness::Content`] every 512 bytes that are reported differ, and
 /// every 512 bytes that differ are reported; without, what was written with the bytes that it had before is
 /// reported, too.
 ///
@@ -57,7 +58,7 @@ impl Engine {
     ///
     /// ```
     /// # use snapgroup::{ByteCount, CreateVolume, Engine, Options};
-    /// use snapgroup::{CreateSnapshot, DiffOptions};
+    /// use snapgroup::{CreateSnapshot, DiffOptions, Exactness};
     ///
     /// # fn main() -> snapgroup::Result<()> {
     /// # let engine = Engine::in_memory(Options::default())?;
@@ -67,7 +68,7 @@ impl Engine {
     /// disk.write_at(1 << 20, b"new")?;
     /// let tuesday = engine.create_snapshot(&CreateSnapshot::new(volume.uuid, "tuesday"))?;
     ///
-    /// let options = DiffOptions { exact: true, ..DiffOptions::default() };
+    /// let options = DiffOptions { exactness: Exactness::Content, ..DiffOptions::default() };
     /// let changes: Vec<_> = engine.diff(Some(monday.uuid.into()), tuesday.uuid, &options)?.collect::<Result<_, _>>()?;
     /// assert_eq!(changes.len(), 1);
     /// assert_eq!((changes[0].at.as_u64(), changes[0].length), (1 << 20, ByteCount::new(512)));
@@ -80,8 +81,17 @@ impl Engine {
     /// SYS.1003 when one of them is not there; SYS.1007 when they are of different volumes; SYS.1006 when a file of
     /// their chains is missing or not what the catalogue says.
     pub fn diff(&self, from: Option<UuidArg>, to: impl Into<UuidArg>, options: &DiffOptions) -> Result<Diff> {
+        self.during(Operation::Diff, || self.diff_untold(from, to, options))
+    }
+
+    fn diff_untold(
+        &self,
+        from: Option<UuidArg>,
+        to: impl Into<UuidArg>,
+        options: &DiffOptions,
+    ) -> Result<Diff> {
         let (from, to) = (parse_optional(from.as_ref())?, to.into().parse()?);
-        let exactness = if options.exact { Exactness::Content } else { Exactness::Tables };
+        let exactness = options.exactness;
         let start = GuestOffset::new(options.start);
         let pool = &self.pool;
         let _layout = pool.layout.read();

@@ -1,8 +1,11 @@
-//! What happens in a pool, told to whoever listens: every change of the books, once it is durable, and how far long
-//! work has come.
+//! What happens in a pool, told to whoever listens: every operation when it begins and ends, every change of the books
+//! once it is durable, and how far long work has come.
 
 use super::error::Result;
+use super::generation::Generation;
+use super::operation::{Operation, Outcome, RunId};
 use super::pool::Pool;
+use super::spans;
 use crate::catalog::{Edit, Reader};
 use crate::units::ByteCount;
 use std::fmt;
@@ -13,11 +16,27 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// An operation begins.
+    Began {
+        /// Which one.
+        operation: Operation,
+        /// Which run of it.
+        run: RunId,
+    },
+    /// An operation has ended; what it has changed was told before.
+    Ended {
+        /// Which one.
+        operation: Operation,
+        /// Which run of it.
+        run: RunId,
+        /// How.
+        outcome: Outcome,
+    },
     /// A commit of the catalogue has changed the books, durably: all of these changes at once.
     Changed {
         /// The generation of the catalogue before it: a [`Planned`](super::Planned) of this or an earlier generation is
         /// stale now.
-        after: u64,
+        after: Generation,
         /// What changed. Never empty.
         changes: Vec<BookChange>,
     },
@@ -86,9 +105,9 @@ pub enum Work {
 
 /// Who is told of what happens in a pool: nobody, unless said otherwise.
 ///
-/// The listener is called by the thread that made the change, which still holds the machines that it is about. So it must
+/// The listener is called by the thread that does the work, which may hold the machines that it is about. So it must
 /// not call the pool, and it should be quick: put the event into a channel. A listener that panics takes the call with
-/// it, whose change is durable by then.
+/// it; a change that it was told of is durable by then.
 ///
 /// ```
 /// use snapgroup::{CreateMachine, Engine, Event, Listener, Options};
@@ -100,8 +119,11 @@ pub enum Work {
 /// let engine = Engine::in_memory(Options { listener, ..Options::default() })?;
 ///
 /// let machine = engine.create_machine(&CreateMachine::new("web-1"))?;
-/// let Event::Changed { changes, .. } = told.recv()? else { panic!("the books changed") };
-/// assert_eq!(changes[0].uuid, machine.uuid);
+/// let changed: Vec<_> = told
+///     .try_iter()
+///     .filter_map(|event| if let Event::Changed { changes, .. } = event { Some(changes) } else { None })
+///     .collect();
+/// assert_eq!(changed[0][0].uuid, machine.uuid);
 /// # Ok(())
 /// # }
 /// ```
@@ -115,6 +137,13 @@ impl Listener {
     #[must_use]
     pub fn new(told: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(told)))
+    }
+
+    /// Tells of an event, which is made only when somebody listens.
+    pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(told) = &self.0 {
+            told(&event());
+        }
     }
 }
 
@@ -138,14 +167,14 @@ impl Eq for Listener {}
 
 /// What a commit will have changed, worked out before it.
 pub(super) struct Untold {
-    after: u64,
+    after: Generation,
     changes: Vec<BookChange>,
 }
 
 impl Pool {
     /// What these edits change of what callers know; nothing when nobody listens.
     pub(super) fn untold(&self, edits: &[Edit]) -> Result<Option<Untold>> {
-        if self.options.listener.0.is_none() {
+        if self.options.listener.0.is_none() && !spans::is_told_of_changes() {
             return Ok(None);
         }
         let reader = self.read()?;
@@ -153,21 +182,20 @@ impl Pool {
         for edit in edits {
             changes.extend(change(&reader, edit)?);
         }
-        Ok((!changes.is_empty()).then(|| Untold { after: reader.generation(), changes }))
+        Ok((!changes.is_empty()).then(|| Untold { after: Generation(reader.generation()), changes }))
     }
 
     /// Tells of a commit that took place.
     pub(super) fn tell_changed(&self, untold: Option<Untold>) {
-        if let (Some(told), Some(Untold { after, changes })) = (&self.options.listener.0, untold) {
-            told(&Event::Changed { after, changes });
-        }
+        let Some(Untold { after, changes }) = untold else { return };
+        changes.iter().for_each(spans::changed);
+        self.options.listener.tell(|| Event::Changed { after, changes });
     }
 
     /// Tells how far work has come.
     pub(super) fn tell_progress(&self, work: Work, done: ByteCount, total: ByteCount) {
-        if let Some(told) = &self.options.listener.0 {
-            told(&Event::Progress { work, done, total });
-        }
+        spans::progress(work, done, total);
+        self.options.listener.tell(|| Event::Progress { work, done, total });
     }
 }
 

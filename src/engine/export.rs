@@ -5,6 +5,7 @@ use super::diff::shared_layers;
 use super::error::Result;
 use super::events::Work;
 use super::layers::format_name;
+use super::operation::{Operation, Running};
 use super::pool::{Engine, Pool};
 use super::readers::Claim;
 use super::uuid_arg::UuidArg;
@@ -34,6 +35,7 @@ pub struct Export {
 
 /// The format of an exported file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ExportFormat {
     /// The bytes of the disk, one after the other. Blocks of 4 KiB that are all zeros become holes.
     #[default]
@@ -96,6 +98,7 @@ pub struct ExportBase {
 pub struct Exporter {
     pool: Arc<Pool>,
     flatten: Flatten,
+    running: Running,
     /// Keeps the layers as they are while the content is read.
     _claims: Vec<Arc<Claim>>,
 }
@@ -121,10 +124,14 @@ impl Exporter {
     ///
     /// [`Error::Image`](super::Error::Image) when the snapshot cannot be read or the target cannot be written. The
     /// target is then of no use.
+    #[doc = include_str!("examples/exporting.md")]
     pub fn step(&mut self, budget: ByteCount) -> Result<Step> {
-        let step = self.flatten.step(budget)?;
-        self.pool.tell_progress(Work::Export, self.written(), self.total());
-        Ok(step)
+        let running = self.running.clone();
+        running.step(|| {
+            let step = self.flatten.step(budget)?;
+            self.pool.tell_progress(Work::Export, self.written(), self.total());
+            Ok(step)
+        })
     }
 }
 
@@ -138,6 +145,7 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::exporter`] and [`Exporter::step`].
+    #[doc = include_str!("examples/exporting.md")]
     pub fn export(
         &self,
         snapshot: impl Into<UuidArg>,
@@ -203,11 +211,23 @@ impl Engine {
     /// is a snapshot of another volume or has a name that no header can hold; SYS.1006 when a file of the chain is
     /// missing or not what the catalogue says. The target is then still empty.
     /// [`Error::Image`](super::Error::Image) when the tables are broken or the target cannot be written.
+    #[doc = include_str!("examples/exporting.md")]
     pub fn exporter(
         &self,
         snapshot: impl Into<UuidArg>,
         export: &Export,
         target: Arc<dyn Blob>,
+    ) -> Result<Exporter> {
+        let running = Running::begin(&self.pool.options.listener, Operation::Export);
+        running.within(|| self.exporter_untold(snapshot, export, target, running.clone()))
+    }
+
+    fn exporter_untold(
+        &self,
+        snapshot: impl Into<UuidArg>,
+        export: &Export,
+        target: Arc<dyn Blob>,
+        running: Running,
     ) -> Result<Exporter> {
         let pool = &self.pool;
         let _layout = pool.layout.read();
@@ -250,7 +270,7 @@ impl Engine {
                 Flatten::to_image(source, below.as_ref(), Arc::new(Layer::from(image)), compress)?
             }
         };
-        Ok(Exporter { pool: Arc::clone(pool), flatten, _claims: claims })
+        Ok(Exporter { pool: Arc::clone(pool), flatten, running, _claims: claims })
     }
 }
 

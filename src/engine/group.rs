@@ -3,21 +3,19 @@
 use super::delete::refuse_stale;
 use super::error::Result;
 use super::full::Taking;
+use super::generation::Generation;
 use super::handles::{Volume, WritesHeld};
 use super::locks::{Held, Key};
+use super::operation::Operation;
 use super::plans::{CreatePlan, PlannedMember};
 use super::pool::{Engine, Pool, kind_of};
 use super::reclaim::Figures;
 use super::uuid_arg::{UuidArg, parse_optional};
-use crate::catalog::{
-    Consistency, DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running, VolumeId,
-};
+use crate::catalog::{Consistency, DiskView, Entity, GroupRecord, LayerId, MachineRecord, Reader, Running};
 use crate::chain::Layer;
 use crate::inventory::{GroupInventory, Named};
-use crate::plan::Plan;
-use crate::plan::books::Books;
 use crate::plan::full::SnapshotMode;
-use crate::plan::group::{GroupWish, LeftOut, Member, Selection, check_root, select};
+use crate::plan::group::{GroupWish, LeftOut, Member, Selection, WithMemory, check_root, select};
 use crate::plan::quota::Amount;
 use crate::plan::refusal::Refusal;
 use crate::plan::{self, text};
@@ -27,6 +25,7 @@ use uuid::Uuid;
 
 /// Whose disks a group holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GroupOf {
     /// The machine that this root volume is attached to.
     RootVolume(UuidArg),
@@ -45,6 +44,8 @@ pub struct CreateGroup {
     pub description: Option<String>,
     /// Volumes of the machine to leave out.
     pub except: Vec<UuidArg>,
+    /// Whether the memory volume of the machine is a member, too. Default: it is left out.
+    pub memory: WithMemory,
     /// Whether disks are copied.
     pub mode: SnapshotMode,
     /// Its uuid; a fresh one when absent. The same uuid with the same wish answers the group that is there, so a
@@ -79,12 +80,20 @@ impl CreateGroup {
             name: name.into(),
             description: None,
             except: Vec::new(),
+            memory: WithMemory::default(),
             mode: SnapshotMode::default(),
             resource_uuid: None,
             tag_uuids: Vec::new(),
             user_tags: Vec::new(),
             system_tags: Vec::new(),
         }
+    }
+
+    /// The same group, the memory volume of the machine among its members.
+    #[doc = include_str!("examples/memory.md")]
+    #[must_use]
+    pub fn with_memory(self) -> Self {
+        Self { memory: WithMemory::Yes, ..self }
     }
 
     /// The same group, each disk copied: see [`SnapshotMode::Full`].
@@ -118,16 +127,6 @@ pub struct LeftOutVolume {
     pub reason: LeftOut,
 }
 
-/// What shall be different about a group. What is `None` stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct UpdateGroup {
-    /// A new name: 1 to 255 characters.
-    pub name: Option<String>,
-    /// A new description: at most 2048 characters; an empty one is a description, too.
-    pub description: Option<String>,
-}
-
 impl Engine {
     /// Takes a snapshot of all disks of a machine at one moment, as a group. Either every disk has its snapshot
     /// and the group is there, or nothing has changed, whatever crashes when. Durable when it returns.
@@ -144,7 +143,12 @@ impl Engine {
     /// empty or too long, and for malformed tags and uuids; SYS.1002 for a uuid that is taken; SYS.1006 when a
     /// head is missing, not what the catalogue says, not understood, or written by another process; SYS.1006 when
     /// a chain would get too long; ID.1003 for the quota.
+    #[doc = include_str!("examples/groups.md")]
     pub fn create_group(&self, request: &CreateGroup) -> Result<CreatedGroup> {
+        self.during(Operation::CreateGroup, || self.create_group_untold(request))
+    }
+
+    fn create_group_untold(&self, request: &CreateGroup) -> Result<CreatedGroup> {
         self.create_group_at(request, None)
     }
 
@@ -218,7 +222,7 @@ impl Engine {
         let view = reader.need_machine_view(machine.id)?;
         let selection = select(&view, &wish)?;
         let mut plan = CreatePlan {
-            generation: reader.generation(),
+            generation: Generation(reader.generation()),
             members: Vec::with_capacity(selection.members.len()),
             left_out: show_left_out(&selection),
             refused: None,
@@ -255,59 +259,6 @@ impl Engine {
         let copied: Vec<&DiskView> = members.filter(is_copied).map(|(disk, _)| disk).collect();
         pool.foretell_left(&reader, &copied, &mut plan.figures)?;
         Ok(plan)
-    }
-
-    /// Gives a group another name or description. Durable when it returns.
-    ///
-    /// # Errors
-    ///
-    /// SYS.1003 when there is no such group; SYS.1007 for what is empty or too long.
-    pub fn update_group(&self, group: impl Into<UuidArg>, update: &UpdateGroup) -> Result<GroupInventory> {
-        let pool = &self.pool;
-        let found = pool.group(&pool.read()?, group.into().parse()?)?;
-        let _held = pool.locks.acquire(vec![Key::Machine(found.machine)]);
-        let reader = pool.read()?;
-        let group = pool.group(&reader, found.uuid)?;
-        let plan = plan::group::update(
-            &group,
-            update.name.as_deref(),
-            update.description.as_deref(),
-            pool.source.now(),
-        )?;
-        let refs = reader.refs_of(group.id)?;
-        match plan {
-            None => pool.show_group(&reader, &group, &refs),
-            Some((plan, group)) => {
-                pool.perform(&plan)?;
-                pool.show_group(&pool.read()?, &group, &refs)
-            }
-        }
-    }
-
-    /// Removes a group and keeps its snapshots; its children in the group tree become those of its parent. A
-    /// group that is not there is a success. Durable when it returns.
-    ///
-    /// # Errors
-    ///
-    /// SYS.1007 for a malformed uuid.
-    pub fn ungroup(&self, group: impl Into<UuidArg>) -> Result<()> {
-        let pool = &self.pool;
-        let uuid = group.into().parse()?;
-        // The volumes, too, wherever they are: whoever moves the bytes of a snapshot changes its record.
-        let (_held, reader, found) = pool.lock_found(|reader| {
-            let Some(group) = reader.group_by_uuid(uuid)? else { return Ok((Vec::new(), None)) };
-            let members = reader.snapshots_of_group(group.id)?.into_vec()?;
-            let mut volumes: Vec<VolumeId> = members.iter().map(|snapshot| snapshot.volume).collect();
-            volumes.sort_unstable();
-            volumes.dedup();
-            let keys = Pool::keys_around(reader, volumes.iter().copied(), [group.id])?;
-            Ok((keys, Some((group, volumes))))
-        })?;
-        let Some((group, volumes)) = found else { return Ok(()) };
-        let mut books = Books::open(reader.holdings(&volumes, &[group.id])?);
-        plan::group::ungroup(&mut books, group.id, pool.source.now());
-        let plan = Plan { edits: books.edits(), ..Plan::default() };
-        pool.perform(&plan)
     }
 
     /// Locks the machine whose disks a group is asked for. The root volume may have moved to another machine while
@@ -369,12 +320,14 @@ pub(super) fn parse_wish(request: &CreateGroup, machine: &MachineRecord) -> Resu
         &tags_text,
     ];
     parts.extend(request.mode.wish_part());
+    parts.extend(request.memory.wish_part());
     let mark = text::wish_mark(&parts);
     Ok(GroupWish {
         uuid: Uuid::nil(),
         name,
         description,
         except,
+        memory: request.memory,
         tags,
         mark,
         left_out: Vec::new(),

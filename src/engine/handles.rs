@@ -147,6 +147,7 @@ impl Volume {
     /// # Errors
     ///
     /// [`Error::Image`]: past the end of the disk, a broken image, or the disk below.
+    #[doc = include_str!("examples/guest_io.md")]
     pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
         Ok(self.open.chain.read().read(GuestOffset::new(at), buffer)?)
     }
@@ -156,6 +157,7 @@ impl Volume {
     /// # Errors
     ///
     /// [`Error::Image`]: past the end of the disk, a broken image, a full disk. A part may have been written.
+    #[doc = include_str!("examples/guest_io.md")]
     pub fn write_at(&self, at: u64, data: &[u8]) -> Result<()> {
         let _gate = self.open.gate.read();
         self.open.pool.admit_change()?;
@@ -167,6 +169,7 @@ impl Volume {
     /// # Errors
     ///
     /// As [`Volume::write_at`].
+    #[doc = include_str!("examples/guest_io.md")]
     pub fn write_zeroes(&self, at: u64, length: u64) -> Result<()> {
         self.zero(at, length, Space::Keep)
     }
@@ -176,6 +179,7 @@ impl Volume {
     /// # Errors
     ///
     /// As [`Volume::write_at`].
+    #[doc = include_str!("examples/guest_io.md")]
     pub fn discard(&self, at: u64, length: u64) -> Result<()> {
         self.zero(at, length, Space::Free)
     }
@@ -191,6 +195,7 @@ impl Volume {
     /// # Errors
     ///
     /// [`Error::Image`]. When a sync failed, nothing more is written to the pool until it is opened again.
+    #[doc = include_str!("examples/guest_io.md")]
     pub fn flush(&self) -> Result<()> {
         self.open.flush()
     }

@@ -1,6 +1,7 @@
 //! Snapshots that are changed where they are: held, let go, renamed.
 
 use super::error::Result;
+use super::operation::Operation;
 use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
 use crate::catalog::{Edit, SnapshotRecord};
@@ -26,7 +27,16 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1003 when there is no such snapshot; SYS.1007 for what is empty or too long.
+    #[doc = include_str!("examples/holds.md")]
     pub fn update_snapshot(
+        &self,
+        snapshot: impl Into<UuidArg>,
+        update: &UpdateSnapshot,
+    ) -> Result<SnapshotInventory> {
+        self.during(Operation::UpdateSnapshot, || self.update_snapshot_untold(snapshot, update))
+    }
+
+    fn update_snapshot_untold(
         &self,
         snapshot: impl Into<UuidArg>,
         update: &UpdateSnapshot,
@@ -49,6 +59,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1003 when there is no such snapshot; SYS.1007 for a name that is empty or longer than 255 characters.
+    #[doc = include_str!("examples/holds.md")]
     pub fn hold(&self, snapshot: impl Into<UuidArg>, name: &str) -> Result<SnapshotInventory> {
         let name = text::name("name of the hold", name)?;
         self.change_snapshot(snapshot.into().parse()?, |snapshot| {
@@ -64,6 +75,7 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::hold`].
+    #[doc = include_str!("examples/holds.md")]
     pub fn release(&self, snapshot: impl Into<UuidArg>, name: &str) -> Result<SnapshotInventory> {
         let name = text::name("name of the hold", name)?;
         self.change_snapshot(snapshot.into().parse()?, |snapshot| snapshot.holds.retain(|held| *held != name))

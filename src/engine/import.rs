@@ -13,6 +13,7 @@ use super::adopt::{RawTrust, backing_of, broken, not_adoptable};
 use super::error::Result;
 use super::events::Work;
 use super::locks::Key;
+use super::operation::{Operation, Outcome, Running};
 use super::pool::{Engine, Pool};
 use super::readers::Claim;
 use super::reclaim::Reclaimed;
@@ -137,6 +138,7 @@ pub struct Importer {
     record: LayerRecord,
     wish: VolumeWish,
     is_published: bool,
+    running: Running,
     _claim: Option<Arc<Claim>>,
 }
 
@@ -160,7 +162,13 @@ impl Importer {
     ///
     /// [`Error::Image`](super::Error::Image) when the file cannot be read or the new image cannot be written. Drop the
     /// importer then.
+    #[doc = include_str!("examples/importing.md")]
     pub fn step(&mut self, budget: ByteCount) -> Result<Step> {
+        let running = self.running.clone();
+        running.within(|| self.step_untold(budget))
+    }
+
+    fn step_untold(&mut self, budget: ByteCount) -> Result<Step> {
         self.pool.admit_change()?;
         let Some((flatten, target)) = &mut self.copying else { return Ok(Step::Done) };
         let step = flatten.step(budget)?;
@@ -178,8 +186,16 @@ impl Importer {
     /// # Errors
     ///
     /// As [`Importer::step`]; SYS.1002 when the uuid was taken meanwhile. Nothing of the import stays then.
-    pub fn finish(mut self) -> Result<VolumeInventory> {
-        while self.step(WHOLE)? == Step::More {}
+    #[doc = include_str!("examples/importing.md")]
+    pub fn finish(self) -> Result<VolumeInventory> {
+        let running = self.running.clone();
+        let made = running.within(|| self.finish_untold())?;
+        running.end(Outcome::Done);
+        Ok(made)
+    }
+
+    fn finish_untold(mut self) -> Result<VolumeInventory> {
+        while self.step_untold(WHOLE)? == Step::More {}
         let pool = Arc::clone(&self.pool);
         let _held = pool.locks.acquire(vec![Key::New]);
         refuse_taken(&pool, &self.wish)?;
@@ -228,6 +244,7 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::importer`] and [`Importer::finish`].
+    #[doc = include_str!("examples/importing.md")]
     pub fn import(&self, request: &ImportVolume) -> Result<VolumeInventory> {
         if let Some(uuid) = parse_optional(request.resource_uuid.as_ref())? {
             let reader = self.pool.read()?;
@@ -249,7 +266,13 @@ impl Engine {
     /// broken by the check, called raw by a header and not by the caller while it begins like an image, a layer of this
     /// pool. SYS.1007 for names, sizes and uuids that are none; SYS.1002 for a uuid that is taken, by the same wish, too;
     /// SYS.1003 for a base that is not there.
+    #[doc = include_str!("examples/importing.md")]
     pub fn importer(&self, request: &ImportVolume) -> Result<Importer> {
+        let running = Running::begin(&self.pool.options.listener, Operation::Import);
+        running.within(|| self.importer_untold(request, running.clone()))
+    }
+
+    fn importer_untold(&self, request: &ImportVolume, running: Running) -> Result<Importer> {
         let pool = &self.pool;
         let name = text::name("name", &request.name)?;
         let description = text::description(request.description.as_deref())?;
@@ -306,6 +329,7 @@ impl Engine {
             record,
             wish,
             is_published: false,
+            running,
             _claim: claim,
         };
         let compress = crate::chain::Compress::No;

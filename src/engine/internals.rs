@@ -24,6 +24,7 @@ impl Engine {
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when there is no such volume; SYS.1006 when a file of its chain is
     /// missing, broken or not what the catalogue says.
+    #[doc = include_str!("examples/checking.md")]
     pub fn internals(&self, volume: impl Into<UuidArg>) -> Result<Vec<LayerInternals>> {
         let pool = &self.pool;
         let _layout = pool.layout.read();

@@ -2,6 +2,7 @@
 
 use super::error::Result;
 use super::locks::Key;
+use super::operation::Operation;
 use super::pool::{Engine, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{Entity, MachineRecord, Reader, Running};
@@ -40,7 +41,12 @@ impl Engine {
     ///
     /// SYS.1007 for a name or description that is empty or too long, or a malformed uuid; SYS.1002 for a uuid
     /// that is taken.
+    #[doc = include_str!("examples/machines.md")]
     pub fn create_machine(&self, request: &CreateMachine) -> Result<MachineInventory> {
+        self.during(Operation::CreateMachine, || self.create_machine_untold(request))
+    }
+
+    fn create_machine_untold(&self, request: &CreateMachine) -> Result<MachineInventory> {
         let pool = &self.pool;
         let name = text::name("name", &request.name)?;
         let description = text::description(request.description.as_deref())?;
@@ -71,7 +77,12 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1006 when it runs in another process.
+    #[doc = include_str!("examples/machines.md")]
     pub fn delete_machine(&self, machine: impl Into<UuidArg>) -> Result<()> {
+        self.during(Operation::DeleteMachine, || self.delete_machine_untold(machine))
+    }
+
+    fn delete_machine_untold(&self, machine: impl Into<UuidArg>) -> Result<()> {
         let pool = &self.pool;
         let uuid = machine.into().parse()?;
         let Some(found) = pool.read()?.machine_by_uuid(uuid)? else { return Ok(()) };
@@ -99,7 +110,12 @@ impl Engine {
     ///
     /// SYS.1003 when there is no such machine; SYS.1006 when a disk of it is open in this process, or a group of
     /// it is being prepared.
+    #[doc = include_str!("examples/machines.md")]
     pub fn set_running(&self, machine: impl Into<UuidArg>, running: Running) -> Result<MachineInventory> {
+        self.during(Operation::SetRunning, || self.set_running_untold(machine, running))
+    }
+
+    fn set_running_untold(&self, machine: impl Into<UuidArg>, running: Running) -> Result<MachineInventory> {
         let pool = &self.pool;
         let found = self.machine_record(&pool.read()?, machine.into().parse()?)?;
         let _held = pool.locks.acquire(vec![Key::Machine(found.id)]);

@@ -11,16 +11,20 @@ mod error;
 mod events;
 mod export;
 mod full;
+mod generation;
 mod group;
 mod handles;
 mod hold;
 mod import;
 mod internals;
 mod layers;
+#[cfg(feature = "qcow2-rs")]
+mod lend;
 mod live;
 mod locks;
 mod machine;
 mod notes;
+mod operation;
 mod options;
 mod perform;
 mod picture;
@@ -42,7 +46,9 @@ mod seal;
 mod show;
 mod snapshot;
 mod space;
+mod spans;
 mod tree;
+mod update_group;
 mod update_volume;
 mod uuid_arg;
 mod validate;
@@ -56,16 +62,20 @@ pub use diff::{Diff, DiffOptions};
 pub use error::{Error, Kind, Result};
 pub use events::{Became, BookChange, BookEntry, Event, Listener, Work};
 pub use export::{Export, ExportBase, ExportFormat, Exporter};
-pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume, UpdateGroup};
+pub use generation::Generation;
+pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume};
 pub use handles::Volume;
 pub use hold::UpdateSnapshot;
 pub use import::{ImportFrom, ImportVolume, Importer};
 pub use internals::LayerInternals;
+#[cfg(feature = "qcow2-rs")]
+pub(crate) use lend::Lent;
 pub use live::{
     BlockNode, ChainFile, CreatedLive, HookError, IfNotFrozen, LiveOptions, NoQuiesce, PendingGroup,
     PreparedDisk, PreparedGroup, Quiesce, Switch, WritesTo,
 };
 pub use machine::CreateMachine;
+pub use operation::{Operation, Outcome, RunId};
 pub use options::{ChainFull, Clock, CreatePool, Ids, OpenPrepared, Options, SealWhen, chain_max};
 pub use plans::{CreatePlan, DeletePlan, Planned, PlannedMember, RevertPlan};
 pub use pool::Engine;
@@ -79,13 +89,15 @@ pub use recover::Recovered;
 pub use remove_volume::DeleteVolume;
 pub use repair::{LayerRepair, LeftOver, RepairOptions, Repaired};
 pub use retention::{Thin, ThinPlan, ThinnedGroup};
-pub use revert::{Match, Reversion, RevertGroup, RevertVolume, Reverted};
+pub use revert::{Match, Present, Reversion, RevertGroup, RevertVolume, Reverted};
 pub use seal::{
-    LayerVerdict, Renew, SealOptions, Sealed, Sealing, SealingProgress, Touch, Unsealed, Verdict,
-    Verification, VerifyDepth, VerifyOf,
+    LayerVerdict, NotASealId, NotTheSeal, Renew, SealContents, SealId, SealOptions, Sealed, SealedData,
+    SealedLayer, Sealing, SealingProgress, Stretch, Touch, Unsealed, Verdict, Verification, VerifyDepth,
+    VerifyOf,
 };
 pub use snapshot::{CreateSnapshot, Snapshot};
 pub use space::{Space, SpaceOf};
+pub use update_group::UpdateGroup;
 pub use update_volume::{ChainCap, UpdateVolume};
 pub use uuid_arg::UuidArg;
 pub use validate::{ChainReport, FoundFile, RefusedFile};
@@ -95,13 +107,13 @@ pub use watch::{OrderBreach, OrderRule, watch_order};
 pub use crate::catalog::{
     CatalogueCheck, L2Entries, LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind,
 };
-pub use crate::chain::{Change, ChangeKind, Step};
+pub use crate::chain::{Change, ChangeKind, Exactness, Step};
 pub use crate::image::RepairMode;
 pub use crate::inventory::Consistency;
 pub use crate::plan::adopt::LowerLayers;
 pub use crate::plan::delete::{DeleteMode, DeleteScope, Members};
 pub use crate::plan::full::SnapshotMode;
-pub use crate::plan::group::LeftOut;
+pub use crate::plan::group::{LeftOut, WithMemory};
 pub use crate::plan::reclaim::Direction;
 pub use crate::plan::refusal::{Code, Refusal};
 pub use crate::plan::retention::{Among, KeptBy, Retention};

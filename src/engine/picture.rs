@@ -17,6 +17,7 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::group_tree`].
+    #[doc = include_str!("examples/pictures.md")]
     pub fn picture_of_groups(&self, machine: impl Into<UuidArg>) -> Result<Picture> {
         let machine = machine.into();
         let name = self.machine(machine.clone())?.name;
@@ -31,6 +32,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when there is no such volume.
+    #[doc = include_str!("examples/pictures.md")]
     pub fn picture_of_layers(&self, volume: impl Into<UuidArg>) -> Result<Picture> {
         let reader = self.pool.read()?;
         let volume = self.pool.volume(&reader, volume.into().parse()?)?;

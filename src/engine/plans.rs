@@ -2,7 +2,9 @@
 
 use super::delete::{Deleted, Deletion};
 use super::error::Result;
+use super::generation::Generation;
 use super::group::{CreateGroup, CreatedGroup, LeftOutVolume};
+use super::operation::Operation;
 use super::pool::Engine;
 use super::reclaim::Figures;
 use super::revert::{Reversion, Reverted};
@@ -12,7 +14,7 @@ use uuid::Uuid;
 
 /// An answer that holds at one generation of the catalogue.
 pub(super) struct Foretold<T> {
-    pub(super) generation: u64,
+    pub(super) generation: Generation,
     pub(super) answer: T,
 }
 
@@ -21,7 +23,7 @@ pub(super) struct Foretold<T> {
 #[non_exhaustive]
 pub struct DeletePlan {
     /// The generation of the catalogue that it was made at.
-    pub generation: u64,
+    pub generation: Generation,
     /// The lines that the call would answer: who would go, who refuses and why.
     pub results: Vec<DeleteResult>,
     /// The groups of which no member would be left.
@@ -36,7 +38,7 @@ pub struct DeletePlan {
 #[non_exhaustive]
 pub struct RevertPlan {
     /// The generation of the catalogue that it was made at.
-    pub generation: u64,
+    pub generation: Generation,
     /// The lines that the call would answer, with the changes of virtual sizes.
     pub results: Vec<RevertResult>,
     /// What would be done to files. The names of new files are chosen anew when it is run.
@@ -52,7 +54,7 @@ pub struct RevertPlan {
 #[non_exhaustive]
 pub struct CreatePlan {
     /// The generation of the catalogue that it was made at.
-    pub generation: u64,
+    pub generation: Generation,
     /// The members, by device id.
     pub members: Vec<PlannedMember>,
     /// The volumes of the machine that would not be in the group.
@@ -116,7 +118,7 @@ impl Planned for DeletePlan {
     type Answer = Deleted;
 
     fn run_on(&self, engine: &Engine) -> Result<Deleted> {
-        engine.delete(&self.request, Some(self.generation))
+        engine.delete(&self.request, Some(self.generation.0))
     }
 }
 
@@ -124,7 +126,7 @@ impl Planned for RevertPlan {
     type Answer = Reverted;
 
     fn run_on(&self, engine: &Engine) -> Result<Reverted> {
-        engine.go_back(&self.request, Some(self.generation))
+        engine.go_back(&self.request, Some(self.generation.0))
     }
 }
 
@@ -132,7 +134,7 @@ impl Planned for CreatePlan {
     type Answer = CreatedGroup;
 
     fn run_on(&self, engine: &Engine) -> Result<CreatedGroup> {
-        engine.create_group_at(&self.request, Some(self.generation))
+        engine.create_group_at(&self.request, Some(self.generation.0))
     }
 }
 
@@ -149,7 +151,12 @@ impl Engine {
     /// # Errors
     ///
     /// As the call itself, but for what stands in its lines.
+    #[doc = include_str!("examples/deleting.md")]
     pub fn plan_delete(&self, request: impl Into<Deletion>) -> Result<DeletePlan> {
+        self.during(Operation::Plan, || self.plan_delete_untold(request))
+    }
+
+    fn plan_delete_untold(&self, request: impl Into<Deletion>) -> Result<DeletePlan> {
         let pool = &self.pool;
         let request = request.into();
         let (_held, reader, targets) = pool.lock_found(|reader| request.find(reader))?;
@@ -161,7 +168,7 @@ impl Engine {
             _ => pool.foretell(&reader, &considered.books, &considered.verdict.retired, direction)?,
         };
         Ok(DeletePlan {
-            generation: reader.generation(),
+            generation: Generation(reader.generation()),
             results: considered.lines(),
             groups_removed: considered.books.groups_removed().map(|group| group.uuid).collect(),
             figures,
@@ -177,7 +184,12 @@ impl Engine {
     /// # Errors
     ///
     /// As the call itself: what refuses refuses here, too.
+    #[doc = include_str!("examples/reverting.md")]
     pub fn plan_revert(&self, request: impl Into<Reversion>) -> Result<RevertPlan> {
+        self.during(Operation::Plan, || self.plan_revert_untold(request))
+    }
+
+    fn plan_revert_untold(&self, request: impl Into<Reversion>) -> Result<RevertPlan> {
         let request = request.into();
         let Foretold { generation, answer: (results, figures) } = self.foretell_revert(&request)?;
         Ok(RevertPlan { generation, results, figures, request })
@@ -189,7 +201,12 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::create_group`] for what is wrong with the request itself.
+    #[doc = include_str!("examples/planning.md")]
     pub fn plan_create(&self, request: &CreateGroup) -> Result<CreatePlan> {
+        self.during(Operation::Plan, || self.plan_create_untold(request))
+    }
+
+    fn plan_create_untold(&self, request: &CreateGroup) -> Result<CreatePlan> {
         self.foretell_group(request)
     }
 
@@ -199,7 +216,12 @@ impl Engine {
     ///
     /// SYS.1006 ([`Refusal::Stale`](super::Refusal::Stale)) when anything in the pool has changed since the plan was
     /// made: nothing is done then. Otherwise as the call itself.
+    #[doc = include_str!("examples/planning.md")]
     pub fn run<P: Planned>(&self, plan: &P) -> Result<P::Answer> {
+        self.during(Operation::RunPlan, || self.run_untold(plan))
+    }
+
+    fn run_untold<P: Planned>(&self, plan: &P) -> Result<P::Answer> {
         plan.run_on(self)
     }
 }

@@ -1,10 +1,12 @@
 //! One open pool: the store, the catalogue, and what is held in memory of both.
 
 use super::error::{Error, Result};
+use super::generation::Generation;
 use super::handles::OpenVolumes;
 use super::layers::OpenLayers;
 use super::live::TakenUp;
 use super::locks::{Held, Key, Locks};
+use super::operation::{self, Operation};
 use super::options::{CreatePool, Options, Source};
 use super::readers::Readers;
 use super::recover::Recovered;
@@ -76,6 +78,7 @@ impl Engine {
     /// [`Error::Storage`] with [`storage::Error::Locked`] when the pool is open already, in this process or
     /// another one; [`Error::NotAPool`], [`Error::NoPool`], [`Error::NewerVersion`]; [`Error::Catalog`] when the
     /// catalogue is damaged. In all these cases nothing was changed.
+    #[doc = include_str!("examples/open.md")]
     #[cfg(target_os = "linux")]
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         // Absolute, so that what is shown stays right when the process changes its directory.
@@ -96,6 +99,7 @@ impl Engine {
     /// # Errors
     ///
     /// None in practice; the signature is that of [`Engine::open`].
+    #[doc = include_str!("examples/guest_io.md")]
     pub fn in_memory(options: Options) -> Result<Self> {
         Self::open_on(Arc::new(MemoryStore::new()), options)
     }
@@ -105,7 +109,13 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::open`].
+    #[doc = include_str!("examples/open_on.md")]
     pub fn open_on(store: Arc<dyn Store>, options: Options) -> Result<Self> {
+        let listener = options.listener.clone();
+        operation::during(&listener, Operation::Open, || Self::open_on_untold(store, options))
+    }
+
+    fn open_on_untold(store: Arc<dyn Store>, options: Options) -> Result<Self> {
         // Looked at before anything is made, a lock file included: what is no pool is left as it is.
         admit(&*store, options.create)?;
         let owned = store.lock()?;
@@ -144,7 +154,13 @@ impl Engine {
     /// [`Error::Storage`] when a sync has failed since the pool was opened;
     /// [`Refusal::StillOpen`] when other clones of the engine or handles are alive: the pool then stays open with
     /// them.
+    #[doc = include_str!("examples/open.md")]
     pub fn close(self) -> Result<()> {
+        let listener = self.pool.options.listener.clone();
+        operation::during(&listener, Operation::Close, || self.close_untold())
+    }
+
+    fn close_untold(self) -> Result<()> {
         self.pool.catalog.check_owner()?;
         self.pool.open_volumes.flush_all()?;
         // A handle that was dropped could not tell of a flush that failed; this is the last one who can.
@@ -157,24 +173,28 @@ impl Engine {
     }
 
     /// What opening the pool has found half done, and has undone or finished.
+    #[doc = include_str!("examples/open.md")]
     #[must_use]
     pub fn recovered(&self) -> &Recovered {
         &self.pool.recovered
     }
 
     /// Where the pool is: its directory, or a made-up place in memory.
+    #[doc = include_str!("examples/open_on.md")]
     #[must_use]
     pub fn location(&self) -> String {
         self.pool.locate(CATALOGUE).trim_end_matches(CATALOGUE).to_owned()
     }
 
     /// The uuid of the pool.
+    #[doc = include_str!("examples/open_on.md")]
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         self.pool.catalog.pool()
     }
 
     /// When the pool was made.
+    #[doc = include_str!("examples/open_on.md")]
     #[must_use]
     pub fn created(&self) -> Date {
         self.pool.catalog.created().into()
@@ -188,9 +208,10 @@ impl Engine {
     }
 
     /// How often the catalogue has changed: larger after every call that changed something.
+    #[doc = include_str!("examples/open_on.md")]
     #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.pool.catalog.generation()
+    pub fn generation(&self) -> Generation {
+        Generation(self.pool.catalog.generation())
     }
 }
 

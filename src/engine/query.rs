@@ -70,6 +70,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when it is not there.
+    #[doc = include_str!("examples/groups.md")]
     pub fn group(&self, group: impl Into<UuidArg>) -> Result<GroupInventory> {
         let reader = self.pool.read()?;
         let group = self.pool.group(&reader, group.into().parse()?)?;
@@ -81,6 +82,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when it is not there.
+    #[doc = include_str!("examples/groups.md")]
     pub fn snapshot(&self, snapshot: impl Into<UuidArg>) -> Result<SnapshotInventory> {
         let reader = self.pool.read()?;
         let uuid = snapshot.into().parse()?;
@@ -93,6 +95,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when it is not there.
+    #[doc = include_str!("examples/volumes.md")]
     pub fn volume(&self, volume: impl Into<UuidArg>) -> Result<VolumeInventory> {
         let reader = self.pool.read()?;
         let found = self.pool.volume(&reader, volume.into().parse()?)?;
@@ -104,6 +107,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when it is not there.
+    #[doc = include_str!("examples/machines.md")]
     pub fn machine(&self, machine: impl Into<UuidArg>) -> Result<MachineInventory> {
         let reader = self.pool.read()?;
         let found = self.machine_record(&reader, machine.into().parse()?)?;

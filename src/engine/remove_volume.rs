@@ -2,6 +2,7 @@
 
 use super::delete::{Considered, DeleteSnapshots, Deleted, Deletion, When};
 use super::error::{Error, Result};
+use super::operation::Operation;
 use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
 use super::volume::holders;
@@ -41,7 +42,12 @@ impl Engine {
     ///
     /// SYS.1007 for a malformed uuid; SYS.1006 when the volume is open, when its machine runs in another process, or
     /// when another process writes to its head.
+    #[doc = include_str!("examples/volumes.md")]
     pub fn delete_volume(&self, request: &DeleteVolume) -> Result<Deleted> {
+        self.during(Operation::DeleteVolume, || self.delete_volume_untold(request))
+    }
+
+    fn delete_volume_untold(&self, request: &DeleteVolume) -> Result<Deleted> {
         let pool = &self.pool;
         let uuid = request.uuid.parse()?;
         let (held, reader, found) = pool.lock_found(|reader| {

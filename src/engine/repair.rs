@@ -4,6 +4,7 @@
 //! that reads through it; nothing is ever written to a base, nor to a disk that somebody has open.
 
 use super::error::Result;
+use super::operation::Operation;
 use super::pool::{Engine, Pool};
 use super::recover::is_remainder;
 use super::uuid_arg::UuidArg;
@@ -86,7 +87,12 @@ impl Engine {
     ///
     /// SYS.1007 and SYS.1003 for the volume; what ends all changes of the pool. What is wrong with one file is in the
     /// answer.
+    #[doc = include_str!("examples/checking.md")]
     pub fn repair(&self, options: &RepairOptions) -> Result<Repaired> {
+        self.during(Operation::Repair, || self.repair_untold(options))
+    }
+
+    fn repair_untold(&self, options: &RepairOptions) -> Result<Repaired> {
         let pool = &self.pool;
         pool.admit_change()?;
         pool.open_volumes.flush_all()?;

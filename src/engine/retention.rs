@@ -2,6 +2,8 @@
 
 use super::delete::{DeleteSnapshots, Deleted, When};
 use super::error::Result;
+use super::generation::Generation;
+use super::operation::Operation;
 use super::plans::{DeletePlan, Planned};
 use super::pool::Engine;
 use super::uuid_arg::UuidArg;
@@ -42,7 +44,7 @@ pub struct ThinPlan {
     /// The deletion of the members of those that would go; absent when all are kept.
     pub deletion: Option<DeletePlan>,
     /// The generation of the catalogue that it was made at.
-    pub generation: u64,
+    pub generation: Generation,
 }
 
 /// A group, and why it would stay.
@@ -75,7 +77,7 @@ impl Planned for ThinPlan {
         match &self.deletion {
             Some(deletion) => deletion.run_on(engine),
             None if engine.generation() != self.generation => {
-                Err(Refusal::Stale { planned: self.generation, now: engine.generation() }.into())
+                Err(Refusal::Stale { planned: self.generation.0, now: engine.generation().0 }.into())
             }
             None => Ok(Deleted::default()),
         }
@@ -112,6 +114,10 @@ impl Engine {
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 for a machine that is not there.
     pub fn plan_retention(&self, wish: &Thin) -> Result<ThinPlan> {
+        self.during(Operation::Plan, || self.plan_retention_untold(wish))
+    }
+
+    fn plan_retention_untold(&self, wish: &Thin) -> Result<ThinPlan> {
         loop {
             let plan = self.thin(wish)?;
             let deletion = plan.deletion.as_ref();
@@ -157,7 +163,7 @@ impl Engine {
                 kept_by: reasons.into_iter().collect(),
             });
         }
-        let generation = reader.generation();
+        let generation = Generation(reader.generation());
         let deletion = match members.as_slice() {
             [] => None,
             _ => Some(self.plan_delete(&DeleteSnapshots {

@@ -2,8 +2,10 @@
 
 use super::delete::{When, refuse_stale};
 use super::error::{Error, Result};
+use super::generation::Generation;
 use super::handles::Volume;
 use super::locks::Key;
+use super::operation::Operation;
 use super::plans::Foretold;
 use super::pool::{Engine, Pool};
 use super::reclaim::{Figures, Owed, Reclaimed};
@@ -35,6 +37,17 @@ pub enum Match {
     Matching,
 }
 
+/// What becomes of the present state of what goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Present {
+    /// It is given up: what was written since the last snapshot is gone.
+    #[default]
+    GivenUp,
+    /// It is kept first, and the revert can be undone.
+    Kept,
+}
+
 /// A machine that goes back to a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevertGroup {
@@ -42,9 +55,9 @@ pub struct RevertGroup {
     pub uuid: UuidArg,
     /// What becomes of the disks that it cannot bring back.
     pub disks: Match,
-    /// Whether the present state is kept as a group first, `revert-vm-point-<machine>-<moment>`: going back to that
+    /// What becomes of the present state. It is kept as a group, `revert-vm-point-<machine>-<moment>`: going back to that
     /// one undoes the revert.
-    pub keep: bool,
+    pub present: Present,
     /// The uuid of that group; a fresh one when absent. The same uuid with the same wish answers the group that is
     /// there, and nothing goes back again. Only where something is kept.
     pub resource_uuid: Option<UuidArg>,
@@ -59,7 +72,7 @@ impl RevertGroup {
         Self {
             uuid: group.into(),
             disks: Match::default(),
-            keep: false,
+            present: Present::default(),
             resource_uuid: None,
             reclaim: When::default(),
         }
@@ -68,7 +81,7 @@ impl RevertGroup {
     /// The same revert, with the present state kept as a group.
     #[must_use]
     pub fn keeping(self) -> Self {
-        Self { keep: true, ..self }
+        Self { present: Present::Kept, ..self }
     }
 }
 
@@ -77,8 +90,8 @@ impl RevertGroup {
 pub struct RevertVolume {
     /// The snapshot.
     pub snapshot: UuidArg,
-    /// Whether the present state is kept as a snapshot first, `revert-volume-point-<volume>-<moment>`.
-    pub keep: bool,
+    /// What becomes of the present state. It is kept as a snapshot, `revert-volume-point-<volume>-<moment>`.
+    pub present: Present,
     /// The uuid of that snapshot; a fresh one when absent. The same uuid with the same wish answers the snapshot that
     /// is there, and nothing goes back again. Only where something is kept.
     pub resource_uuid: Option<UuidArg>,
@@ -90,13 +103,18 @@ impl RevertVolume {
     /// A revert that keeps nothing of the present state.
     #[must_use]
     pub fn to(snapshot: impl Into<UuidArg>) -> Self {
-        Self { snapshot: snapshot.into(), keep: false, resource_uuid: None, reclaim: When::default() }
+        Self {
+            snapshot: snapshot.into(),
+            present: Present::default(),
+            resource_uuid: None,
+            reclaim: When::default(),
+        }
     }
 
     /// The same revert, with the present state kept as a snapshot.
     #[must_use]
     pub fn keeping(self) -> Self {
-        Self { keep: true, ..self }
+        Self { present: Present::Kept, ..self }
     }
 }
 
@@ -161,7 +179,12 @@ impl Engine {
     /// ([`Engine::check_availability`]), when the machine runs in another process, when a disk is open, and when a
     /// file is missing, not what the catalogue says, or written by another process; SYS.1002 for a uuid that is
     /// taken, SYS.1007 for one where nothing is kept; ID.1003 for the quota. Nothing has changed then.
+    #[doc = include_str!("examples/reverting.md")]
     pub fn revert_group(&self, request: &RevertGroup) -> Result<Reverted> {
+        self.during(Operation::RevertGroup, || self.revert_group_untold(request))
+    }
+
+    fn revert_group_untold(&self, request: &RevertGroup) -> Result<Reverted> {
         self.go_back(&request.into(), None)
     }
 
@@ -170,7 +193,12 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::revert_group`]; SYS.1006 when the volume of the snapshot is gone.
+    #[doc = include_str!("examples/reverting.md")]
     pub fn revert_volume(&self, request: &RevertVolume) -> Result<Reverted> {
+        self.during(Operation::RevertVolume, || self.revert_volume_untold(request))
+    }
+
+    fn revert_volume_untold(&self, request: &RevertVolume) -> Result<Reverted> {
         self.go_back(&request.into(), None)
     }
 
@@ -221,7 +249,7 @@ impl Engine {
                 after,
             });
         }
-        Ok(Foretold { generation: reader.generation(), answer: (outcome.results, figures) })
+        Ok(Foretold { generation: Generation(reader.generation()), answer: (outcome.results, figures) })
     }
 }
 
@@ -235,10 +263,10 @@ struct Outcome {
 }
 
 impl Reversion {
-    fn keep(&self) -> bool {
+    fn present(&self) -> Present {
         match &self.0 {
-            What::Group(request) => request.keep,
-            What::Volume(request) => request.keep,
+            What::Group(request) => request.present,
+            What::Volume(request) => request.present,
         }
     }
 
@@ -255,7 +283,7 @@ impl Reversion {
             What::Volume(request) => &request.resource_uuid,
         };
         let uuid = parse_optional(uuid.as_ref())?;
-        if uuid.is_some() && !self.keep() {
+        if uuid.is_some() && self.present() == Present::GivenUp {
             let what = "a resource uuid of a revert".to_owned();
             return Err(Refusal::BadValue { what, rule: "the present state must be kept" }.into());
         }
@@ -348,7 +376,7 @@ impl Pool {
         for (volume, target) in &wanted.disks {
             members.push(self.ready_to_go_back(reader, volume, target)?);
         }
-        if request.keep() {
+        if request.present() == Present::Kept {
             for (volume, _) in &wanted.disks {
                 // What a crash has left to be done to the head is done, and it is there and what the books say.
                 Volume::open(self, volume)?.check_head(&reader.chain(volume.head)?)?;
@@ -439,7 +467,7 @@ impl Pool {
         wanted: &Wanted,
         at: Date,
     ) -> Result<Option<Keep>> {
-        if !request.keep() {
+        if request.present() == Present::GivenUp {
             return Ok(None);
         }
         let wish = request.mark()?;

@@ -3,6 +3,7 @@
 use super::error::Result;
 use super::full::Taking;
 use super::handles::Volume;
+use super::operation::Operation;
 use super::pool::{Engine, Pool, kind_of};
 use super::readers::Claim;
 use super::uuid_arg::{UuidArg, parse_optional};
@@ -83,6 +84,7 @@ impl Snapshot {
     /// # Errors
     ///
     /// [`Error::Image`](super::Error::Image): past the end of the disk, a broken image, or the disk below.
+    #[doc = include_str!("examples/snapshots.md")]
     pub fn read_at(&self, at: u64, buffer: &mut [u8]) -> Result<()> {
         Ok(self.chain.read(GuestOffset::new(at), buffer)?)
     }
@@ -98,7 +100,12 @@ impl Engine {
     /// uuid that is taken; SYS.1006 when a file of the chain is missing or not what the catalogue says, when
     /// another process writes to the disk, or when the chain would get too long; ID.1003 for the quota. Nothing
     /// has changed then.
+    #[doc = include_str!("examples/snapshots.md")]
     pub fn create_snapshot(&self, request: &CreateSnapshot) -> Result<SnapshotInventory> {
+        self.during(Operation::CreateSnapshot, || self.create_snapshot_untold(request))
+    }
+
+    fn create_snapshot_untold(&self, request: &CreateSnapshot) -> Result<SnapshotInventory> {
         let pool = &self.pool;
         let volume_uuid =
             parse_optional(request.volume_uuid.as_ref())?.ok_or(Refusal::Empty { field: "volume uuid" })?;
@@ -162,7 +169,12 @@ impl Engine {
     ///
     /// SYS.1003 when there is no such snapshot; SYS.1006 when a file of its chain is missing or not what the
     /// catalogue says.
+    #[doc = include_str!("examples/snapshots.md")]
     pub fn open_snapshot(&self, snapshot: impl Into<UuidArg>) -> Result<Snapshot> {
+        self.during(Operation::OpenSnapshot, || self.open_snapshot_untold(snapshot))
+    }
+
+    fn open_snapshot_untold(&self, snapshot: impl Into<UuidArg>) -> Result<Snapshot> {
         let pool = &self.pool;
         let uuid = snapshot.into().parse()?;
         let _layout = pool.layout.read();

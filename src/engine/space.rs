@@ -2,6 +2,7 @@
 
 use super::delete::{DeleteGroup, DeleteSnapshots, Deletion};
 use super::error::Result;
+use super::operation::Operation;
 use super::pool::Engine;
 use super::uuid_arg::UuidArg;
 use crate::catalog::{Holdings, Reader};
@@ -71,6 +72,10 @@ impl Engine {
     ///
     /// SYS.1007 for a malformed uuid and for an empty list; SYS.1003 for a group or a snapshot that is not there.
     pub fn space_of(&self, of: &SpaceOf) -> Result<Space> {
+        self.during(Operation::Space, || self.space_of_untold(of))
+    }
+
+    fn space_of_untold(&self, of: &SpaceOf) -> Result<Space> {
         let pool = &self.pool;
         let request = of.deletion();
         let (_held, reader, targets) = pool.lock_found(|reader| {

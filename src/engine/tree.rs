@@ -1,6 +1,7 @@
 //! How groups hang together, and whether a machine could go back to one.
 
 use super::error::Result;
+use super::operation::Operation;
 use super::pool::{Engine, Pool};
 use super::seal::VerifyDepth;
 use super::uuid_arg::UuidArg;
@@ -15,6 +16,7 @@ impl Engine {
     ///
     /// SYS.1007 for a malformed uuid or an empty list; SYS.1003 for a group that is not there: then nothing is
     /// answered for any.
+    #[doc = include_str!("examples/groups.md")]
     pub fn check_availability<I>(&self, groups: I) -> Result<Vec<AvailabilityInventory>>
     where
         I: IntoIterator,
@@ -37,7 +39,20 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::check_availability`].
+    #[doc = include_str!("examples/sealing.md")]
     pub fn check_availability_deep<I>(
+        &self,
+        groups: I,
+        depth: VerifyDepth,
+    ) -> Result<Vec<AvailabilityInventory>>
+    where
+        I: IntoIterator,
+        I::Item: Into<UuidArg>,
+    {
+        self.during(Operation::CheckAvailability, || self.check_availability_deep_untold(groups, depth))
+    }
+
+    fn check_availability_deep_untold<I>(
         &self,
         groups: I,
         depth: VerifyDepth,
@@ -72,6 +87,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when there is no such machine.
+    #[doc = include_str!("examples/groups.md")]
     pub fn group_tree(&self, machine: impl Into<UuidArg>) -> Result<Forest<GroupTreeInventory>> {
         let pool = &self.pool;
         let reader = pool.read()?;

@@ -1,6 +1,7 @@
 //! Volumes that are changed where they are: renamed, and told how long their chain may get.
 
 use super::error::Result;
+use super::operation::Operation;
 use super::pool::Engine;
 use super::uuid_arg::UuidArg;
 use crate::inventory::VolumeInventory;
@@ -9,6 +10,7 @@ use crate::plan::volume::{VolumeChange, update};
 
 /// How long the chain of a volume may get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ChainCap {
     /// As long as the pool says: [`Options::chain_max`](super::Options::chain_max).
     OfPool,
@@ -35,7 +37,16 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1003 when there is no such volume; SYS.1007 for what is empty, too long, or a chain of no layer.
+    #[doc = include_str!("examples/volumes.md")]
     pub fn update_volume(&self, volume: impl Into<UuidArg>, wish: &UpdateVolume) -> Result<VolumeInventory> {
+        self.during(Operation::UpdateVolume, || self.update_volume_untold(volume, wish))
+    }
+
+    fn update_volume_untold(
+        &self,
+        volume: impl Into<UuidArg>,
+        wish: &UpdateVolume,
+    ) -> Result<VolumeInventory> {
         let pool = &self.pool;
         let change = VolumeChange {
             name: wish.name.as_deref().map(|name| text::name("name", name)).transpose()?,

@@ -3,6 +3,7 @@
 use super::adopt::AdoptVolume;
 use super::error::{Error, Result};
 use super::locks::Key;
+use super::operation::Operation;
 use super::pool::Engine;
 use crate::catalog::{LayerFormat, LayerState};
 use crate::plan::adopt::FoundLayer;
@@ -81,7 +82,12 @@ impl Engine {
     ///
     /// [`Error::Storage`] and [`Error::Catalog`] for what keeps it from being done; what breaks a rule is in the
     /// report.
+    #[doc = include_str!("examples/adopting.md")]
     pub fn validate_chain(&self, request: &AdoptVolume) -> Result<ChainReport> {
+        self.during(Operation::ValidateChain, || self.validate_chain_untold(request))
+    }
+
+    fn validate_chain_untold(&self, request: &AdoptVolume) -> Result<ChainReport> {
         let _held = self.pool.locks.acquire(vec![Key::New]);
         let mut found = Vec::new();
         let refused = match self.pool.look_through(request, &mut found) {

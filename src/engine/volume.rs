@@ -3,6 +3,7 @@
 use super::error::{Error, Result};
 use super::handles::Volume;
 use super::locks::Key;
+use super::operation::Operation;
 use super::pool::{Engine, kind_of};
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{
@@ -23,7 +24,7 @@ pub struct CreateVolume {
     pub name: String,
     /// Its description: at most 2048 characters.
     pub description: Option<String>,
-    /// What it is to its machine. A memory volume cannot be made yet.
+    /// What it is to its machine. A memory volume is as large as what it holds, which is bytes that nobody looks into.
     pub kind: VolumeKind,
     /// Whether several machines may have it at once. A root volume cannot be shareable.
     pub sharing: Sharing,
@@ -108,7 +109,12 @@ impl Engine {
     /// SYS.1007 for names, sizes and uuids that are none; SYS.1002 for a uuid that is taken; SYS.1006 for a base
     /// that cannot be taken over ([`Error::NotAdoptable`]); SYS.1003 for a snapshot that is not there, SYS.1006 when
     /// a file of it is missing or not what the catalogue says, or when its chain is as long as it may be.
+    #[doc = include_str!("examples/volumes.md")]
     pub fn create_volume(&self, request: &CreateVolume) -> Result<VolumeInventory> {
+        self.during(Operation::CreateVolume, || self.create_volume_untold(request))
+    }
+
+    fn create_volume_untold(&self, request: &CreateVolume) -> Result<VolumeInventory> {
         let pool = &self.pool;
         let (name, description) =
             (text::name("name", &request.name)?, text::description(request.description.as_deref())?);
@@ -218,7 +224,17 @@ impl Engine {
     ///
     /// SYS.1003 for what is not there; SYS.1006 when the volume is attached already, the machine has another root
     /// volume, the device id is taken, or a group of the machine is being prepared.
+    #[doc = include_str!("examples/volumes.md")]
     pub fn attach_volume(
+        &self,
+        volume: impl Into<UuidArg>,
+        machine: impl Into<UuidArg>,
+        device_id: Option<u32>,
+    ) -> Result<VolumeInventory> {
+        self.during(Operation::AttachVolume, || self.attach_volume_untold(volume, machine, device_id))
+    }
+
+    fn attach_volume_untold(
         &self,
         volume: impl Into<UuidArg>,
         machine: impl Into<UuidArg>,
@@ -253,7 +269,16 @@ impl Engine {
     ///
     /// SYS.1003 for what is not there; SYS.1007 when the volume is not attached to this machine; SYS.1006 when the
     /// machine runs in another process.
+    #[doc = include_str!("examples/volumes.md")]
     pub fn detach_volume(
+        &self,
+        volume: impl Into<UuidArg>,
+        machine: impl Into<UuidArg>,
+    ) -> Result<VolumeInventory> {
+        self.during(Operation::DetachVolume, || self.detach_volume_untold(volume, machine))
+    }
+
+    fn detach_volume_untold(
         &self,
         volume: impl Into<UuidArg>,
         machine: impl Into<UuidArg>,
@@ -274,7 +299,12 @@ impl Engine {
     ///
     /// SYS.1007 when the size is smaller than the disk or no multiple of 512; SYS.1006 when the machine runs in
     /// another process; [`Error::Image`] when the disk is full: the size is then the old one.
+    #[doc = include_str!("examples/volumes.md")]
     pub fn resize_volume(&self, volume: impl Into<UuidArg>, size: ByteCount) -> Result<VolumeInventory> {
+        self.during(Operation::ResizeVolume, || self.resize_volume_untold(volume, size))
+    }
+
+    fn resize_volume_untold(&self, volume: impl Into<UuidArg>, size: ByteCount) -> Result<VolumeInventory> {
         let pool = &self.pool;
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[])?;
         let reader = pool.read()?;
@@ -308,7 +338,12 @@ impl Engine {
     ///
     /// SYS.1003 when it is not there; SYS.1006 when its machine runs in another process, when another process
     /// writes to its head, or when a file of its chain is missing or not what the catalogue says.
+    #[doc = include_str!("examples/guest_io.md")]
     pub fn open_volume(&self, volume: impl Into<UuidArg>) -> Result<Volume> {
+        self.during(Operation::OpenVolume, || self.open_volume_untold(volume))
+    }
+
+    fn open_volume_untold(&self, volume: impl Into<UuidArg>) -> Result<Volume> {
         let pool = &self.pool;
         let (_held, volume) = pool.lock_volume(volume.into().parse()?, &[])?;
         for machine in holders(&pool.read()?, &volume)? {

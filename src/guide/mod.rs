@@ -13,6 +13,7 @@
 //! | [`beyond_one_machine`] | several hosts can reach the pool's directory |
 //! | [`security`] | the images come from strangers |
 //! | [`async_hosts`] | the program has a runtime |
+//! | [`features`] | more is wanted than is linked, or it must be seen what a pool does |
 //! | [`testing_your_program`] | the program must be tested against disks that fail |
 //! | [`the_api_carried_over`] | the calls of the cloud platform are known, and looked for here |
 
@@ -48,6 +49,9 @@ pub mod security {}
 
 #[doc = include_str!("async_hosts.md")]
 pub mod async_hosts {}
+
+#[doc = include_str!("features.md")]
+pub mod features {}
 
 #[doc = include_str!("testing_your_program.md")]
 pub mod testing_your_program {}

@@ -20,12 +20,34 @@ pub(crate) struct GroupWish {
     pub(crate) description: Option<String>,
     /// Volumes to leave out.
     pub(crate) except: Vec<Uuid>,
+    pub(crate) memory: WithMemory,
     pub(crate) tags: Tags,
     pub(crate) mark: WishMark,
     /// The volumes that turned out to be left out.
     pub(crate) left_out: Vec<Uuid>,
     /// What the guest is known to have done.
     pub(crate) consistency: Consistency,
+}
+
+/// Whether the memory volume of a machine is in a group of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WithMemory {
+    /// It is left out, and whether it is there does not count for the group.
+    #[default]
+    No,
+    /// It is a member like the disks: what it holds at the moment of the group belongs to them.
+    Yes,
+}
+
+impl WithMemory {
+    /// By which a repeat of the wish is known; nothing for the default, so that the mark stays what it was.
+    pub(crate) fn wish_part(self) -> Option<&'static str> {
+        match self {
+            Self::No => None,
+            Self::Yes => Some("with memory"),
+        }
+    }
 }
 
 /// A volume of the machine that is in no group, and why.
@@ -36,7 +58,7 @@ pub enum LeftOut {
     Shareable,
     /// The caller said so.
     Asked,
-    /// It holds the memory of the machine.
+    /// It holds the memory of the machine, and that was not asked for.
     Memory,
 }
 
@@ -90,7 +112,8 @@ pub(crate) fn select(view: &MachineView, wish: &GroupWish) -> Result<Selection, 
 
 fn reason_to_leave_out(volume: &VolumeRecord, wish: &GroupWish) -> Option<LeftOut> {
     match reason_noted(volume) {
-        LeftOut::Asked => wish.except.contains(&volume.uuid).then_some(LeftOut::Asked),
+        LeftOut::Memory if wish.memory == WithMemory::No => Some(LeftOut::Memory),
+        LeftOut::Asked | LeftOut::Memory => wish.except.contains(&volume.uuid).then_some(LeftOut::Asked),
         always => Some(always),
     }
 }

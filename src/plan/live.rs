@@ -3,7 +3,7 @@
 //! The note holds what the group will be, and the uuids that it will give. Publishing works it out anew, from the books
 //! as they are then: the same view and the same note give the same overlays.
 
-use super::group::{GroupWish, Member, create};
+use super::group::{GroupWish, Member, WithMemory, create};
 use super::refusal::Refusal;
 use super::text::layer_blob;
 use super::{NewFile, Plan};
@@ -62,6 +62,7 @@ pub(crate) fn publish(
     ids: &IdSource,
 ) -> Result<Published, Refusal> {
     let wish = GroupWish {
+        memory: WithMemory::No,
         uuid: prepared.group,
         name: prepared.name.clone(),
         description: prepared.description.clone(),

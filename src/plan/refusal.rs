@@ -112,10 +112,14 @@ pub enum Refusal {
     AttachedAlready { volume: Uuid, machine: Uuid },
     #[error("machine {} has a root volume already: {}", .machine.simple(), .root.simple())]
     RootAlready { machine: Uuid, root: Uuid },
+    #[error("machine {} has a memory volume already: {}", .machine.simple(), .memory.simple())]
+    MemoryAlready { machine: Uuid, memory: Uuid },
     #[error("device id {device_id} of machine {} is taken by volume {}", .machine.simple(), .volume.simple())]
     DeviceTaken { machine: Uuid, device_id: u32, volume: Uuid },
     #[error("a root volume cannot be shareable")]
     ShareableRoot,
+    #[error("a memory volume cannot be shareable")]
+    ShareableMemory,
     #[error("machine {} runs in another process: {refused}", .uuid.simple())]
     RunsElsewhere { uuid: Uuid, refused: &'static str },
     #[error("volume {} is open in this process: close its handles first", .uuid.simple())]
@@ -134,6 +138,8 @@ pub enum Refusal {
     Stale { planned: u64, now: u64 },
     #[error("the pool stays open: {holders} handles or clones of the engine are alive")]
     StillOpen { holders: usize },
+    #[error("the layer in {file} has no seal, or another one by now")]
+    NotSealed { file: String },
     #[error("snapshot {} is held by {}", .snapshot.simple(), .holds.join(", "))]
     Held { snapshot: Uuid, holds: Vec<String> },
     #[error("another volume reads through snapshot {}: a volume was made on it", .snapshot.simple())]
@@ -187,6 +193,7 @@ impl Refusal {
             | Self::NotOfMachine { .. }
             | Self::NotOfOneVolume { .. }
             | Self::ShareableRoot
+            | Self::ShareableMemory
             | Self::Shrink { .. }
             | Self::ImpossibleImage { .. }
             | Self::WrongType { .. }
@@ -198,11 +205,13 @@ impl Refusal {
             | Self::NoDisks { .. }
             | Self::AttachedAlready { .. }
             | Self::RootAlready { .. }
+            | Self::MemoryAlready { .. }
             | Self::DeviceTaken { .. }
             | Self::RunsElsewhere { .. }
             | Self::VolumeOpen { .. }
             | Self::Stale { .. }
             | Self::StillOpen { .. }
+            | Self::NotSealed { .. }
             | Self::Held { .. }
             | Self::Cloned { .. }
             | Self::NotAvailable { .. }

@@ -32,7 +32,7 @@ impl VolumeWish {
         check_chain_max(self.chain_max)?;
         match (self.kind, self.sharing) {
             (VolumeKind::Root, Sharing::Shareable) => Err(Refusal::ShareableRoot),
-            (VolumeKind::Memory, _) => Err(Refusal::NotYet { what: "a memory volume" }),
+            (VolumeKind::Memory, Sharing::Shareable) => Err(Refusal::ShareableMemory),
             _ => Ok(()),
         }
     }
@@ -160,6 +160,11 @@ pub(crate) fn attach(
         && volume.kind == VolumeKind::Root
     {
         return Err(Refusal::RootAlready { machine: machine_uuid, root: root.uuid });
+    }
+    if let Some(memory) = attached.iter().find(|other| other.kind == VolumeKind::Memory)
+        && volume.kind == VolumeKind::Memory
+    {
+        return Err(Refusal::MemoryAlready { machine: machine_uuid, memory: memory.uuid });
     }
     let taken = |id: u32| {
         attached

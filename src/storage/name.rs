@@ -10,6 +10,7 @@ pub struct BlobName(String);
 
 /// Why a string is no [`BlobName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum InvalidName {
     /// The string is empty.
     #[error("the name is empty")]

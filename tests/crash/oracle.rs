@@ -9,7 +9,7 @@ use crate::shapes::FOREIGN;
 use crate::world::{Moment, books, sealed};
 use snapgroup::storage::{At, BlobName, CrashState, Fault, FaultKind, MemoryStore, SimulatedStore, Store};
 use snapgroup::{
-    CreatePool, Direction, Engine, Ids, Options, ReclaimOptions, Recovered, VerifyDepth, VerifyOf,
+    CreatePool, Direction, Engine, Generation, Ids, Options, ReclaimOptions, Recovered, VerifyDepth, VerifyOf,
 };
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,10 +21,10 @@ pub(crate) const CATALOGUE: &str = "snapgroup.redb";
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
     /// What the books say, by the bytes of the catalogue before and its generation after it was opened.
-    books: HashMap<(Option<u128>, u64), Arc<Vec<String>>>,
+    books: HashMap<(Option<u128>, Generation), Arc<Vec<String>>>,
     /// Pools in which all is well: the books and how often they had changed, the bytes of all other files, and what was
     /// acknowledged.
-    sound: HashSet<(usize, u64, u128, usize)>,
+    sound: HashSet<(usize, Generation, u128, usize)>,
     known: Vec<Arc<Vec<String>>>,
     /// The states that were judged, with the first and the last of the moments that they were judged by.
     judged: HashSet<(u128, usize, usize)>,

@@ -10,7 +10,7 @@ use snapgroup::units::HostOffset;
 use snapgroup::{
     AdoptVolume, ByteCount, CreateGroup, CreatePool, CreateSnapshot, CreateVolume, DeleteMode,
     DeleteSnapshots, Direction, Engine, Error, ImportFrom, ImportVolume, LayerFormat, LowerLayers, Options,
-    Proof, RebuildOptions, Refusal, RevertGroup, RevertVolume, Step, UpdateSnapshot, When,
+    Present, Proof, RebuildOptions, Refusal, RevertGroup, RevertVolume, Step, UpdateSnapshot, When,
 };
 use std::sync::Arc;
 
@@ -137,8 +137,8 @@ fn a_snapshot_off_the_chain_is_known_to_the_head_that_left_it() -> Outcome {
     for byte in 1..4_u8 {
         engine.open_volume(disk)?.write_at(0, &[byte; 6])?;
         off_chain.push((engine.create_snapshot(&CreateSnapshot::new(disk, "aside"))?.uuid, byte));
-        let keep = byte == 2;
-        let reverted = engine.revert_volume(&RevertVolume { keep, ..RevertVolume::to(first) })?;
+        let present = if byte == 2 { Present::Kept } else { Present::GivenUp };
+        let reverted = engine.revert_volume(&RevertVolume { present, ..RevertVolume::to(first) })?;
         off_chain.extend(reverted.kept.iter().map(|kept| (kept.uuid, byte)));
     }
     // The last of the files that tell of them goes, and a merge takes over what it knew.
@@ -323,7 +323,7 @@ fn what_has_no_room_for_claims_is_there_without_a_name() -> Outcome {
     let first = engine.create_snapshot(&CreateSnapshot::new(volume, "first"))?.uuid;
     for byte in 1..4_u8 {
         engine.open_volume(volume)?.write_at(0, &[byte; 4])?;
-        engine.revert_volume(&RevertVolume { keep: true, ..RevertVolume::to(first) })?;
+        engine.revert_volume(&RevertVolume { present: Present::Kept, ..RevertVolume::to(first) })?;
     }
     engine.close()?;
     let rebuilt = lose_and_rebuild(&store)?;

@@ -10,8 +10,8 @@ use snapgroup::storage::{
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    CreateGroup, CreateSnapshot, DeleteSnapshots, Direction, Engine, RebuildOptions, Rebuilt, RevertVolume,
-    Uuid,
+    CreateGroup, CreateSnapshot, DeleteSnapshots, Direction, Engine, Generation, Present, RebuildOptions,
+    Rebuilt, RevertVolume, Uuid,
 };
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn essence(rebuilt: &Rebuilt) -> (Vec<Uuid>, Vec<Uuid>, Vec<Uuid>) {
 /// Opens a pool, making its catalogue anew first when it has none that can be opened.
 fn open_or_rebuild(store: &MemoryStore, expected: &Rebuilt) -> Outcome {
     let engine = match Engine::open_on(Arc::new(store.clone()), options(901)) {
-        Ok(engine) if engine.generation() > 0 => engine,
+        Ok(engine) if engine.generation() > Generation::default() => engine,
         _ => {
             assert_eq!(essence(&rebuild(store)?), essence(expected));
             Engine::open_on(Arc::new(store.clone()), options(901))?
@@ -197,13 +197,13 @@ fn a_catalogue_that_is_lost_in_the_middle_of_a_merge_costs_nothing() -> Outcome 
 
 #[test]
 fn a_catalogue_that_is_lost_in_the_middle_of_a_revert_or_of_a_group_costs_nothing() -> Outcome {
-    for keep in [false, true] {
+    for present in [Present::GivenUp, Present::Kept] {
         let world = world(33)?;
         let first = world.engine.group(world.group)?.volume_snapshot_refs[0].volume_snapshot_uuid;
         let (disk, engine, volumes, machine) = on_disk(world)?;
         let from = disk.position();
         engine.create_group(&CreateGroup::of_machine(machine, "second"))?;
-        engine.revert_volume(&RevertVolume { keep, ..RevertVolume::to(first) })?;
+        engine.revert_volume(&RevertVolume { present, ..RevertVolume::to(first) })?;
         drop(engine);
         let shows = vec![*b"after!", *b"before"];
         let snapshots = vec![(first, *b"before")];

@@ -4,8 +4,8 @@ use crate::support::{Dice, Home, Outcome, assert_sound, fill, make_machine, on_e
 use snapgroup::storage::{Blob, BlobName, MemoryStore, Store};
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    ChangeKind, CreateSnapshot, DeleteSnapshots, DiffOptions, Export, ExportBase, LayerFormat, RevertVolume,
-    Uuid,
+    ChangeKind, CreateSnapshot, DeleteSnapshots, DiffOptions, Exactness, Export, ExportBase, LayerFormat,
+    RevertVolume, Uuid,
 };
 use std::sync::Arc;
 
@@ -37,11 +37,12 @@ fn a_diff_leads_from_any_snapshot_to_any_other(home: &Home) -> Outcome {
     engine.delete_snapshots(&DeleteSnapshots::one(taken.remove(2)))?;
     for from in &taken {
         for to in &taken {
-            for exact in [false, true] {
+            for exactness in [Exactness::Tables, Exactness::Content] {
+                let exact = exactness == Exactness::Content;
                 let (before, after) = (read_snapshot(&engine, *from)?, read_snapshot(&engine, *to)?);
                 let mut made = before.clone();
                 made.resize(after.len(), 0);
-                for change in engine.diff(Some((*from).into()), *to, &DiffOptions { start: 0, exact })? {
+                for change in engine.diff(Some((*from).into()), *to, &DiffOptions { start: 0, exactness })? {
                     let change = change?;
                     let at = usize::try_from(change.at.as_u64())?;
                     let range = at..(at + change.length.as_usize()).min(made.len());
@@ -73,9 +74,10 @@ fn a_diff_can_begin_anywhere_and_with_nothing(home: &Home) -> Outcome {
     for from in [None, Some(taken[0]), Some(taken[1])] {
         let before = from.map_or_else(|| Ok(vec![0; after.len()]), |from| read_snapshot(&engine, from))?;
         for start in [0, 1, 70_001, 131_072, 700_000, after.len() - 1, after.len()] {
-            for exact in [false, true] {
+            for exactness in [Exactness::Tables, Exactness::Content] {
+                let exact = exactness == Exactness::Content;
                 let mut made = before.clone();
-                let options = DiffOptions { start: start as u64, exact };
+                let options = DiffOptions { start: start as u64, exactness };
                 for change in engine.diff(from.map(Into::into), taken[2], &options)? {
                     let change = change?;
                     let at = usize::try_from(change.at.as_u64())?;

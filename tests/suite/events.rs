@@ -1,15 +1,17 @@
-//! What a listener is told: every change of the books and nothing else, once it is durable, and how far work has come.
+//! What a listener is told: when each operation begins and how it ends, every change of the books once it is durable, and
+//! how far work has come.
 
 use crate::support::{Home, Machine, Made, Outcome, fill, make_machine, on_memory_and_disk};
 use snapgroup::{
-    Became, BookEntry, ByteCount, DeleteGroup, Direction, Engine, Event, Export, Listener, ReclaimOptions,
-    Step, UpdateGroup, When, Work,
+    Became, BookEntry, ByteCount, Code, DeleteGroup, Direction, Engine, Event, Export, Kind, Listener,
+    Operation, Outcome as How, ReclaimOptions, Step, UpdateGroup, When, Work,
 };
 use std::sync::mpsc::{Receiver, channel};
 
 on_memory_and_disk! {
     every_change_of_the_books_is_told_once_with_what_became_of_each_record
-    what_is_refused_is_not_told
+    what_is_refused_changes_nothing_and_says_why
+    each_operation_is_told_of_when_it_begins_and_once_when_it_ends
     work_tells_how_far_it_has_come
 }
 
@@ -45,7 +47,9 @@ fn every_change_of_the_books_is_told_once_with_what_became_of_each_record(home: 
     let generation = engine.generation();
     let group = engine.create_group(&vm.group("g"))?.inventory;
     let events: Vec<Event> = told.try_iter().collect();
-    let [Event::Changed { after, changes }] = &events[..] else { panic!("one commit: {events:?}") };
+    let [Event::Began { .. }, Event::Changed { after, changes }, Event::Ended { .. }] = &events[..] else {
+        panic!("one commit: {events:?}")
+    };
     assert_eq!(*after, generation);
     let created = |what| changes.iter().filter(move |it| it.what == what && it.how == Became::Created);
     assert_eq!(created(BookEntry::Group).map(|it| it.uuid).collect::<Vec<_>>(), [group.uuid]);
@@ -62,13 +66,64 @@ fn every_change_of_the_books_is_told_once_with_what_became_of_each_record(home: 
     Ok(())
 }
 
-fn what_is_refused_is_not_told(home: &Home) -> Outcome {
+fn what_is_refused_changes_nothing_and_says_why(home: &Home) -> Outcome {
     let (engine, vm, told) = told(home)?;
     assert!(engine.create_group(&vm.group("")).is_err());
+    let events: Vec<Event> = told.try_iter().collect();
+    let [Event::Began { .. }, Event::Ended { operation, outcome, .. }] = events[..] else {
+        panic!("nothing has changed: {events:?}")
+    };
+    let refused = How::Failed { kind: Kind::Refused, code: Code::InvalidArgument };
+    assert_eq!((operation, outcome), (Operation::CreateGroup, refused));
+
+    // Guest data is no operation.
     let disk = engine.open_volume(vm.root())?;
+    told.try_iter().for_each(drop);
     fill(&disk, 0, 5000, 1)?;
     disk.flush()?;
     assert_eq!(told.try_iter().count(), 0);
+    Ok(())
+}
+
+fn each_operation_is_told_of_when_it_begins_and_once_when_it_ends(home: &Home) -> Outcome {
+    let (engine, vm, told) = told(home)?;
+    let disk = engine.open_volume(vm.root())?;
+    fill(&disk, 0, 400_000, 1)?;
+    let group = engine.create_group(&vm.group("a"))?.inventory;
+    let target = || -> Made<_> {
+        let name = snapgroup::storage::BlobName::parse("copy")?;
+        Ok(snapgroup::storage::Store::create(&snapgroup::storage::MemoryStore::new(), &name)?)
+    };
+    let snapshot = group.volume_snapshot_refs[0].volume_snapshot_uuid;
+    let mut exporter = engine.exporter(snapshot, &Export::raw(), target()?)?;
+    assert_eq!(exporter.step(ByteCount::kib(64))?, Step::More);
+    drop(exporter);
+    engine.export(snapshot, &Export::raw(), target()?)?;
+    engine.delete_group(&DeleteGroup::new(group.uuid))?;
+
+    let mut under_way = Vec::new();
+    let mut ended = Vec::new();
+    for event in told.try_iter() {
+        match event {
+            Event::Began { operation, run } => under_way.push((operation, run)),
+            Event::Ended { operation, run, outcome } => {
+                let last = under_way.pop();
+                assert_eq!(last, Some((operation, run)), "what began last ends first");
+                ended.push((operation, outcome));
+            }
+            _ => assert!(!under_way.is_empty(), "outside of every operation: {event:?}"),
+        }
+    }
+    assert!(under_way.is_empty(), "{under_way:?} did not end");
+    let expected = [
+        (Operation::OpenVolume, How::Done),
+        (Operation::CreateGroup, How::Done),
+        (Operation::Export, How::GivenUp),
+        (Operation::Export, How::Done),
+        (Operation::Reclaim, How::Done),
+        (Operation::DeleteGroup, How::Done),
+    ];
+    assert_eq!(ended, expected);
     Ok(())
 }
 

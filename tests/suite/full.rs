@@ -7,7 +7,7 @@ use crate::support::{
 use snapgroup::inventory::SnapshotInventory;
 use snapgroup::query::{Query, Test, TreeField};
 use snapgroup::{
-    AdoptVolume, ByteCount, ChainFull, CreateSnapshot, DeleteSnapshots, DiffOptions, Engine, Kind,
+    AdoptVolume, ByteCount, ChainFull, CreateSnapshot, DeleteSnapshots, DiffOptions, Engine, Exactness, Kind,
     LayerFormat, LayerState, RevertGroup, RevertVolume, SnapshotMode, Uuid, VolumeKind, When,
 };
 
@@ -257,7 +257,11 @@ fn what_was_written_after_the_moment_is_not_in_the_copy(home: &Home) -> Outcome 
     for (from, before) in &contents {
         for (to, after) in &contents {
             let mut made = before.clone();
-            for change in engine.diff(Some((*from).into()), *to, &DiffOptions { start: 0, exact: true })? {
+            for change in engine.diff(
+                Some((*from).into()),
+                *to,
+                &DiffOptions { start: 0, exactness: Exactness::Content },
+            )? {
                 let change = change?;
                 let at = usize::try_from(change.at.as_u64())?;
                 let range = at..at + change.length.as_usize();

@@ -14,6 +14,7 @@ mod groups;
 mod import;
 mod interleaved;
 mod machines;
+mod memory;
 mod moment;
 mod pictures;
 mod queries;

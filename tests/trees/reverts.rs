@@ -4,14 +4,14 @@
 use crate::pool::{Files, Grown, Outcome, compare, figures_hold, open_on, peak_holds, room};
 use crate::watched::Watched;
 use crate::{every_forest, shapes, trees_max};
-use snapgroup::RevertVolume;
+use snapgroup::{Present, RevertVolume};
 
 /// Goes back in a copy of a pool, and compares everything.
-fn go_back(base: &Grown, before: &Files, to: usize, keep: bool) -> Outcome {
+fn go_back(base: &Grown, before: &Files, to: usize, present: Present) -> Outcome {
     let mut grown = base.fork();
     let (room, watched) = (room(&grown.store)?, Watched::of(&grown.store)?);
     let engine = open_on(watched.clone())?;
-    let wish = RevertVolume { keep, ..RevertVolume::to(grown.model.taken[&to].uuid) };
+    let wish = RevertVolume { present, ..RevertVolume::to(grown.model.taken[&to].uuid) };
     let plan = engine.plan_revert(&wish)?;
     for change in &plan.figures.chains {
         assert_eq!(change.before, engine.chain(change.volume_uuid)?.len());
@@ -19,7 +19,7 @@ fn go_back(base: &Grown, before: &Files, to: usize, keep: bool) -> Outcome {
     let reverted = engine.run(&plan)?;
     assert_eq!((&plan.results, &reverted.owed), (&reverted.results, &Vec::new()));
     peak_holds(&plan.figures, watched.most()? - room);
-    if keep {
+    if present == Present::Kept {
         grown.model.take(reverted.kept[0].uuid);
     }
     grown.model.revert(to);
@@ -31,9 +31,9 @@ fn go_back(base: &Grown, before: &Files, to: usize, keep: bool) -> Outcome {
 fn every_way_back(base: &Grown, ran: &mut usize) -> Outcome {
     let before = base.files()?;
     for to in base.model.taken.keys().copied() {
-        for keep in [false, true] {
-            let done = go_back(base, &before, to, keep);
-            done.map_err(|error| format!("to {to}, kept: {keep}: {error}"))?;
+        for present in [Present::GivenUp, Present::Kept] {
+            let done = go_back(base, &before, to, present);
+            done.map_err(|error| format!("to {to}, {present:?}: {error}"))?;
             *ran += 1;
         }
     }

@@ -8,8 +8,8 @@ use serde_json::json;
 use snapgroup::query::{GroupField, Query, SnapshotField, Test, Value};
 use snapgroup::storage::ExportFile;
 use snapgroup::{
-    ByteCount, ChangeKind, DiffOptions, Engine, Export, ExportBase, ImportFrom, ImportVolume, LayerFormat,
-    SpaceOf, Uuid,
+    ByteCount, ChangeKind, DiffOptions, Engine, Exactness, Export, ExportBase, ImportFrom, ImportVolume,
+    LayerFormat, SpaceOf, Uuid,
 };
 use std::io::Write;
 
@@ -21,7 +21,8 @@ pub(crate) fn diff(engine: &Engine, diff: &Diff, output: &Output) -> Outcome {
         "-" => None,
         said => Some(find::snapshot(engine, said)?.into()),
     };
-    let options = DiffOptions { start: diff.start, exact: diff.exact };
+    let exactness = if diff.exact { Exactness::Content } else { Exactness::Tables };
+    let options = DiffOptions { start: diff.start, exactness };
     let changes = engine.diff(from, find::snapshot(engine, &diff.to)?, &options)?;
     let mut rows = Vec::new();
     for change in changes {

@@ -10,7 +10,7 @@ use serde_json::json;
 use snapgroup::inventory::{AvailabilityInventory, GroupInventory};
 use snapgroup::query::{GroupField, Query, Test, Value};
 use snapgroup::{
-    Among, CreateGroup, DeleteGroup, DeleteMode, DeleteScope, Deleted, Direction, Engine, Match, Members,
+    Among, CreateGroup, DeleteGroup, DeleteMode, DeleteScope, Deleted, Direction, Engine, Match, Members, Present,
     RevertGroup, Reverted, SnapshotMode, UpdateGroup, Uuid, When,
 };
 
@@ -132,7 +132,8 @@ pub(crate) fn deletion(engine: &Engine, delete: &Delete) -> Outcome<DeleteGroup>
 
 pub(crate) fn reversion(engine: &Engine, revert: &Revert) -> Outcome<RevertGroup> {
     let disks = if revert.matching { Match::Matching } else { Match::Strict };
-    Ok(RevertGroup { disks, keep: revert.keep, ..RevertGroup::new(find::group(engine, &revert.group)?) })
+    let present = if revert.keep { Present::Kept } else { Present::GivenUp };
+    Ok(RevertGroup { disks, present, ..RevertGroup::new(find::group(engine, &revert.group)?) })
 }
 
 /// How a snapshot is taken.

@@ -6,7 +6,7 @@ use crate::group::{How, mode, show_deleted, show_reverted};
 use crate::output::{Outcome, Output, bytes, table};
 use snapgroup::inventory::SnapshotInventory;
 use snapgroup::query::{Query, SnapshotField, Test, Value};
-use snapgroup::{CreateSnapshot, DeleteSnapshots, Engine, RevertVolume, UpdateSnapshot};
+use snapgroup::{CreateSnapshot, DeleteSnapshots, Engine, Present, RevertVolume, UpdateSnapshot};
 
 pub(crate) fn run(engine: &Engine, command: &Snapshot, output: &Output) -> Outcome {
     match command {
@@ -62,7 +62,8 @@ pub(crate) fn deletion(engine: &Engine, snapshots: &[String], how: &HowToDelete)
 }
 
 pub(crate) fn reversion(engine: &Engine, snapshot: &str, keep: bool) -> Outcome<RevertVolume> {
-    Ok(RevertVolume { keep, ..RevertVolume::to(find::snapshot(engine, snapshot)?) })
+    let present = if keep { Present::Kept } else { Present::GivenUp };
+    Ok(RevertVolume { present, ..RevertVolume::to(find::snapshot(engine, snapshot)?) })
 }
 
 fn show(snapshot: &SnapshotInventory, output: &Output) {

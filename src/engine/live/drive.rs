@@ -13,6 +13,7 @@
 
 use super::super::error::{Error, Kind, Result};
 use super::super::group::{CreateGroup, CreatedGroup};
+use super::super::operation::Operation;
 use super::super::pool::Engine;
 use super::super::uuid_arg::parse_optional;
 use super::{HookError, PreparedGroup, Quiesce, Switch, WritesTo};
@@ -82,7 +83,20 @@ impl Engine {
     /// [`Error::SwitchUnknown`]: the group stays prepared; find out where the disks write to, then
     /// [`Engine::resume_group`] and commit or abort. The errors of [`PreparedGroup::commit`]: the disks are switched, and
     /// the group stays prepared; resume it and commit again.
+    #[doc = include_str!("../examples/live.md")]
     pub fn create_group_live(
+        &self,
+        request: &CreateGroup,
+        quiesce: &mut dyn Quiesce,
+        switch: &mut dyn Switch,
+        options: &LiveOptions,
+    ) -> Result<CreatedLive> {
+        self.during(Operation::CreateGroupLive, || {
+            self.create_group_live_untold(request, quiesce, switch, options)
+        })
+    }
+
+    fn create_group_live_untold(
         &self,
         request: &CreateGroup,
         quiesce: &mut dyn Quiesce,

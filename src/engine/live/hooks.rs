@@ -41,6 +41,7 @@ impl Quiesce for NoQuiesce {
 
 /// Which file of a disk the process that runs its machine writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum WritesTo {
     /// The head of before.
     Head,

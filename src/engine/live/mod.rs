@@ -21,6 +21,7 @@ pub use node::{BlockNode, ChainFile};
 use super::error::{Error, Result};
 use super::group::{CreatedGroup, LeftOutVolume, named};
 use super::locks::Key;
+use super::operation::Operation;
 use super::pool::{Engine, Pool};
 use super::uuid_arg::UuidArg;
 use crate::catalog::{DiskView, LayerRecord, MachineRecord, PreparedRecord, Reader, VolumeId};
@@ -100,6 +101,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`Error::Catalog`].
+    #[doc = include_str!("../examples/preparing.md")]
     pub fn prepared_groups(&self) -> Result<Vec<PendingGroup>> {
         let pool = &self.pool;
         let reader = pool.read()?;
@@ -121,6 +123,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when no such group is prepared; SYS.1006 when another handle has it.
+    #[doc = include_str!("../examples/preparing.md")]
     pub fn resume_group(&self, group: impl Into<UuidArg>) -> Result<PreparedGroup> {
         let uuid = group.into().parse()?;
         let reader = self.pool.read()?;
@@ -196,7 +199,13 @@ impl PreparedGroup {
     ///
     /// [`Error::LayerMissing`] or [`Error::LayerDisagrees`] when an overlay is not what was made, or a head not what it
     /// was; [`Error::Storage`]; [`Error::OutcomeUnknown`]. The group is then still prepared, and nothing is removed.
-    pub fn commit(mut self, consistency: Consistency) -> Result<CreatedGroup> {
+    #[doc = include_str!("../examples/preparing.md")]
+    pub fn commit(self, consistency: Consistency) -> Result<CreatedGroup> {
+        let engine = self.engine.clone();
+        engine.during(Operation::CommitGroup, || self.commit_untold(consistency))
+    }
+
+    fn commit_untold(mut self, consistency: Consistency) -> Result<CreatedGroup> {
         self.at_drop = AtDrop::Leave;
         let pool = &self.engine.pool;
         let held = pool.locks.acquire(vec![Key::Machine(self.record.machine)]);
@@ -229,9 +238,10 @@ impl PreparedGroup {
     ///
     /// [`Refusal::OverlayWritten`] when an overlay was written to, [`Error::HeadInUse`] when one is open elsewhere: the
     /// group is then still prepared, and nothing is removed.
+    #[doc = include_str!("../examples/preparing.md")]
     pub fn abort(mut self) -> Result<()> {
         self.at_drop = AtDrop::Leave;
-        self.engine.pool.give_up_prepared(&self.record, GiveUp::WhatNobodyWrote)
+        self.give_up(GiveUp::WhatNobodyWrote)
     }
 
     /// As [`PreparedGroup::abort`], and **throws away what a guest has written** to an overlay.
@@ -241,10 +251,16 @@ impl PreparedGroup {
     /// [`Error::HeadInUse`] when an overlay is open elsewhere.
     pub fn abort_and_discard(mut self) -> Result<()> {
         self.at_drop = AtDrop::Leave;
-        self.engine.pool.give_up_prepared(&self.record, GiveUp::Everything)
+        self.give_up(GiveUp::Everything)
+    }
+
+    fn give_up(&self, what: GiveUp) -> Result<()> {
+        let pool = &self.engine.pool;
+        self.engine.during(Operation::AbortGroup, || pool.give_up_prepared(&self.record, what))
     }
 
     /// Gives the handle back and leaves the group prepared, for [`Engine::resume_group`].
+    #[doc = include_str!("../examples/preparing.md")]
     pub fn leave(mut self) {
         self.at_drop = AtDrop::Leave;
     }

@@ -3,11 +3,12 @@
 use super::super::error::Result;
 use super::super::full::Taking;
 use super::super::group::{CreateGroup, parse_wish, show_left_out};
+use super::super::operation::Operation;
 use super::super::pool::{Engine, Pool};
 use super::super::uuid_arg::parse_optional;
 use super::PreparedGroup;
 use crate::catalog::{DiskView, MachineRecord, Running};
-use crate::plan::group::{GroupWish, Member, select};
+use crate::plan::group::{GroupWish, Member, WithMemory, select};
 use crate::plan::refusal::Refusal;
 use crate::plan::{self};
 use crate::units::ByteCount;
@@ -30,7 +31,12 @@ impl Engine {
     /// As [`Engine::create_group`]; SYS.1006 when the machine does not run in another process or a group of it is being
     /// prepared, and for a group in full: disks that another process writes to cannot be copied;
     /// [`Refusal::GroupThere`] when the same request has taken its group already.
+    #[doc = include_str!("../examples/preparing.md")]
     pub fn prepare_group(&self, request: &CreateGroup) -> Result<PreparedGroup> {
+        self.during(Operation::PrepareGroup, || self.prepare_group_untold(request))
+    }
+
+    fn prepare_group_untold(&self, request: &CreateGroup) -> Result<PreparedGroup> {
         let pool = &self.pool;
         let (held, reader, machine) = self.lock_machine_of(&request.of)?;
         let wish = parse_wish(request, &machine)?;
@@ -42,6 +48,11 @@ impl Engine {
             return Err(Refusal::RunsHere { uuid: machine.uuid }.into());
         }
         pool.refuse_prepared(&reader, &machine)?;
+        if request.memory == WithMemory::Yes {
+            return Err(
+                Refusal::NotYet { what: "a group with the memory of a machine that runs elsewhere" }.into()
+            );
+        }
         let selection = select(&reader.need_machine_view(machine.id)?, &wish)?;
         let left_out = show_left_out(&selection);
         let wish =

@@ -17,6 +17,7 @@ pub use report::{
 };
 
 use super::error::{Error, Result};
+use super::operation::{self, Operation};
 use super::options::{Options, Source};
 use super::pool::{CATALOGUE, CATALOGUE_LOST, CATALOGUE_NEW, Engine};
 use super::uuid_arg::UuidArg;
@@ -55,30 +56,7 @@ impl Engine {
     /// [`Refusal::NothingToRebuild`] when no file says whose it is, [`Refusal::SeveralPools`] when they are of several
     /// and none was asked for, [`Error::NewerVersion`] when the catalogue is only too new. In these cases nothing has
     /// changed. [`Error::Storage`].
-    ///
-    /// ```
-    /// use snapgroup::storage::{BlobName, MemoryStore, Store};
-    /// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Options, RebuildOptions};
-    /// use std::sync::Arc;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let store = MemoryStore::new(); // on disk: Engine::open and Engine::rebuild on a directory
-    /// let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
-    /// let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?.uuid;
-    /// engine.open_volume(volume)?.write_at(0, b"precious")?;
-    /// let monday = engine.create_snapshot(&CreateSnapshot::new(volume, "monday"))?.uuid;
-    /// engine.close()?;
-    /// store.remove(&BlobName::parse("snapgroup.redb")?)?;
-    ///
-    /// let rebuilt = Engine::rebuild_on(&store, &Options::default(), &RebuildOptions::default())?;
-    /// assert!(rebuilt.is_whole());
-    /// let engine = Engine::open_on(Arc::new(store), Options::default())?;
-    /// let mut buffer = [0; 8];
-    /// engine.open_snapshot(monday)?.read_at(0, &mut buffer)?;
-    /// assert_eq!(&buffer, b"precious");
-    /// # Ok(())
-    /// # }
-    /// ```
+    #[doc = include_str!("../examples/rebuilding.md")]
     #[cfg(target_os = "linux")]
     pub fn rebuild(
         path: impl AsRef<std::path::Path>,
@@ -98,7 +76,14 @@ impl Engine {
     /// # Errors
     ///
     /// As [`Engine::rebuild`].
+    #[doc = include_str!("../examples/rebuilding.md")]
     pub fn rebuild_on(store: &dyn Store, options: &Options, request: &RebuildOptions) -> Result<Rebuilt> {
+        operation::during(&options.listener, Operation::Rebuild, || {
+            Self::rebuild_on_untold(store, options, request)
+        })
+    }
+
+    fn rebuild_on_untold(store: &dyn Store, options: &Options, request: &RebuildOptions) -> Result<Rebuilt> {
         let _owned = store.lock()?;
         let name = BlobName::parse(CATALOGUE).expect("a constant name");
         let present = store.list()?;

@@ -109,6 +109,7 @@ pub struct RebuiltSnapshot {
 
 /// How it is known which snapshot a content is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Proof {
     /// A file says so, and the content was not changed since.
     Claimed,

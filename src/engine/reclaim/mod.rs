@@ -18,6 +18,7 @@ pub use owed::{Owed, OwedReason};
 
 use super::error::{Error, Result};
 use super::events::Work;
+use super::operation::{Operation, Running};
 use super::pool::Engine;
 use super::uuid_arg::UuidArg;
 use crate::catalog::{LayerId, LayerState};
@@ -116,6 +117,7 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Reclaim {
     engine: Engine,
+    running: Running,
     queue: VecDeque<LayerId>,
     direction: Direction,
     total: ByteCount,
@@ -129,6 +131,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when there is no such volume.
+    #[doc = include_str!("../examples/reclaiming.md")]
     pub fn reclaim(&self, options: &ReclaimOptions) -> Result<Reclaim> {
         let pool = &self.pool;
         let reader = pool.read()?;
@@ -166,7 +169,8 @@ impl Engine {
 impl Reclaim {
     fn of(engine: &Engine, queue: Vec<LayerId>, direction: Direction, total: ByteCount) -> Self {
         let (done, owed) = (Reclaimed::default(), Vec::new());
-        Self { engine: engine.clone(), queue: queue.into(), direction, total, done, owed }
+        let running = Running::begin(&engine.pool.options.listener, Operation::Reclaim);
+        Self { engine: engine.clone(), running, queue: queue.into(), direction, total, done, owed }
     }
 
     /// Goes on, copying about `budget` bytes and one cluster at least. What a step has done is durable when it
@@ -177,7 +181,13 @@ impl Reclaim {
     /// # Errors
     ///
     /// Only what ends all changes of the pool: a failed sync, a commit of unknown outcome.
+    #[doc = include_str!("../examples/reclaiming.md")]
     pub fn step(&mut self, budget: ByteCount) -> Result<Step> {
+        let running = self.running.clone();
+        running.step(|| self.step_untold(budget))
+    }
+
+    fn step_untold(&mut self, budget: ByteCount) -> Result<Step> {
         let pool = &self.engine.pool;
         let mut left = budget;
         while let Some(layer) = self.queue.front().copied() {

@@ -60,6 +60,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`Error::Catalog`].
+    #[doc = include_str!("../examples/reclaiming.md")]
     pub fn owed(&self) -> Result<Vec<Owed>> {
         let pool = &self.pool;
         let _layout = pool.layout.read();

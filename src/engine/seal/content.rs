@@ -82,6 +82,14 @@ impl Alone {
         Ok(to)
     }
 
+    /// As [`Alone::sums`], and adds the bytes to `bytes`. Answers the checksums as well.
+    pub(super) fn read_grains(&mut self, from: u64, to: u64, bytes: &mut Vec<u8>) -> Result<(u64, Vec<u32>)> {
+        let mut sums = Vec::new();
+        let end = self.sums(from, to, |_, sum| sums.push(sum))?;
+        bytes.extend_from_slice(&self.buffer);
+        Ok((end, sums))
+    }
+
     /// The checksum that a grain of zeros has.
     pub(super) fn sum_of_zeros(&self, grain: u64) -> u32 {
         let length = (self.offset(grain + 1) - self.offset(grain)).as_usize();

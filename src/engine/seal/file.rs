@@ -20,7 +20,7 @@
 //!
 //! The length and the CRC-32 of the whole file are in the layer's record.
 
-use crate::catalog::Seal;
+use super::carry::Stretch;
 use crate::storage::{self, Blob};
 use crate::units::{ByteCount, HostOffset};
 use std::sync::Arc;
@@ -222,22 +222,22 @@ pub(super) struct SealReader {
 }
 
 impl SealReader {
-    /// Takes in a seal; refuses one that is not, to the last byte, what the record says was written.
-    pub(super) fn open(blob: Arc<dyn Blob>, seal: &Seal) -> Result<Self, Unusable> {
-        if blob.length()? != seal.length {
+    /// Takes in a seal; refuses one that is not, to the last byte, what was written: so long, with this checksum.
+    pub(super) fn open(blob: Arc<dyn Blob>, length: ByteCount, checksum: u32) -> Result<Self, Unusable> {
+        if blob.length()? != length {
             return Err(Unusable::Damaged);
         }
         let mut sum = crc32fast::Hasher::new();
         let mut batch = vec![0; BATCH];
         let mut at = HostOffset::ZERO;
-        let end = HostOffset::end_of(seal.length);
+        let end = HostOffset::end_of(length);
         while at < end {
             let piece = &mut batch[..(end - at).min(ByteCount::of(BATCH)).as_usize()];
             blob.read_at(at, piece)?;
             sum.update(piece);
             at += ByteCount::of(piece.len());
         }
-        let header = SealHeader::of(&*blob)?.filter(|_| sum.finalize() == seal.checksum);
+        let header = SealHeader::of(&*blob)?.filter(|_| sum.finalize() == checksum);
         let header = header.ok_or(Unusable::Damaged)?;
         let at = HostOffset::new(HEADER as u64);
         let mut reader =
@@ -264,7 +264,20 @@ impl SealReader {
         u32::from_be_bytes(self.sums[place..place + 4].try_into().expect("four bytes"))
     }
 
-    fn advance(&mut self) -> Result<(), Unusable> {
+    /// The stretch that was taken in last, with its first grain; `None` at the end.
+    pub(super) fn stretch(&self) -> Option<(u64, Stretch)> {
+        let first = self.first;
+        (self.count > 0).then(|| match self.content {
+            Content::Data => {
+                let sums = self.sums.as_chunks().0.iter().map(|sum| u32::from_be_bytes(*sum)).collect();
+                (first, Stretch::Data { first, sums })
+            }
+            _ => (first, Stretch::Zeros { first, count: self.count }),
+        })
+    }
+
+    /// Takes in the next stretch.
+    pub(super) fn advance(&mut self) -> Result<(), Unusable> {
         let mut stretch = [0; STRETCH];
         self.take(&mut stretch)?;
         self.first = number(&stretch[..8]);

@@ -13,11 +13,13 @@
 //! * A layer is read without a lock. Whoever is about to write to its file crosses it out in [`Sealings`], and a seal
 //!   that was crossed out is not published.
 
+mod carry;
 mod content;
 pub(super) mod file;
 mod sealing;
 mod verify;
 
+pub use carry::{NotASealId, NotTheSeal, SealContents, SealId, SealedData, SealedLayer, Stretch};
 pub use sealing::{Renew, SealOptions, Sealed, Sealing, SealingProgress, Unsealed};
 pub use verify::{LayerVerdict, Touch, Verdict, Verification, VerifyDepth, VerifyOf};
 

@@ -2,6 +2,7 @@
 
 use super::super::error::{Error, Result};
 use super::super::events::Work;
+use super::super::operation::{Operation, Running};
 use super::super::pool::{Engine, Pool};
 use super::super::uuid_arg::UuidArg;
 use super::Look;
@@ -77,6 +78,7 @@ pub struct SealingProgress {
 #[derive(Debug)]
 pub struct Sealing {
     engine: Engine,
+    running: Running,
     queue: VecDeque<LayerId>,
     renew: Renew,
     under_way: Option<UnderWay>,
@@ -115,6 +117,7 @@ impl Engine {
     /// # Errors
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 when there is no such volume.
+    #[doc = include_str!("../examples/sealing.md")]
     pub fn seal(&self, options: &SealOptions) -> Result<Sealing> {
         let pool = &self.pool;
         let reader = pool.read()?;
@@ -160,7 +163,16 @@ impl Sealing {
         };
         let total = layers.iter().filter_map(allocated).sum();
         let queue = layers.into();
-        Self { engine: engine.clone(), queue, renew, under_way: None, total, done: Sealed::default() }
+        let running = Running::begin(&engine.pool.options.listener, Operation::Seal);
+        Self {
+            engine: engine.clone(),
+            running,
+            queue,
+            renew,
+            under_way: None,
+            total,
+            done: Sealed::default(),
+        }
     }
 
     /// Goes on, reading about `budget` bytes of the guest and one cluster at least. A layer whose turn ends in the step
@@ -171,7 +183,13 @@ impl Sealing {
     /// # Errors
     ///
     /// Only what ends all changes of the pool: a failed sync, a commit of unknown outcome.
+    #[doc = include_str!("../examples/sealing.md")]
     pub fn step(&mut self, budget: ByteCount) -> Result<Step> {
+        let running = self.running.clone();
+        running.step(|| self.step_untold(budget))
+    }
+
+    fn step_untold(&mut self, budget: ByteCount) -> Result<Step> {
         let pool = Arc::clone(&self.engine.pool);
         pool.admit_change()?;
         let mut left = budget;
@@ -208,6 +226,7 @@ impl Sealing {
     /// # Errors
     ///
     /// As [`Sealing::step`].
+    #[doc = include_str!("../examples/sealing.md")]
     pub fn finish(mut self) -> Result<Sealed> {
         while self.step(ByteCount::new(u64::MAX))? == Step::More {}
         Ok(self.done)

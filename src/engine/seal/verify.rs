@@ -1,6 +1,7 @@
 //! Whether what was sealed is still what it was.
 
 use super::super::error::{Error, Result};
+use super::super::operation::Operation;
 use super::super::pool::{Engine, Pool};
 use super::super::uuid_arg::UuidArg;
 use super::Look;
@@ -148,7 +149,12 @@ impl Engine {
     ///
     /// SYS.1007 for a malformed uuid; SYS.1003 for what is not there; what keeps the catalogue from being read. What is
     /// wrong with a layer is in the answer.
+    #[doc = include_str!("../examples/sealing.md")]
     pub fn verify(&self, of: &VerifyOf, depth: VerifyDepth) -> Result<Verification> {
+        self.during(Operation::Verify, || self.verify_untold(of, depth))
+    }
+
+    fn verify_untold(&self, of: &VerifyOf, depth: VerifyDepth) -> Result<Verification> {
         let pool = &self.pool;
         let reader = pool.read()?;
         let layers = match of {
@@ -273,7 +279,7 @@ impl Pool {
         bytes_read: &mut ByteCount,
     ) -> std::result::Result<Verdict, Failed> {
         let blob = self.store().open(&seal.blob, Access::Read).map_err(Unusable::from)?;
-        let mut sealed = SealReader::open(blob, seal)?;
+        let mut sealed = SealReader::open(blob, seal.length, seal.checksum)?;
         let header = sealed.header;
         if (header.pool, header.layer, header.grain) != (self.catalog.pool(), record.uuid, alone.grain) {
             return Err(Unusable::Damaged.into());

@@ -32,6 +32,7 @@ const AUTOCLEAR: HostOffset = HostOffset::new(88);
 
 /// Whether a repair is done, or only told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RepairMode {
     /// Nothing is written.
     #[default]

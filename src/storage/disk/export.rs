@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 /// What becomes of a file that has the name already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Replace {
     /// It stays, and the new one is refused.
     #[default]

@@ -37,6 +37,7 @@ const LOCK_FILE: &str = "snapgroup.lock";
 
 /// Whether blobs that are opened for reading are read through a memory map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MapFrozen {
     /// Every read is a system call. A file that was cut short is an error.
     #[default]
@@ -52,6 +53,7 @@ pub enum MapFrozen {
 
 /// Whether the locks that QEMU puts on images are spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ImageLocks {
     /// What [`Blob::hold`] asks for is taken, and what others hold is respected.
     #[default]

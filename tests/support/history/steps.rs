@@ -4,8 +4,8 @@ use super::model::Manner;
 use super::{History, Outcome, options};
 use snapgroup::{
     ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeletePlan, DeleteScope,
-    DeleteSnapshots, DeleteVolume, Deleted, Direction, Engine, Figures, Kind, Members, Owed, ReclaimOptions,
-    Reclaimed, RevertGroup, RevertPlan, RevertVolume, Reverted, Step, Uuid, When,
+    DeleteSnapshots, DeleteVolume, Deleted, Direction, Engine, Figures, Kind, Members, Owed, Present,
+    ReclaimOptions, Reclaimed, RevertGroup, RevertPlan, RevertVolume, Reverted, Step, Uuid, When,
 };
 use std::collections::BTreeSet;
 
@@ -216,13 +216,18 @@ impl History {
         disks.iter().for_each(|disk| drop(self.open.remove(disk)));
     }
 
+    /// What becomes of the present state.
+    fn present(&mut self) -> Present {
+        if self.below(2) == 0 { Present::Kept } else { Present::GivenUp }
+    }
+
     fn when(&mut self) -> When {
         if self.below(3) == 0 { When::Later } else { When::Now }
     }
 
     fn revert_volume(&mut self) -> Outcome {
         let Some(uuid) = self.any_snapshot() else { return Ok(()) };
-        let wish = RevertVolume { keep: self.below(2) == 0, reclaim: self.when(), ..RevertVolume::to(uuid) };
+        let wish = RevertVolume { present: self.present(), reclaim: self.when(), ..RevertVolume::to(uuid) };
         self.log.push(format!("revert {wish:?}"));
         let index = self.model.taken[&uuid].disk;
         self.close_for_revert(&[index].into(), |engine| engine.revert_volume(&wish).map(drop));
@@ -232,7 +237,7 @@ impl History {
         let reverted = self.engine().run(&plan)?;
         self.compare_revert(&plan, &reverted, wish.reclaim);
         assert_eq!(reverted.owed, []);
-        assert_eq!(reverted.kept.len(), usize::from(wish.keep));
+        assert_eq!(reverted.kept.len(), usize::from(wish.present == Present::Kept));
         for kept in &reverted.kept {
             self.model.take(index, kept.uuid, None);
         }
@@ -249,7 +254,7 @@ impl History {
 
     fn revert_group(&mut self) -> Outcome {
         let Some(uuid) = self.any_group() else { return Ok(()) };
-        let wish = RevertGroup { keep: self.below(2) == 0, reclaim: self.when(), ..RevertGroup::new(uuid) };
+        let wish = RevertGroup { present: self.present(), reclaim: self.when(), ..RevertGroup::new(uuid) };
         self.log.push(format!("revert {wish:?}"));
         if !self.model.is_available(uuid) {
             let refused = self.engine().revert_group(&wish).map_err(|error| error.kind());
@@ -266,7 +271,7 @@ impl History {
         self.assert_now(&plan.figures)?;
         let reverted = self.engine().run(&plan)?;
         self.compare_revert(&plan, &reverted, wish.reclaim);
-        assert_eq!((reverted.owed.len(), reverted.kept_group.is_some()), (0, wish.keep));
+        assert_eq!((reverted.owed.len(), reverted.kept_group.is_some()), (0, wish.present == Present::Kept));
         let members = self.model.groups[&uuid].clone();
         if let Some(kept) = &reverted.kept_group {
             self.model.take_group(kept);
