@@ -10,8 +10,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use snapgroup::object_store::{Archive, ArchiveError, RestoreGroup, Uuids};
 use snapgroup::{
-    ByteCount, CreateGroup, CreateMachine, CreateVolume, DeleteGroup, DeleteSnapshots, Engine, Kind, Options,
-    Uuid, Volume,
+    ByteCount, CreateGroup, CreateMachine, CreateVolume, DeleteGroup, DeleteSnapshots, Direction, Engine,
+    Kind, Options, Uuid, Volume,
 };
 use std::pin::pin;
 use std::sync::Arc;
@@ -208,7 +208,7 @@ fn a_layer_that_the_pool_has_merged_is_another_one_and_both_groups_restore() -> 
     let second = site.group("b")?;
     let (one, other) = (site.contents(first)?, site.contents(second)?);
     wait(archive.export_group(&site.engine, first))?;
-    site.engine.delete_group(&DeleteGroup::new(first))?;
+    site.engine.delete_group(&DeleteGroup { direction: Direction::Pull, ..DeleteGroup::new(first) })?;
     let sent = wait(archive.export_group(&site.engine, second))?;
     assert_eq!(sent.layers_there, 0, "a layer that took in another one has the seal that it had");
     assert_restores(&archive, &site, first, &one)?;
@@ -364,7 +364,7 @@ fn an_export_that_breaks_off_anywhere_is_no_group_and_the_next_one_completes_it(
             assert_restores(&whole, &site, group, &contents)?;
             return Ok(());
         }
-        assert!(wait(whole.groups())?.is_empty(), "after {left} requests");
+        assert_eq!(wait(whole.groups())?.len(), 0, "after {left} requests");
         let refused = wait(whole.restore_group(&in_memory()?, group, &RestoreGroup::default()));
         assert!(matches!(refused, Err(ArchiveError::NoGroup { .. })), "after {left} requests: {refused:?}");
         wait(whole.export_group(&site.engine, group))?;
@@ -482,7 +482,7 @@ fn a_layer_that_has_rotted_in_the_pool_is_not_sent_as_if_it_were_whole() -> Outc
         Err(ArchiveError::Pool(error)) => assert_eq!(error.kind(), Kind::Corrupt, "{error}"),
         other => panic!("{other:?}"),
     }
-    assert!(wait(archive.groups())?.is_empty());
+    assert_eq!(wait(archive.groups())?.len(), 0);
     Ok(())
 }
 
@@ -497,7 +497,7 @@ fn a_group_without_one_of_its_members_is_not_exported() -> Outcome {
         Err(ArchiveError::NotWhole { volume, .. }) => assert_eq!(volume, member.volume_uuid),
         other => panic!("{other:?}"),
     }
-    assert!(wait(archive.groups())?.is_empty());
+    assert_eq!(wait(archive.groups())?.len(), 0);
     Ok(())
 }
 
