@@ -146,6 +146,7 @@ const LOOK_UPS: &[&str] = &[
     "release",
     "resume_group",
     "snapshot",
+    "usage",
     "volume",
 ];
 

@@ -10,8 +10,8 @@ use serde_json::json;
 use snapgroup::inventory::{AvailabilityInventory, GroupInventory};
 use snapgroup::query::{GroupField, Query, Test, Value};
 use snapgroup::{
-    Among, CreateGroup, DeleteGroup, DeleteMode, DeleteScope, Deleted, Direction, Engine, Match, Members, Present,
-    RevertGroup, Reverted, SnapshotMode, UpdateGroup, Uuid, When,
+    Among, CreateGroup, DeleteGroup, DeleteMode, DeleteScope, Deleted, Direction, Engine, Match, Members,
+    Present, RevertGroup, Reverted, SnapshotMode, UpdateGroup, Uuid, When,
 };
 
 pub(crate) fn run(engine: &Engine, command: &Group, output: &Output) -> Outcome {
