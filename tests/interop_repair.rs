@@ -263,8 +263,11 @@ fn what_we_repair_is_clean_for_qemu_and_reads_as_what_qemu_repairs() -> Outcome 
     Ok(())
 }
 
+/// Whether a finding is the one that is meant.
+type Is = fn(&Finding) -> bool;
+
 /// What we leave as it is, and the rule: the finding that forbids a repair.
-const LEFT: &[(&str, Harm, fn(&Finding) -> bool)] = &[
+const LEFT: &[(&str, Harm, Is)] = &[
     (
         "data outside of the file: what it was cannot be known",
         |blob| put(blob, entries(blob)?[0], 1 << 50 | COPIED),

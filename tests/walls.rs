@@ -132,7 +132,6 @@ const LOOK_UPS: &[&str] = &[
     "export_file",
     "group",
     "group_tree",
-    "hold",
     "import",
     "in_memory",
     "internals",
@@ -143,9 +142,9 @@ const LOOK_UPS: &[&str] = &[
     "picture_of_layers",
     "prepared_groups",
     "rebuild",
-    "release",
     "resume_group",
     "snapshot",
+    "usage",
     "volume",
 ];
 

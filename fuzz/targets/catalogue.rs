@@ -158,8 +158,7 @@ fn r#use(engine: &Engine, base: &Base) {
         open.read_at(0, &mut bytes).expect("memory does not fail");
         assert!(bytes.iter().all(|byte| *byte == 0), "a disk reads as something else");
     }
-    let machine =
-        engine.query_machines(&Query::default()).expect("machines can be told").items[0].uuid.clone();
+    let machine = engine.query_machines(&Query::default()).expect("machines can be told").items[0].uuid;
     engine.create_group(&CreateGroup::of_machine(machine, "one more")).expect("it goes on being a pool");
     let check = engine.check().expect("memory does not fail");
     assert!(check.is_sound(), "{check:#?}");

@@ -61,12 +61,14 @@ impl Engine {
     /// SYS.1003 when there is no such snapshot; SYS.1007 for a name that is empty or longer than 255 characters.
     #[doc = include_str!("examples/holds.md")]
     pub fn hold(&self, snapshot: impl Into<UuidArg>, name: &str) -> Result<SnapshotInventory> {
-        let name = text::name("name of the hold", name)?;
-        self.change_snapshot(snapshot.into().parse()?, |snapshot| {
-            if !snapshot.holds.contains(&name) {
-                snapshot.holds.push(name.clone());
-                snapshot.holds.sort_unstable();
-            }
+        self.during(Operation::UpdateSnapshot, || {
+            let name = text::name("name of the hold", name)?;
+            self.change_snapshot(snapshot.into().parse()?, |snapshot| {
+                if !snapshot.holds.contains(&name) {
+                    snapshot.holds.push(name.clone());
+                    snapshot.holds.sort_unstable();
+                }
+            })
         })
     }
 
@@ -77,8 +79,12 @@ impl Engine {
     /// As [`Engine::hold`].
     #[doc = include_str!("examples/holds.md")]
     pub fn release(&self, snapshot: impl Into<UuidArg>, name: &str) -> Result<SnapshotInventory> {
-        let name = text::name("name of the hold", name)?;
-        self.change_snapshot(snapshot.into().parse()?, |snapshot| snapshot.holds.retain(|held| *held != name))
+        self.during(Operation::UpdateSnapshot, || {
+            let name = text::name("name of the hold", name)?;
+            self.change_snapshot(snapshot.into().parse()?, |snapshot| {
+                snapshot.holds.retain(|held| *held != name)
+            })
+        })
     }
 
     /// Changes the record of a snapshot; nothing is written when nothing changes.

@@ -202,6 +202,7 @@ impl Engine {
 
     /// How often the pool was opened for writing, its making and this time counted. Of two owners that both believe to
     /// have a pool, the one with the larger number has it: every change of the other one is [`Error::NotOwner`].
+    #[doc = include_str!("examples/open_on.md")]
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.pool.catalog.epoch()
