@@ -33,6 +33,7 @@ impl Catalog {
     pub fn commit(&self, expected: Option<u64>, edits: &[Edit]) -> Result<u64> {
         self.check_owner()?;
         let mut transaction = self.database.begin_write()?;
+        self.look_for_owner()?;
         self.fence.begin_transaction();
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_quick_repair(self.options.quick_repair == QuickRepair::On);
