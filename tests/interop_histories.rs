@@ -1,5 +1,5 @@
-//! Random histories of a machine, judged by QEMU: see `support/history`. After a tenth of the steps each file of the
-//! pool passes `qemu-img check`, and each disk and each snapshot shows QEMU the bytes of the model.
+//! Random histories of a machine, judged by QEMU: see `support/history`. After a tenth of the steps and at the end
+//! each file of the pool passes `qemu-img check`, and each disk and each snapshot shows QEMU the bytes of the model.
 //!
 //! `SNAPGROUP_HISTORIES=n` runs n of them, `SNAPGROUP_SEED=n` begins with another one, `SNAPGROUP_STEPS=n` makes them
 //! longer:
@@ -7,20 +7,26 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "support/crowd.rs"]
+mod crowd;
 #[path = "support/dice.rs"]
 mod dice;
 #[path = "support/history/mod.rs"]
 mod history;
+#[path = "support/place.rs"]
+mod place;
 #[path = "support/qemu.rs"]
 mod qemu;
 #[path = "support/shown.rs"]
 mod shown;
 
+use crowd::crowd;
 use dice::Dice;
 use history::{Outcome, Picture, number, run};
 use qemu::{Checked, Qemu};
 use shown::assert_shows;
 use snapgroup::storage::{DiskStore, Store};
+use std::ops::Add;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,37 +37,66 @@ fn steps() -> usize {
     usize::try_from(number("SNAPGROUP_STEPS", STEPS)).expect("a few steps")
 }
 
-fn judge(directory: &Path, pictures: &[Picture]) -> Outcome {
+/// How much QEMU was asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Judged {
+    states: usize,
+    files: usize,
+    chains: usize,
+}
+
+impl Add for Judged {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let (states, files) = (self.states + other.states, self.files + other.files);
+        Self { states, files, chains: self.chains + other.chains }
+    }
+}
+
+fn judge(directory: &Path, pictures: &[Picture]) -> Outcome<Judged> {
     let qemu = Qemu::in_directory(directory);
+    let mut judged = Judged { states: 1, chains: pictures.len(), files: 0 };
     for entry in std::fs::read_dir(directory)? {
         let name = entry?.file_name().into_string().map_err(|_| "a name is text")?;
         if name.ends_with(".qcow2") {
             let (checked, said) = qemu.check(&name);
             assert_eq!(checked, Checked::Clean, "{name}: {said}");
+            judged.files += 1;
         }
     }
     for picture in pictures {
         assert_shows(directory, &picture.file, &picture.bytes)?;
     }
-    Ok(())
+    Ok(judged)
+}
+
+/// One history, with dice of its own for when it is judged: it is the same whether it is judged or not.
+fn judged(seed: u64) -> Judged {
+    let directory = place::directory(seed);
+    let path = directory.path().to_owned();
+    let home = path.clone();
+    let store = move || -> Arc<dyn Store> { Arc::new(DiskStore::create(&home).expect("a pool")) };
+    let (mut dice, mut states, mut all) = (Dice::of(seed), 0, Judged::default());
+    run(Arc::new(store), seed, steps(), &mut |pictures| {
+        states += 1;
+        if dice.roll(10) == 0 || states > steps() {
+            all = all + judge(&path, pictures)?;
+        }
+        Ok(())
+    });
+    all
 }
 
 #[test]
 #[ignore = "needs qemu-img"]
+#[expect(clippy::print_stdout, reason = "whoever runs many histories wants to know how much was judged")]
 fn qemu_sees_histories_as_the_model_says() {
-    let first = 2_000_000 + number("SNAPGROUP_SEED", 1);
-    for seed in first..first + number("SNAPGROUP_HISTORIES", 20) {
-        let directory = tempfile::TempDir::new().expect("a directory");
-        let path = directory.path().to_owned();
-        let home = path.clone();
-        let store = move || -> Arc<dyn Store> { Arc::new(DiskStore::create(&home).expect("a pool")) };
-        // Dice of its own: a history is the same whether it is judged or not.
-        let mut dice = Dice::of(seed);
-        run(Arc::new(store), seed, steps(), &mut |pictures| match dice.roll(10) {
-            0 => judge(&path, pictures),
-            _ => Ok(()),
-        });
-    }
+    let first = 1_000_000 + number("SNAPGROUP_SEED", 1);
+    let seeds = first..first + number("SNAPGROUP_HISTORIES", 20);
+    let all = crowd(seeds.clone(), judged);
+    assert!(all.iter().all(|judged| judged.states > 0), "a history was not judged");
+    println!("seeds {seeds:?}: {:?}", all.into_iter().fold(Judged::default(), Add::add));
 }
 
 #[test]

@@ -448,7 +448,7 @@ impl Considered {
 
     /// Says in the lines of snapshots that are gone what could not be done with their bytes, or with those of what
     /// went with them.
-    fn note_owed(&self, lines: &mut [DeleteResult], owed: &[Owed]) {
+    pub(super) fn note_owed(&self, lines: &mut [DeleteResult], owed: &[Owed]) {
         for (line, going) in lines.iter_mut().zip(&self.going).filter(|(line, _)| line.success) {
             let gone = self.verdict.gone.iter().filter(|snapshot| going.contains(&snapshot.id));
             let failed = gone.filter_map(|snapshot| self.books.layer(snapshot.layer)).find_map(|layer| {

@@ -35,8 +35,9 @@ impl DeleteVolume {
 impl Engine {
     /// Deletes a volume, attached or not, with all its snapshots, in one commit; its groups say that these members
     /// are gone. One line for each snapshot; when one refuses, nothing is deleted and the volume stays
-    /// ([`Deleted::is_success`]). With [`DeleteMode::Enforcing`] clones of it go on reading what they need. A volume
-    /// that is not there is a success without lines. Durable when it returns.
+    /// ([`Deleted::is_success`]). With [`DeleteMode::Enforcing`] clones of it go on reading what they need, and a line
+    /// also says so of a snapshot that is gone and whose bytes could not be dealt with. A volume that is not there is a
+    /// success without lines. Durable when it returns.
     ///
     /// # Errors
     ///
@@ -91,7 +92,11 @@ impl Engine {
             let layers: Vec<LayerId> = snapshots.iter().map(|snapshot| snapshot.layer).collect();
             let tops = layers.into_iter().chain(head.parent);
             let retired = retired(&considered.books, tops);
-            (deleted.reclaimed, deleted.owed) = self.reclaim_after(&retired, Direction::Auto)?;
+            let (reclaimed, owed) = self.reclaim_after(&retired, Direction::Auto)?;
+            if request.mode == DeleteMode::Enforcing {
+                considered.note_owed(&mut deleted.results, &owed);
+            }
+            (deleted.reclaimed, deleted.owed) = (reclaimed, owed);
         }
         Ok(deleted)
     }

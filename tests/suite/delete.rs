@@ -8,9 +8,10 @@ use crate::support::{
     read_volume, take,
 };
 use snapgroup::inventory::{DeleteResult, SnapshotInventory};
+use snapgroup::storage::{At, Fault, FaultKind, Operation};
 use snapgroup::{
     CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeleteScope, DeleteSnapshots, DeleteVolume,
-    Direction, Engine, Members, OwedReason, ReclaimOptions, Step, Uuid, When,
+    Direction, Engine, Members, Owed, OwedReason, ReclaimOptions, RevertGroup, Step, Uuid, When,
 };
 
 on_every_store! {
@@ -459,4 +460,37 @@ fn an_open_disk_is_written_while_layers_are_merged_below_it(home: &Home) -> Outc
     drop(disk);
     assert!(read_volume(&engine, vm.root())? == open);
     assert_sound(&engine)
+}
+
+/// Of a member that goes with its volume as of one that goes with its group.
+#[test]
+fn enforcing_says_in_its_line_that_the_file_of_a_member_could_not_be_removed() -> Outcome {
+    for with_volume in [false, true] {
+        let home = Home::simulated();
+        let engine = home.open()?;
+        let vm = make_machine(&engine, 2)?;
+        let first = take(&engine, &vm, "first")?.uuid;
+        let group = take(&engine, &vm, "second")?.uuid;
+        let member = members(&engine, group)?[1];
+        let file = file_of(&engine.snapshot(member)?.primary_storage_install_path);
+        engine.revert_group(&RevertGroup::new(first))?;
+        home.faulty().fail(Fault::for_ever(At::CallOf(Operation::Remove, 1), FaultKind::EIO));
+        let mode = DeleteMode::Enforcing;
+        let deleted = match with_volume {
+            true => engine.delete_volume(&DeleteVolume { mode, ..DeleteVolume::new(vm.disks[1]) })?,
+            false => engine.delete_group(&DeleteGroup { mode, ..DeleteGroup::new(group) })?,
+        };
+        let said = line(&deleted.results, member);
+        let codes = said.error.as_ref().map(|error| (error.code.as_str(), error.root().code.as_str()));
+        assert_eq!((said.success, codes), (false, Some(("SYS.1004", "SYS.1016"))), "{with_volume}");
+        assert!(engine.snapshot(member).is_err(), "it has left the books");
+        let owed = |owed: Vec<Owed>| owed.into_iter().any(|owed| owed.file == file);
+        assert!(owed(deleted.owed) && owed(engine.owed()?));
+        home.faulty().heal();
+        engine.reclaim(&ReclaimOptions::default())?.finish()?;
+        assert_eq!(engine.owed()?, []);
+        assert!(!home.store()?.list()?.iter().any(|name| name.as_str() == file));
+        assert_sound(&engine)?;
+    }
+    Ok(())
 }

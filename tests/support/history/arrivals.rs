@@ -14,6 +14,7 @@ impl History {
         let shape = format!("{cluster_bits} bits, compressed: {compressed}");
         let bytes = self.model.taken[&uuid].bytes.clone();
         if self.below(2) == 0 {
+            self.count("adopt");
             self.log.push(format!("adopt {} from {name}, {shape}", uuid.simple()));
             self.engine().export(
                 uuid,
@@ -27,6 +28,7 @@ impl History {
         }
         let base = if self.below(2) == 0 { self.another_of_its_disk(uuid) } else { None };
         let above = if base.is_some() { "above a snapshot" } else { "alone" };
+        self.count(format!("import {above}"));
         self.log.push(format!("import {above}: {} from {name}, {shape}", uuid.simple()));
         let format = match base {
             None => format,

@@ -21,7 +21,10 @@ use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-pub(crate) type Outcome = Result<(), Box<dyn Error>>;
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// How often each thing was done, and what came of it, under names such as `delete group, Permissive, Single, Pull`.
+pub(crate) type Tally = BTreeMap<String, u64>;
 
 /// Where the pool of a history lives: answers the same store anew for each opening.
 pub(crate) type Home = Arc<dyn Fn() -> Arc<dyn Store>>;
@@ -61,6 +64,7 @@ struct History {
     /// How often the pool was opened: no two openings give the same uuids.
     openings: u64,
     log: Vec<String>,
+    tally: Tally,
 }
 
 fn options(opening: u64) -> Options {
@@ -88,11 +92,16 @@ impl History {
             dice,
             openings: 1,
             log: Vec::new(),
+            tally: Tally::default(),
         };
         for _ in 0..1 + history.below(2) {
             history.create()?;
         }
         Ok(history)
+    }
+
+    fn count(&mut self, what: impl Into<String>) {
+        *self.tally.entry(what.into()).or_default() += 1;
     }
 
     fn engine(&self) -> &Engine {
@@ -185,6 +194,9 @@ impl History {
         }
         let to_be_removed = owed.iter().filter(|owed| owed.reason == OwedReason::ToBeRemoved).count();
         let present = (self.home)().list()?;
+        for owed in &owed {
+            assert!(present.iter().any(|name| name.as_str() == owed.file), "{owed:#?}");
+        }
         let layers = present.iter().filter(|name| name.as_str().ends_with(".qcow2")).count();
         assert_eq!(layers, check.layers_checked + to_be_removed, "{present:?}");
         let others = present.iter().map(|name| name.as_str()).filter(|name| !name.ends_with(".qcow2"));
@@ -206,17 +218,18 @@ impl History {
 }
 
 /// Runs the history of one seed; `judge` sees every state of it. Answers what was done.
-pub(crate) fn run(home: Home, seed: u64, steps: usize, judge: Judge<'_>) -> Vec<String> {
+pub(crate) fn run(home: Home, seed: u64, steps: usize, judge: Judge<'_>) -> Tally {
     replay(home, Dice::of(seed), &format!("seed {seed}"), steps, judge)
 }
 
 /// Runs the history that the dice tell, under the name by which it can be run again. Answers what was done.
-pub(crate) fn replay(home: Home, dice: Dice, name: &str, steps: usize, judge: Judge<'_>) -> Vec<String> {
+pub(crate) fn replay(home: Home, dice: Dice, name: &str, steps: usize, judge: Judge<'_>) -> Tally {
     let mut history = History::begin(home, dice).expect("a pool is made");
     let result = catch_unwind(AssertUnwindSafe(|| -> Outcome {
         for _ in 0..steps {
             history.step()?;
             judge(&history.check()?)?;
+            history.count("step");
         }
         history.end()?;
         judge(&history.check()?)
@@ -224,7 +237,7 @@ pub(crate) fn replay(home: Home, dice: Dice, name: &str, steps: usize, judge: Ju
     if !matches!(result, Ok(Ok(()))) {
         panic!("{name}: {result:?} after\n{}", history.log.join("\n"));
     }
-    history.log
+    history.tally
 }
 
 /// A number that whoever runs the tests may give.
