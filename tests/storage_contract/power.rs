@@ -149,7 +149,7 @@ fn what_a_failed_sync_was_for_is_covered_by_no_later_one() -> Outcome {
     blob.sync()?;
     assert_eq!(all(&disk)?, of(&["a:02", "a:12"]));
 
-    store.create(&name("b"))?;
+    disk.create(&name("b"))?;
     store.fail(Fault::once(At::CallOf(Operation::SyncNames, 1), FaultKind::EIO));
     assert!(store.sync_names().is_err());
     store.sync_names()?;
@@ -293,6 +293,22 @@ fn a_log_is_cut_at_every_instant_and_can_leave_a_sync_out() -> Outcome {
     // The sync first, the write after it.
     assert_eq!(shown(&log.moved(1, 2).cut(4).durable())?, "a:");
     assert_eq!(log.cut(4).durable().choice(), Choice::Nothing);
+    Ok(())
+}
+
+#[test]
+fn a_name_is_durable_though_the_sync_of_another_one_has_failed() -> Outcome {
+    let disk = SimulatedDisk::new(FileSystem::Strict);
+    let store = SimulatedStore::on_disk(&disk);
+    store.create(&name("a"))?;
+    store.fail(Fault::once(At::CallOf(Operation::SyncNames, 1), FaultKind::EIO));
+    assert!(store.sync_names().is_err());
+    disk.create(&name("b"))?;
+    disk.sync_names()?;
+    let log = disk.log();
+    let cut = log.cut(disk.position());
+    assert!(!cut.is_durable(&name("a")) && cut.is_durable(&name("b")));
+    assert_eq!(shown(&cut.durable())?, "b:");
     Ok(())
 }
 

@@ -108,9 +108,8 @@ impl Home {
         !matches!(self.place, Place::Disk(_))
     }
 
-    /// The store that fails on request. What is written around calls that fail, the crash suite looks through.
+    /// The store that fails on request.
     pub(crate) fn faulty(&self) -> &SimulatedStore {
-        self.is_touched.store(true, Ordering::Relaxed);
         match &self.place {
             Place::Simulated(store, _) => store,
             other => panic!("{other:?} does not fail on request"),

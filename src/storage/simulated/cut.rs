@@ -191,9 +191,17 @@ impl PowerCut {
     /// Whether the name is durable and nothing is pending of the blob under it.
     #[must_use]
     pub fn is_durable(&self, name: &BlobName) -> bool {
-        let pending = self.names_pending.iter().any(|naming| naming.what.name == *name);
-        let file = self.names.get(name).and_then(|number| self.files.get(number));
-        !pending && file.is_some_and(|file| file.pending.is_empty())
+        let mut number = self.names.get(name).copied();
+        for naming in self.names_pending.iter().filter(|naming| naming.what.name == *name) {
+            // What is certain waits here only for another name, whose own sync has failed.
+            number = match (naming.fate, naming.what.verb) {
+                (Fate::Certain, Verb::Make) => Some(naming.what.file),
+                (Fate::Certain, Verb::Remove) => None,
+                (Fate::Open | Fate::Adrift, _) => return false,
+            };
+        }
+        let file = number.and_then(|number| self.files.get(&number));
+        file.is_some_and(|file| file.pending.is_empty())
     }
 
     /// Whether nothing at all is pending: there is one possible state.
