@@ -8,10 +8,10 @@
 //! transactions are numbered. Every opening raises the owner's *epoch* in a transaction of its own, before anything else is
 //! read or changed. Hence:
 //!
-//! * **E1** The first write of a transaction, and the first one after a sync, is preceded by one read of the header. Unless it is what this owner left there,
-//!   the change is refused, and so is every later one: in a commit, and in the closing of the database. Whoever is about
-//!   to write what another owner could write, too, such as the tables of a head, looks as well ([`Fence::look`]). So does
-//!   whoever begins to read: pages of this owner's may be the other one's by now.
+//! * **E1** The first write of a transaction, and the first one after a sync, is preceded by one read of the header. Unless
+//!   it is what this owner left there, the change is refused, and so is every later one: in a commit, and in the closing of
+//!   the database. Whoever is about to write what another owner could write, too, such as the tables of a head, looks as
+//!   well ([`Fence::look`]). So does whoever begins to read: pages of this owner's may be the other one's by now.
 //! * **E2** What began before the next owner's epoch was durable, and looked at the header before, is not noticed: looking
 //!   and writing are two calls. The database's transaction as a whole lies in between, which is a matter of milliseconds.
 //! * **E3** The look is as fresh as the store's reads are. A file system that answers them from a cache of its own tells
