@@ -28,6 +28,7 @@ use crate::plan::refusal::Refusal;
 use crate::plan::{Plan, text};
 use crate::storage::{Access, Store};
 use crate::units::ByteCount;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How much is copied between two looks at whether the pool may still be written.
@@ -76,6 +77,14 @@ impl Pool {
         let before = disk.chain.len();
         let after = if way == Some(&Taking::Copied) { LAYERS_AFTER } else { before + 1 };
         figures.chains.push(ChainChange { volume_uuid: disk.volume.uuid, before, after });
+        let made = match way {
+            // The copy, and the overlay on it.
+            Some(Taking::Copied) => 2,
+            Some(Taking::Frozen) => 1,
+            None => 0,
+        };
+        let name = || text::layer_blob(self.source.mint()).to_string();
+        figures.files_made.extend(std::iter::repeat_with(name).take(made));
         if way == Some(&Taking::Copied) {
             let _layout = self.layout.read();
             let chain = self.chain_as_it_is(&disk.volume, &disk.chain)?;
@@ -87,18 +96,29 @@ impl Pool {
         Ok(())
     }
 
-    /// Adds the files that nobody reads any more, once these disks have been copied.
+    /// Adds the files that nobody reads any more, once these disks have been copied, and that are removed then.
     pub(super) fn foretell_left(
         &self,
         reader: &Reader,
         copied: &[&DiskView],
         figures: &mut Figures,
     ) -> Result<()> {
+        if copied.is_empty() {
+            return Ok(());
+        }
         let volumes: Vec<_> = copied.iter().map(|disk| disk.volume.id).collect();
         let mut books = Books::open(reader.holdings(&volumes, &[])?);
         copied.iter().for_each(|disk| books.retire(disk.chain[0].id));
-        for layer in books.layers().filter(|layer| layer.state == LayerState::Garbage) {
-            figures.bytes_removed += self.store().open(&layer.blob, Access::Read)?.allocated()?;
+        let left = books.layers().filter(|layer| layer.state == LayerState::Garbage);
+        let mut gone: BTreeMap<LayerId, LayerRecord> = left.map(|layer| (layer.id, layer.clone())).collect();
+        // What waits to be removed goes along, whosever it was.
+        for layer in reader.layers_garbage()? {
+            let layer = layer?;
+            gone.insert(layer.id, layer);
+        }
+        for layer in gone.into_values() {
+            let blob = self.store().open(&layer.blob, Access::Read);
+            figures.bytes_removed += blob.and_then(|blob| blob.allocated()).unwrap_or_default();
             figures.files_removed.push(layer.blob.to_string());
         }
         Ok(())

@@ -2,14 +2,16 @@
 
 use crate::support::{
     Dice, Home, Machine, Made, Outcome, SIZE, assert_sound, fill, head_of, make_disk, make_machine,
-    on_every_store, read_snapshot, read_volume, told, volume,
+    on_every_store, read_snapshot, read_volume, take, told, volume,
 };
 use snapgroup::inventory::SnapshotInventory;
 use snapgroup::query::{Query, Test, TreeField};
 use snapgroup::{
-    AdoptVolume, ByteCount, ChainFull, CreateSnapshot, DeleteSnapshots, DiffOptions, Engine, Exactness, Kind,
-    LayerFormat, LayerState, RevertGroup, RevertVolume, SnapshotMode, Uuid, VolumeKind, When,
+    AdoptVolume, ByteCount, ChainFull, CreateGroup, CreateSnapshot, DeleteSnapshots, DiffOptions, Engine,
+    Exactness, Kind, LayerFormat, LayerState, RevertGroup, RevertVolume, SnapshotMode, Uuid, VolumeKind,
+    When,
 };
+use std::collections::BTreeSet;
 
 on_every_store! {
     a_full_snapshot_needs_no_other_file_and_starts_a_tree
@@ -23,6 +25,7 @@ on_every_store! {
     trees_can_be_left_gone_back_to_and_deleted
     a_full_wish_is_another_wish
     a_plan_of_a_group_is_run_beside_files_that_wait_to_be_removed
+    files_that_waited_to_be_removed_go_with_a_full_group_as_its_plan_says
     a_chain_of_one_layer_has_no_room_even_for_a_full_snapshot
 }
 
@@ -177,6 +180,7 @@ fn a_plan_foretells_every_byte_of_a_full_group(home: &Home) -> Outcome {
     assert_eq!(plan.figures.bytes_flattened, ByteCount::new((18 + 3) * 4096));
     assert_eq!(plan.figures.bytes_copied(), plan.figures.bytes_extra_peak);
     let head = engine.chain(vm.root())?.remove(0);
+    assert_eq!(plan.figures.files_made.len(), 3, "the copy, and an overlay for each disk");
     assert_eq!(plan.figures.files_removed, [head.file]);
     assert_eq!(Some(plan.figures.bytes_removed), head.allocated);
     let lengths = plan.figures.chains.iter().map(|change| (change.before, change.after));
@@ -185,6 +189,8 @@ fn a_plan_foretells_every_byte_of_a_full_group(home: &Home) -> Outcome {
     let before = home.picture()?;
     let group = engine.run(&plan)?.inventory;
     let flat = engine.chain(vm.root())?.remove(1).file;
+    let made = home.picture()?.keys().filter(|name| !before.contains_key(*name)).count();
+    assert_eq!(made, plan.figures.files_made.len());
     let gone: Vec<_> =
         before.keys().filter(|name| home.picture().is_ok_and(|now| !now.contains_key(*name))).collect();
     assert_eq!(gone, [&plan.figures.files_removed[0]]);
@@ -352,4 +358,31 @@ fn a_plan_of_a_group_is_run_beside_files_that_wait_to_be_removed(home: &Home) ->
     let plan = engine.plan_create(&vm.group("g"))?;
     engine.run(&plan)?;
     Ok(())
+}
+
+fn files_that_waited_to_be_removed_go_with_a_full_group_as_its_plan_says(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    for is_lost in [false, true] {
+        let vm = make_machine(&engine, 2)?;
+        let group = take(&engine, &vm, "g")?;
+        let head = head_of(&engine, vm.disks[1])?;
+        let member = group.volume_snapshot_refs[1].volume_snapshot_uuid;
+        engine.revert_volume(&RevertVolume { reclaim: When::Later, ..RevertVolume::to(member) })?;
+        if is_lost {
+            home.remove(&head)?;
+        }
+        let wish = CreateGroup { except: vec![vm.disks[1].into()], ..vm.group("full").in_full() };
+        let plan = engine.plan_create(&wish)?;
+        let told: BTreeSet<String> = plan.figures.files_removed.iter().cloned().collect();
+        let before = home.picture()?;
+        engine.run(&plan)?;
+        let after = home.picture()?;
+        let mut gone: BTreeSet<String> =
+            before.into_keys().filter(|name| !after.contains_key(name)).collect();
+        // What is not there any more is removed from the books.
+        gone.insert(head);
+        assert_eq!(told, gone);
+        assert_eq!(engine.owed()?, []);
+    }
+    assert_sound(&engine)
 }

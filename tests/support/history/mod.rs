@@ -127,6 +127,12 @@ impl History {
         (!uuids.is_empty()).then(|| uuids[self.below(uuids.len())])
     }
 
+    /// The files of layers, by name.
+    fn files(&self) -> Outcome<BTreeSet<String>> {
+        let present = (self.home)().list()?.into_iter().map(|name| name.to_string());
+        Ok(present.filter(|name| name.ends_with(".qcow2")).collect())
+    }
+
     fn direction(&mut self) -> Direction {
         [Direction::Auto, Direction::Pull, Direction::Commit][self.below(3)]
     }

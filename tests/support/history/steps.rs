@@ -90,7 +90,12 @@ impl History {
         }
         let plan = self.engine().plan_create(&wish)?;
         self.assert_now(&plan.figures)?;
+        let before = self.files()?;
         let group = self.engine().run(&plan)?.inventory;
+        let after = self.files()?;
+        assert_eq!(plan.figures.files_made.len(), after.difference(&before).count());
+        let told: BTreeSet<String> = plan.figures.files_removed.iter().cloned().collect();
+        assert_eq!(told, before.difference(&after).cloned().collect());
         assert_eq!(plan.members.len(), group.volume_snapshot_refs.len());
         for change in &plan.figures.chains {
             assert_eq!(self.engine().chain(change.volume_uuid)?.len(), change.after);
@@ -257,7 +262,7 @@ impl History {
     }
 
     fn when(&mut self) -> When {
-        if self.below(2) == 0 { When::Later } else { When::Now }
+        if self.below(3) == 0 { When::Now } else { When::Later }
     }
 
     fn revert_volume(&mut self) -> Outcome {
@@ -271,7 +276,7 @@ impl History {
         self.assert_now(&plan.figures)?;
         let reverted = self.engine().run(&plan)?;
         self.compare_revert(&plan, &reverted, wish.reclaim);
-        assert_eq!(reverted.owed, []);
+        self.allow(&reverted.owed);
         assert_eq!(reverted.kept.len(), usize::from(wish.present == Present::Kept));
         for kept in &reverted.kept {
             self.model.take(index, kept.uuid, None);
@@ -309,7 +314,8 @@ impl History {
         self.assert_now(&plan.figures)?;
         let reverted = self.engine().run(&plan)?;
         self.compare_revert(&plan, &reverted, wish.reclaim);
-        assert_eq!((reverted.owed.len(), reverted.kept_group.is_some()), (0, wish.present == Present::Kept));
+        self.allow(&reverted.owed);
+        assert_eq!(reverted.kept_group.is_some(), wish.present == Present::Kept);
         let members = self.model.groups[&uuid].clone();
         if let Some(kept) = &reverted.kept_group {
             self.model.take_group(kept);
@@ -336,10 +342,10 @@ impl History {
             self.count(format!("reclaim {direction}"));
             self.reclaim = Some(self.engine().reclaim(&ReclaimOptions::towards(direction))?);
         }
-        let steps = 1 + self.below(4);
+        let steps = 1 + self.below(3);
         self.log.push(format!("{steps} steps of the reclaim"));
         for _ in 0..steps {
-            let budget = ByteCount::new(1 + self.below(2000) as u64);
+            let budget = ByteCount::new(1 + self.below(600) as u64);
             let reclaim = self.reclaim.as_mut().expect("it was just begun");
             let step = reclaim.step(budget)?;
             let owed = reclaim.owed().to_vec();
