@@ -11,7 +11,7 @@ use snapgroup::storage::{
 };
 use snapgroup::{
     ByteCount, Clock, CreateGroup, CreateMachine, CreateSnapshot, CreateVolume, DeleteMode, DeleteSnapshots,
-    Direction, Engine, Ids, Options, ReclaimOptions, Result, RevertVolume, Uuid, Volume, When,
+    Direction, Engine, Ids, Options, ReclaimOptions, Refusal, Result, RevertVolume, Uuid, Volume, When,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -247,10 +247,11 @@ impl World {
         let wish = DeleteSnapshots { mode, direction, reclaim, ..DeleteSnapshots::one(uuid) };
         let deleted = self.engine().delete_snapshots(&wish);
         let deleted = deleted.map_err(|error| (Pending::Deletion(uuid), Some(error)))?;
-        if self.engine().snapshot(uuid).is_err() {
-            self.taken.remove(&uuid);
-        } else {
-            assert!(!deleted.is_success(), "it is there still");
+        match self.engine().snapshot(uuid) {
+            Err(snapgroup::Error::Refused(Refusal::NotFound { .. })) => drop(self.taken.remove(&uuid)),
+            // The look itself has failed: whether the snapshot is there shows when the pool is opened again.
+            Err(error) => return Err((Pending::Deletion(uuid), Some(error))),
+            Ok(_) => assert!(!deleted.is_success(), "it is there still"),
         }
         Ok(())
     }
