@@ -241,8 +241,11 @@ impl Engine {
         for file in &plan.files {
             let volume = file.layer.volume;
             let Some(before) = reader.volume(volume)? else { continue };
+            if figures.chains.iter().any(|change| change.volume_uuid == before.uuid) {
+                // What becomes of the layers below is told with it.
+                continue;
+            }
             let after = file.layer.parent.map_or(Ok(Vec::new()), |parent| reader.chain(parent))?.len() + 1;
-            figures.chains.retain(|change| change.volume_uuid != before.uuid);
             figures.chains.push(super::ChainChange {
                 volume_uuid: before.uuid,
                 before: reader.chain(before.head)?.len(),

@@ -6,7 +6,7 @@ use crate::support::{
 };
 use snapgroup::{
     ByteCount, CreateGroup, CreateSnapshot, DeleteGroup, DeleteSnapshots, GroupOf, Match, Refusal,
-    RevertGroup, RevertVolume, Running, Uuid, VolumeKind,
+    RevertGroup, RevertVolume, Running, Uuid, VolumeKind, When,
 };
 
 on_every_store! {
@@ -18,6 +18,7 @@ on_every_store! {
     the_size_goes_back_and_the_answer_says_so
     a_plan_is_refused_when_anything_has_happened_since
     a_plan_of_a_group_names_who_refuses
+    a_plan_knows_that_a_layer_merges_once_the_old_head_is_gone
     a_request_that_is_out_of_date_or_wrong_merges_nothing
     a_kept_state_can_be_gone_back_to_beside_disks_that_it_lacks
     a_head_that_is_lost_is_gone_back_from_but_not_kept
@@ -174,6 +175,23 @@ fn a_plan_of_a_group_names_who_refuses(home: &Home) -> Outcome {
     let snapshot = engine.query_snapshots(&snapgroup::query::Query::default())?.items[0].uuid;
     engine.delete_snapshots(&DeleteSnapshots::one(snapshot))?;
     assert!(take(&engine, &vm, "g").is_ok());
+    assert_sound(&engine)
+}
+
+fn a_plan_knows_that_a_layer_merges_once_the_old_head_is_gone(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    fill(&engine.open_volume(vm.root())?, 0, 9000, 1)?;
+    let [one, two] = ["one", "two"].map(|name| engine.create_snapshot(&CreateSnapshot::new(vm.root(), name)));
+    let (one, two) = (one?.uuid, two?.uuid);
+    engine.revert_volume(&RevertVolume::to(one))?;
+    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(one) })?;
+    let plan = engine.plan_revert(&RevertVolume::to(two))?;
+    let told: Vec<_> = plan.figures.chains.iter().map(|change| (change.before, change.after)).collect();
+    assert_eq!((told, engine.chain(vm.root())?.len()), (vec![(2, 2)], 2));
+    engine.run(&plan)?;
+    assert_eq!(engine.chain(vm.root())?.len(), 2);
+    assert_eq!(read_volume(&engine, vm.root())?[..9000], [1; 9000]);
     assert_sound(&engine)
 }
 

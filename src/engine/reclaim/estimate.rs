@@ -172,8 +172,9 @@ impl Pool {
         for id in retired {
             for volume in Self::around(reader, *id)?.1.volumes {
                 let before = reader.chain(volume.head)?.len();
-                // From the head down to where the model begins, then as the model has it.
-                let (mut after, mut next) = (0, Some(volume.head));
+                let head = expected.books.volume(volume.id).map_or(volume.head, |volume| volume.head);
+                // From the head of then down to where the model begins, then as the model has it.
+                let (mut after, mut next) = (0, Some(head));
                 while let Some(layer) = next {
                     if model.layers.contains_key(&layer) {
                         after += model.length(layer);
