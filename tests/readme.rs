@@ -173,7 +173,7 @@ fn every_feature_that_is_carried_over_has_a_row_that_says_where_it_is() -> io::R
         assert!(here.contains("](crate::") || here.contains("each of them"), "{feature:?}: {here}");
     }
     let (_, missing) = guide.split_once("# What is not here, on purpose").expect("what is left out is said");
-    for word in ["Accounts", "sessions", "Hosts", "primary storages", "Native snapshots", "`Memory`"] {
+    for word in ["Accounts", "sessions", "Hosts", "primary storages", "Native snapshots"] {
         assert!(missing.contains(word), "{word}");
     }
     Ok(())

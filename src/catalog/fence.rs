@@ -46,8 +46,9 @@ pub struct Fence {
 
 #[derive(Debug)]
 struct State {
-    /// As this owner has found it, or left it.
-    head: [u8; HEAD],
+    /// As this owner has found it, or left it; absent after a write of its own that has failed, of which a part may be
+    /// there. The database writes nothing more then.
+    head: Option<[u8; HEAD]>,
     /// Whether something was written that no sync has followed yet.
     is_writing: bool,
     /// Whether something was written since the transaction began.
@@ -57,7 +58,7 @@ struct State {
 impl Fence {
     /// Remembers the beginning of a blob, before anything else of it is read.
     pub fn around(blob: Arc<dyn Blob>) -> storage::Result<Self> {
-        let state = Mutex::new(State { head: head_of(&*blob)?, is_writing: false, has_written: false });
+        let state = Mutex::new(State { head: Some(head_of(&*blob)?), is_writing: false, has_written: false });
         Ok(Self { blob, state, epoch: AtomicU64::new(0), is_lost: AtomicBool::new(false) })
     }
 
@@ -81,14 +82,14 @@ impl Fence {
 
     /// Looks whether somebody else has written. An error carries [`NotOwner`] or the blob's own.
     pub fn look(&self) -> io::Result<()> {
-        self.compare(&self.state.lock())
+        self.compare(&mut self.state.lock())
     }
 
     /// Looks, before the first write of a transaction and the first one after a sync (E1).
     pub fn admit(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         if !state.is_writing {
-            self.compare(&state)?;
+            self.compare(&mut state)?;
         }
         self.check().map_err(io::Error::other)?;
         (state.is_writing, state.has_written) = (true, true);
@@ -118,13 +119,17 @@ impl Fence {
         let end = HEAD.min(start + bytes.len());
         // Under the lock, so that nobody compares what is written with what was.
         let mut state = self.state.lock();
-        self.blob.write_at(at, bytes)?;
-        state.head[start..end].copy_from_slice(&bytes[..end - start]);
-        Ok(())
+        let written = self.blob.write_at(at, bytes);
+        match (&written, &mut state.head) {
+            (Ok(()), Some(head)) => head[start..end].copy_from_slice(&bytes[..end - start]),
+            _ => state.head = None,
+        }
+        written
     }
 
-    fn compare(&self, state: &State) -> io::Result<()> {
-        if head_of(&*self.blob).map_err(io::Error::other)? != state.head {
+    fn compare(&self, state: &mut State) -> io::Result<()> {
+        let found = head_of(&*self.blob).map_err(io::Error::other)?;
+        if *state.head.get_or_insert(found) != found {
             self.is_lost.store(true, Ordering::Release);
         }
         self.check().map_err(io::Error::other)

@@ -235,7 +235,7 @@ fn a_merge_has_bytes_copied_from_file_to_file_and_reads_none() -> Outcome {
         (Direction::Pull, [(131_072, 917_504), (0, 65_536)]),
         (Direction::Commit, [(0, 65_536), (131_072, 917_504)]),
     ] {
-        let home = Home::simulated();
+        let home = Home::counted();
         let engine = home.open()?;
         let vm = make_machine(&engine, 1)?;
         let one = snapshot(&engine, vm.root(), strokes[0].0, strokes[0].1, 1)?;

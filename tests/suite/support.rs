@@ -92,6 +92,12 @@ impl Home {
         Self::new(Place::simulated(&MemoryStore::new()))
     }
 
+    /// A store in memory that counts what is asked of it. A copy from blob to blob is one call, as it is on disk.
+    pub(crate) fn counted() -> Self {
+        let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
+        Self::new(Place::Simulated(store, SimulatedDisk::new(FileSystem::Strict)))
+    }
+
     /// A copy of a store in memory as it is now, with the same seeds to come.
     pub(crate) fn fork(&self) -> Self {
         let below = match &self.place {
@@ -108,8 +114,9 @@ impl Home {
         !matches!(self.place, Place::Disk(_))
     }
 
-    /// The store that fails on request.
+    /// The store that fails on request. What is written around calls that fail, the crash suite looks through.
     pub(crate) fn faulty(&self) -> &SimulatedStore {
+        self.is_touched.store(true, Ordering::Relaxed);
         match &self.place {
             Place::Simulated(store, _) => store,
             other => panic!("{other:?} does not fail on request"),
