@@ -10,7 +10,9 @@
 //!
 //! `SNAPGROUP_CRASH_SECONDS=n` goes on with other samples until the power cuts have taken so long; `SNAPGROUP_SEED=n`
 //! begins with others; `SNAPGROUP_CRASH_ONLY=text` runs the scenarios with this in their names. `SNAPGROUP_CRASH_STATES`
-//! is the most states of one instant (120), `SNAPGROUP_CRASH_FAULTS` in how many ways every call fails (1).
+//! is the most states of one instant (40), `SNAPGROUP_CRASH_DISTINCT` how many distinct ones are looked at in all, at least
+//! (1,000,000); `SNAPGROUP_CRASH_FAULTS` in how many ways every call fails (1), `SNAPGROUP_CRASH_ONE_IN` in one of how many
+//! scenarios (3).
 
 mod controls;
 mod cuts;
@@ -132,7 +134,8 @@ fn no_power_cut_loses_what_was_acknowledged_or_leaves_anything_half() {
         let wrong = cut_all(&scenarios, effort, file_system, &seen, &mut table);
         table.print(&format!("power cuts, up to seed {seed}"), began);
         report(&wrong);
-        let is_enough = !is_whole() || table.total().distinct >= 1_000_000;
+        let is_enough =
+            !is_whole() || table.total().distinct >= number("SNAPGROUP_CRASH_DISTINCT", 1_000_000);
         if is_enough && began.elapsed().as_secs() >= seconds {
             return;
         }
@@ -179,10 +182,12 @@ fn no_call_that_fails_does_any_harm() {
     let began = Instant::now();
     let ways = number("SNAPGROUP_CRASH_FAULTS", 1);
     let calls = Calls::Each(usize::try_from(ways).expect("a few"));
-    let (faults, wrong) = fail_in_all(&some(3, number("SNAPGROUP_SEED", 1)), calls);
+    let one_in = number("SNAPGROUP_CRASH_ONE_IN", 3);
+    let (faults, wrong) = fail_in_all(&some(one_in, number("SNAPGROUP_SEED", 1)), calls);
     table::print_faults(&faults, began);
     report(&wrong);
-    assert!(!is_whole() || faults.runs >= 50_000, "only {} runs", faults.runs);
+    let wanted = 150_000 / one_in;
+    assert!(!is_whole() || faults.runs >= wanted, "only {} runs", faults.runs);
 }
 
 #[test]
