@@ -267,6 +267,27 @@ fn a_lost_catalogue_is_made_anew_and_what_is_left_is_repaired() -> Outcome {
 }
 
 #[test]
+fn a_catalogue_that_is_damaged_is_named_with_what_helps_and_nothing_is_changed() -> Outcome {
+    let shell = Shell::new()?;
+    shell.ok("init")?;
+    shell.ok("vm create web-1")?;
+    let catalogue = shell.pool.path().join("snapgroup.redb");
+    let whole = std::fs::read(&catalogue)?;
+    let mut damaged = whole.clone();
+    damaged[4096..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+    std::fs::write(&catalogue, &damaged)?;
+    for command in ["vm list", "check", "vm create web-2"] {
+        let (code, complaint) = shell.fails(command)?;
+        assert_eq!(code, 3, "{command}: {complaint}");
+        assert!(complaint.contains("damaged") && complaint.contains("snapgroup rebuild"), "{complaint}");
+        assert!(std::fs::read(&catalogue)? == damaged, "{command} has changed it");
+    }
+    std::fs::write(&catalogue, &whole)?;
+    assert!(shell.ok("vm list")?.contains("web-1"));
+    Ok(())
+}
+
+#[test]
 fn a_retention_is_read_before_it_runs_and_then_does_what_it_said() -> Outcome {
     let shell = Shell::new()?;
     shell.ok("init")?;

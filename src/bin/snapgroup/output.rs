@@ -180,7 +180,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::NotOwner { .. } => "see to it that one program at a time has the pool, then say it again",
         Error::Catalog(_) => {
-            "`snapgroup check` says more; when the catalogue is lost, move it away and say `snapgroup rebuild`"
+            "put a copy of snapgroup.redb back, or move it away and say `snapgroup rebuild`, which makes it anew from the files"
         }
         Error::SwitchUnknown { .. } => {
             "find out where the disks write to, then `snapgroup group commit` or `snapgroup group abort`"
