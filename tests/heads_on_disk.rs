@@ -78,3 +78,56 @@ fn a_head_that_became_a_link_or_a_directory_is_named_with_its_volume() -> Outcom
     }
     Ok(())
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_chain_of_more_layers_than_descriptors_is_read_and_loses_its_middle() -> Outcome {
+    use snapgroup::storage::{DiskOptions, DiskStore};
+    use snapgroup::{CreateSnapshot, DeleteSnapshots, Direction, ReclaimOptions};
+    const LAYERS: u8 = 60;
+    let home = tempfile::tempdir()?;
+    let path = home.path().canonicalize()?;
+    let open = || {
+        let store = DiskStore::open_with(&path, DiskOptions::new().with_descriptors_max(8))?;
+        Ok::<_, Box<dyn std::error::Error>>(Engine::open_on(Arc::new(store), Options::default())?)
+    };
+    let descriptors = || -> Result<usize, Box<dyn std::error::Error>> {
+        let targets = std::fs::read_dir("/proc/self/fd")?
+            .map(|descriptor| Ok(std::fs::read_link(descriptor?.path()).unwrap_or_default()));
+        let targets: std::io::Result<Vec<_>> = targets.collect();
+        Ok(targets?.iter().filter(|target| target.parent() == Some(&path)).count())
+    };
+    let engine = open()?;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(8)))?.uuid;
+    let disk = engine.open_volume(volume)?;
+    let mut snapshots = Vec::new();
+    for layer in 0..LAYERS {
+        disk.write_at(u64::from(layer) * 65536, &[layer + 1; 512])?;
+        snapshots.push(engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?.uuid);
+    }
+    drop(disk);
+    engine.close()?;
+
+    let engine = open()?;
+    let disk = engine.open_volume(volume)?;
+    let reads_right = |disk: &Volume| -> Outcome {
+        for layer in (0..LAYERS).rev() {
+            let mut bytes = [0; 512];
+            disk.read_at(u64::from(layer) * 65536, &mut bytes)?;
+            assert_eq!(bytes, [layer + 1; 512]);
+        }
+        Ok(())
+    };
+    reads_right(&disk)?;
+    // The head, the catalogue and the lock of the store stay open beside them.
+    assert!(descriptors()? <= 8 + 3, "{} are open", descriptors()?);
+    for middle in [30, 31, 7] {
+        engine.delete_snapshots(&DeleteSnapshots::one(snapshots[middle]))?;
+    }
+    let (_, owed) = engine.reclaim(&ReclaimOptions::towards(Direction::Commit))?.finish()?;
+    assert_eq!(owed, []);
+    reads_right(&disk)?;
+    drop(disk);
+    assert!(engine.check()?.is_sound());
+    Ok(())
+}

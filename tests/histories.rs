@@ -15,7 +15,7 @@ mod place;
 
 use crowd::crowd;
 use history::{Outcome, Picture, Tally, number, run};
-use snapgroup::storage::{DiskStore, FileSystem, MemoryStore, SimulatedDisk, Store};
+use snapgroup::storage::{DiskOptions, DiskStore, FileSystem, MemoryStore, SimulatedDisk, Store};
 use snapgroup::watch_order;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -116,7 +116,9 @@ fn distinct(pictures: &[Picture]) -> Outcome {
 fn on_disk(seed: u64) -> Tally {
     let directory = place::directory(seed);
     let path = directory.path().to_owned();
-    let store = move || -> Arc<dyn Store> { Arc::new(DiskStore::create(&path).expect("a pool")) };
+    let store = move || -> Arc<dyn Store> {
+        Arc::new(DiskStore::create_with(&path, DiskOptions::new().with_descriptors_max(3)).expect("a pool"))
+    };
     run(Arc::new(store), seed, steps(), &mut distinct)
 }
 

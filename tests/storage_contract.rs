@@ -12,6 +12,9 @@ mod dice;
 #[path = "storage_contract/disk.rs"]
 mod disk;
 #[cfg(target_os = "linux")]
+#[path = "storage_contract/disk_descriptors.rs"]
+mod disk_descriptors;
+#[cfg(target_os = "linux")]
 #[path = "storage_contract/disk_locks.rs"]
 mod disk_locks;
 #[cfg(target_os = "linux")]
@@ -128,6 +131,8 @@ mod contract {
     every_promise_holds!(on_disk);
     #[cfg(target_os = "linux")]
     every_promise_holds!(on_disk_mapped);
+    #[cfg(target_os = "linux")]
+    every_promise_holds!(on_disk_through_one_descriptor);
     #[cfg(target_os = "linux")]
     every_promise_holds!(fused_over_disk);
 }

@@ -296,6 +296,9 @@ impl Flatten {
         }
         self.buffer = buffer;
         self.written += length;
+        if let Target::Raw(blob) = &self.target {
+            blob.write_back_soon(HostOffset::new(range.start), length);
+        }
         Ok(())
     }
 

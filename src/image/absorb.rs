@@ -91,7 +91,7 @@ impl Image {
             return Ok(length);
         }
         let state = self.state_for(end)?;
-        if end == GuestOffset::end_of(state.size) {
+        if end == GuestOffset::end_of(self.size()) {
             return Ok(length);
         }
         // The disk has grown since. Growing fills what was the last cluster, when anything is below.
@@ -247,6 +247,7 @@ impl Image {
         let copied = self.blob.copy_from(at, source, from, length);
         self.synced.count_write();
         if copied.is_ok() {
+            self.blob.write_back_soon(at, length);
             state.end = state.end.max(at + length);
             return Ok(());
         }

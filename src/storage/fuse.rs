@@ -185,6 +185,10 @@ impl Blob for FusedBlob {
         self.inner.sync_soon();
     }
 
+    fn write_back_soon(&self, at: HostOffset, length: ByteCount) {
+        self.inner.write_back_soon(at, length);
+    }
+
     fn sync(&self) -> Result<()> {
         let _alone = self.syncing.lock();
         self.fuse.guard(|| self.inner.sync())

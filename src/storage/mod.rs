@@ -233,6 +233,13 @@ pub trait Blob: Debug + Send + Sync {
     /// the next reads slower: it is for blobs that were just made.
     fn sync_soon(&self) {}
 
+    /// Begins to write a range that was just written to the disk, and does not wait: a long copy and the disk work side
+    /// by side then, and the [`Blob::sync`] in the end finds little left to do. Promises nothing, and does nothing
+    /// unless the backend can.
+    fn write_back_soon(&self, at: HostOffset, length: ByteCount) {
+        let _ = (at, length);
+    }
+
     /// Makes every write, punch and length so far durable.
     ///
     /// # Errors

@@ -126,7 +126,7 @@ impl Blob for PlainBlob {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use on_linux::{fused_over_disk, on_disk, on_disk_mapped};
+pub(crate) use on_linux::{fused_over_disk, on_disk, on_disk_mapped, on_disk_through_one_descriptor};
 
 #[cfg(target_os = "linux")]
 mod on_linux {
@@ -147,6 +147,11 @@ mod on_linux {
 
     pub(crate) fn on_disk_mapped() -> Made {
         let (store, directory) = disk(DiskOptions::new().with_map_frozen(MapFrozen::Yes))?;
+        Ok(Backend { store: Arc::new(store), _directory: Some(directory) })
+    }
+
+    pub(crate) fn on_disk_through_one_descriptor() -> Made {
+        let (store, directory) = disk(DiskOptions::new().with_descriptors_max(1))?;
         Ok(Backend { store: Arc::new(store), _directory: Some(directory) })
     }
 

@@ -2,7 +2,7 @@
 
 use snapgroup::inventory::GroupInventory;
 use snapgroup::storage::{
-    Access, BlobName, DiskStore, FileSystem, MemoryStore, SimulatedDisk, SimulatedStore, Store,
+    Access, BlobName, DiskOptions, DiskStore, FileSystem, MemoryStore, SimulatedDisk, SimulatedStore, Store,
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
@@ -135,7 +135,11 @@ impl Home {
     pub(crate) fn store(&self) -> Made<Arc<dyn Store>> {
         Ok(match &self.place {
             Place::Memory(store) => Arc::new(store.clone()),
-            Place::Disk(directory) => Arc::new(DiskStore::open(directory.path())?),
+            // Fewer files than a chain has layers: they are closed and opened all the time.
+            Place::Disk(directory) => {
+                let options = DiskOptions::new().with_descriptors_max(2);
+                Arc::new(DiskStore::open_with(directory.path(), options)?)
+            }
             Place::Simulated(store, _) => Arc::new(store.clone()),
         })
     }

@@ -2,6 +2,7 @@
 
 use super::super::{Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Result, Stamp, copy};
 use super::bound::{Bounds, Frozen};
+use super::descriptors::Seat;
 use super::directory::Opened;
 use super::extents;
 use super::image_lock::{HeldLocks, ImageHold};
@@ -27,7 +28,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub(super) struct DiskBlob {
     name: BlobName,
     access: Access,
-    file: Arc<File>,
+    handle: Handle,
     identity: Identity,
     /// The locks of all blobs of the store; `None` when it takes none.
     locks: Option<Arc<HeldLocks>>,
@@ -39,31 +40,54 @@ pub(super) struct DiskBlob {
     bounds: Option<Arc<Bounds>>,
 }
 
+/// How the file is reached.
+#[derive(Debug)]
+enum Handle {
+    /// It stays open.
+    Kept(Arc<File>),
+    /// It may have been closed, and is opened again.
+    Seat(Arc<Seat>),
+}
+
 impl DiskBlob {
-    /// Wraps an open file; maps it when the store maps and it is open for reading.
-    pub(super) fn new(
+    /// Wraps a file that stays open.
+    pub(super) fn kept(
         name: BlobName,
         access: Access,
         opened: Opened,
         bounds: Option<Arc<Bounds>>,
         locks: Option<Arc<HeldLocks>>,
-    ) -> Result<Self> {
-        let Opened { file, metadata } = opened;
-        let identity = Identity { device: metadata.dev(), number: metadata.ino() };
-        let frozen = match (&bounds, access) {
-            (Some(bounds), Access::Read) => Frozen::map(bounds, identity, &file),
-            _ => None,
-        };
-        Ok(Self {
-            name,
-            access,
-            file: Arc::new(file),
-            identity,
-            locks,
-            hold: Mutex::default(),
-            frozen,
-            bounds,
-        })
+    ) -> Self {
+        let identity = opened.identity();
+        let handle = Handle::Kept(opened.file);
+        Self { name, access, handle, identity, locks, hold: Mutex::default(), frozen: None, bounds }
+    }
+
+    /// Wraps a file that is open for reading; maps it when the store maps.
+    pub(super) fn seated(
+        seat: Arc<Seat>,
+        opened: &Opened,
+        bounds: Option<Arc<Bounds>>,
+        locks: Option<Arc<HeldLocks>>,
+    ) -> Self {
+        let (name, identity) = (seat.name().clone(), opened.identity());
+        let frozen = bounds.as_ref().and_then(|bounds| Frozen::map(bounds, identity, &opened.file));
+        let handle = Handle::Seat(seat);
+        Self { name, access: Access::Read, handle, identity, locks, hold: Mutex::default(), frozen, bounds }
+    }
+
+    /// The file, open as long as the answer lives.
+    fn file(&self) -> Result<Arc<File>> {
+        match &self.handle {
+            Handle::Kept(file) => Ok(Arc::clone(file)),
+            Handle::Seat(seat) => seat.file(),
+        }
+    }
+
+    /// Says that a range is not needed any more; a length of 0 is all that follows.
+    fn advise(&self, at: i64, length: i64) {
+        let Ok(file) = self.file() else { return };
+        let _ = posix_fadvise(&*file, at, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
 
     /// Refuses a change through a handle for reading.
@@ -99,27 +123,17 @@ impl DiskBlob {
 
     /// Copies data of another file: what the kernel does not, goes through a buffer.
     fn copy_data(&self, at: HostOffset, source: &Self, from: HostOffset, length: ByteCount) -> Result<()> {
-        let done = extents::copy(&source.file, from.as_u64(), &self.file, at.as_u64(), length.as_u64())
+        let (here, there) = (source.file()?, self.file()?);
+        let done = extents::copy(&here, from.as_u64(), &there, at.as_u64(), length.as_u64())
             .map_err(|source| self.failed(Operation::Write, source))?;
         let done = ByteCount::new(done);
         copy::through_a_buffer(self, at + done, source, from + done, length - done)
-    }
-
-    /// Writes zeros over a range that lies within the file.
-    fn write_zeros(&self, start: u64, end: u64) -> io::Result<()> {
-        let mut at = start;
-        while at < end {
-            let count = ByteCount::new((end - at).min(ZEROS.len() as u64));
-            self.file.write_all_at(&ZEROS[..count.as_usize()], at)?;
-            at += count.as_u64();
-        }
-        Ok(())
     }
 }
 
 impl Blob for DiskBlob {
     fn length(&self) -> Result<ByteCount> {
-        let metadata = self.file.metadata().map_err(|source| self.failed(Operation::Length, source))?;
+        let metadata = self.file()?.metadata().map_err(|source| self.failed(Operation::Length, source))?;
         Ok(ByteCount::new(metadata.len()))
     }
 
@@ -130,12 +144,12 @@ impl Blob for DiskBlob {
             return Ok(());
         }
         let length = ByteCount::of(buffer.len());
-        self.file.read_exact_at(buffer, at.as_u64()).map_err(|source| self.read_failed(at, length, source))
+        self.file()?.read_exact_at(buffer, at.as_u64()).map_err(|source| self.read_failed(at, length, source))
     }
 
     fn write_at(&self, at: HostOffset, bytes: &[u8]) -> Result<()> {
         self.check_writable()?;
-        self.file.write_all_at(bytes, at.as_u64()).map_err(|source| self.failed(Operation::Write, source))
+        self.file()?.write_all_at(bytes, at.as_u64()).map_err(|source| self.failed(Operation::Write, source))
     }
 
     fn copy_from(
@@ -155,7 +169,7 @@ impl Blob for DiskBlob {
     }
 
     fn next_data(&self, from: HostOffset) -> Result<Option<Range<HostOffset>>> {
-        let found = extents::next_data(&self.file, from.as_u64());
+        let found = extents::next_data(&*self.file()?, from.as_u64());
         let found = found.map_err(|source| self.failed(Operation::NextData, source))?;
         Ok(found.map(|found| HostOffset::new(found.start)..HostOffset::new(found.end)))
     }
@@ -166,7 +180,8 @@ impl Blob for DiskBlob {
 
     fn set_length(&self, length: ByteCount) -> Result<()> {
         self.check_writable()?;
-        let set = || self.file.set_len(length.as_u64());
+        let file = self.file()?;
+        let set = || file.set_len(length.as_u64());
         match &self.bounds {
             None => set(),
             Some(bounds) => bounds.of(self.identity).lower(length, set),
@@ -181,8 +196,9 @@ impl Blob for DiskBlob {
         if end <= start {
             return Ok(());
         }
-        match punch_hole(&self.file, start, end) {
-            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => self.write_zeros(start, end),
+        let file = self.file()?;
+        match punch_hole(&file, start, end) {
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => write_zeros(&file, start, end),
             punched => punched.map_err(io::Error::from),
         }
         .map_err(|source| self.failed(Operation::Punch, source))
@@ -191,22 +207,29 @@ impl Blob for DiskBlob {
     fn sync_soon(&self) {
         // Linux begins to write what is dirty, so that it can be forgotten, and does not wait for it. Only the sync that
         // follows counts.
-        let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        self.advise(0, 0);
+    }
+
+    fn write_back_soon(&self, at: HostOffset, length: ByteCount) {
+        // As above. What is on its way to the disk is not forgotten, so what was just written stays in the cache.
+        if let (Ok(at), Ok(length)) = (i64::try_from(at.as_u64()), i64::try_from(length.as_u64())) {
+            self.advise(at, length);
+        }
     }
 
     fn sync(&self) -> Result<()> {
         // Called once, an interruption included: a second call may say yes to what the first one lost.
-        fdatasync(&self.file).map_err(|errno| self.failed(Operation::Sync, errno))
+        fdatasync(&*self.file()?).map_err(|errno| self.failed(Operation::Sync, errno))
     }
 
     fn allocated(&self) -> Result<ByteCount> {
-        let metadata = self.file.metadata().map_err(|source| self.failed(Operation::Allocated, source))?;
+        let metadata = self.file()?.metadata().map_err(|source| self.failed(Operation::Allocated, source))?;
         Ok(ByteCount::new(metadata.blocks().saturating_mul(BLOCK)))
     }
 
     fn stamp(&self) -> Result<Option<Stamp>> {
         // The change of the inode: unlike the time of modification, nobody sets it back.
-        let metadata = self.file.metadata().map_err(|source| self.failed(Operation::Stamp, source))?;
+        let metadata = self.file()?.metadata().map_err(|source| self.failed(Operation::Stamp, source))?;
         let seconds = metadata.ctime().cast_unsigned().wrapping_mul(1_000_000_000);
         Ok(Some(Stamp(seconds.wrapping_add(metadata.ctime_nsec().cast_unsigned()))))
     }
@@ -218,16 +241,19 @@ impl Blob for DiskBlob {
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         let Some(locks) = &self.locks else { return Ok(None) };
         locks
-            .writer_elsewhere(self.identity, &self.file)
+            .writer_elsewhere(self.identity, &*self.file()?)
             .map_err(|source| self.failed(Operation::WriterElsewhere, source))
     }
 
     fn hold(&self, hold: Hold) -> Result<()> {
+        let file = match &self.handle {
+            Handle::Seat(seat) => return seat.hold(hold),
+            Handle::Kept(file) => file,
+        };
         let Some(locks) = &self.locks else { return Ok(()) };
         let mut held = self.hold.lock();
-        let taken = locks
-            .hold(self.identity, &self.file, hold)
-            .map_err(|source| self.failed(Operation::Hold, source))?;
+        let taken =
+            locks.hold(self.identity, file, hold).map_err(|source| self.failed(Operation::Hold, source))?;
         match taken {
             // The new hold stands before the old one is given up.
             Ok(taken) => *held = Some(taken),
@@ -235,6 +261,17 @@ impl Blob for DiskBlob {
         }
         Ok(())
     }
+}
+
+/// Writes zeros over a range that lies within the file.
+fn write_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
+    let mut at = start;
+    while at < end {
+        let count = ByteCount::new((end - at).min(ZEROS.len() as u64));
+        file.write_all_at(&ZEROS[..count.as_usize()], at)?;
+        at += count.as_u64();
+    }
+    Ok(())
 }
 
 /// Gives a range back to the file system; the length stays.
@@ -258,14 +295,15 @@ mod tests {
     #[test]
     fn zeros_are_written_to_a_range_and_nowhere_else() -> Result<()> {
         let length = 3 * ZEROS.len() + 5;
-        let file = tempfile::tempfile().expect("a temporary file can be made");
+        let file = Arc::new(tempfile::tempfile().expect("a temporary file can be made"));
         let metadata = file.metadata().expect("an open file can be asked");
         let name = BlobName::parse("a").expect("one component");
-        let blob = DiskBlob::new(name, Access::Write, Opened { file, metadata }, None, None)?;
+        let opened = Opened { file: Arc::clone(&file), metadata };
+        let blob = DiskBlob::kept(name, Access::Write, opened, None, None);
         for (start, end) in [(0, 1), (1, ZEROS.len()), (7, length - 3), (length - 1, length), (0, length)] {
             let mut expected = vec![7; length];
             blob.write_at(HostOffset::ZERO, &expected)?;
-            blob.write_zeros(start as u64, end as u64).expect("a temporary file can be written");
+            write_zeros(&file, start as u64, end as u64).expect("a temporary file can be written");
             expected[start..end].fill(0);
             let mut bytes = vec![0xEE; length];
             blob.read_at(HostOffset::ZERO, &mut bytes)?;

@@ -8,7 +8,7 @@
 //!   pipe from blocking the open; on a plain file it does nothing.
 //! * **D3** The directory may be renamed or its path replaced meanwhile: the handle stays in the one it opened.
 
-use super::super::{Access, BlobName, Error, Operation, Result};
+use super::super::{Access, BlobName, Error, Identity, Operation, Result};
 use super::export::Replace;
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
@@ -21,8 +21,9 @@ use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions, set_permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 /// An open directory.
 #[derive(Debug)]
@@ -33,9 +34,16 @@ pub(super) struct Directory {
 /// An open plain file and what the system said about it.
 pub(super) struct Opened {
     /// The file.
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     /// What was asked right after opening.
     pub(super) metadata: Metadata,
+}
+
+impl Opened {
+    /// Which file it is.
+    pub(super) fn identity(&self) -> Identity {
+        Identity { device: self.metadata.dev(), number: self.metadata.ino() }
+    }
 }
 
 impl Directory {
@@ -66,7 +74,7 @@ impl Directory {
         };
         let ready = fchmod(&file, mode).map_err(io::Error::from).and_then(|()| file.metadata());
         match ready {
-            Ok(metadata) => Ok(Opened { file, metadata }),
+            Ok(metadata) => Ok(Opened { file: Arc::new(file), metadata }),
             Err(source) => {
                 // Nobody has been told of the file yet; left behind it would only take the name.
                 let _ = unlinkat(&self.handle, name.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -235,7 +243,7 @@ pub(super) fn parent(path: &Path) -> &Path {
 fn regular(name: &BlobName, file: File) -> Result<Opened> {
     let metadata = file.metadata().map_err(|source| Error::failed(Operation::Open, name, source))?;
     if metadata.is_file() {
-        Ok(Opened { file, metadata })
+        Ok(Opened { file: Arc::new(file), metadata })
     } else {
         Err(Error::NotRegular { name: name.clone() })
     }

@@ -89,7 +89,7 @@ impl ExportFile {
         let temporary = BlobName::parse(&format!(".snapgroup-{}.part", Uuid::new_v4()))
             .expect("a uuid between plain letters is one component");
         let file = directory.create(&temporary, 0o600)?;
-        let blob = DiskBlob::new(label.clone(), Access::Write, file, None, None)?;
+        let blob = DiskBlob::kept(label.clone(), Access::Write, file, None, None);
         Ok(Self {
             path: path.to_owned(),
             target: target.to_owned(),
@@ -183,7 +183,8 @@ pub fn open_file(path: &Path) -> Result<Arc<dyn Blob>> {
     if !metadata.is_file() {
         return Err(Error::NotRegular { name: label(path) });
     }
-    Ok(Arc::new(DiskBlob::new(label(path), Access::Read, Opened { file, metadata }, None, None)?))
+    let opened = Opened { file: Arc::new(file), metadata };
+    Ok(Arc::new(DiskBlob::kept(label(path), Access::Read, opened, None, None)))
 }
 
 /// The last component of a path as messages name it: what no [`BlobName`] may hold is written as `�`.

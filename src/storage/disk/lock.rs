@@ -12,11 +12,12 @@ use nix::libc;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The store is owned while this lives.
 #[derive(Debug)]
 struct DiskOwner {
-    file: File,
+    file: Arc<File>,
 }
 
 impl Owned for DiskOwner {}
@@ -24,7 +25,7 @@ impl Owned for DiskOwner {}
 impl Drop for DiskOwner {
     fn drop(&mut self) {
         // Closing would do, were it not for a process that was forked meanwhile and has the descriptor too.
-        let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, 0, 0)));
+        let _ = fcntl(&*self.file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, 0, 0)));
     }
 }
 
@@ -32,7 +33,7 @@ impl Drop for DiskOwner {
 pub(super) fn own(directory: &Directory, path: &Path) -> Result<Box<dyn Owned>> {
     let name = BlobName::parse(LOCK_FILE).expect("the name of the lock file is one plain component");
     let file = directory.open_or_create(&name, 0o600)?.file;
-    match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, 0, 0))) {
+    match fcntl(&*file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, 0, 0))) {
         Ok(_) => {}
         Err(Errno::EAGAIN | Errno::EACCES) => {
             return Err(Error::Locked {

@@ -7,12 +7,14 @@
 //! * `lock` - the lock of the store
 //! * `image_lock` - the locks that QEMU puts on images, taken and looked at
 //! * `holder` - who holds a lock, for the message
+//! * `descriptors` - how many files are open at once
 //! * `mapped`, `bound` - frozen files read through a map, and what keeps that sound
 //!
 //! No other room names `std::fs` or `nix`.
 
 mod blob;
 mod bound;
+mod descriptors;
 mod directory;
 mod export;
 mod extents;
@@ -26,6 +28,7 @@ pub use export::{ExportFile, Replace, open_file};
 use super::{Access, Blob, BlobName, Error, Operation, Owned, Result, Store};
 use blob::DiskBlob;
 use bound::Bounds;
+use descriptors::Descriptors;
 use directory::Directory;
 use image_lock::HeldLocks;
 use std::fmt::Debug;
@@ -76,11 +79,17 @@ pub struct DiskOptions {
     file_mode: u32,
     map_frozen: MapFrozen,
     image_locks: ImageLocks,
+    descriptors_max: Option<usize>,
 }
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { file_mode: 0o600, map_frozen: MapFrozen::No, image_locks: ImageLocks::Take }
+        Self {
+            file_mode: 0o600,
+            map_frozen: MapFrozen::No,
+            image_locks: ImageLocks::Take,
+            descriptors_max: None,
+        }
     }
 }
 
@@ -108,6 +117,18 @@ impl DiskOptions {
     pub fn with_image_locks(self, image_locks: ImageLocks) -> Self {
         Self { image_locks, ..self }
     }
+
+    /// How many files are open for reading at once, about, 1 at least; unless set, half of what the process may have
+    /// open when the store is opened (`RLIMIT_NOFILE`).
+    ///
+    /// So a chain of 10,000 layers can be read. When there are more, those that were left alone for longest are closed
+    /// and opened again at their next use. **While it is closed a file holds no image lock**: another program can then
+    /// write to it unnoticed, unless it is still at it when the file is opened again, which is [`Error::InUse`]. Files
+    /// that are open for writing are not counted and never closed.
+    #[must_use]
+    pub fn with_descriptors_max(self, descriptors_max: usize) -> Self {
+        Self { descriptors_max: Some(descriptors_max), ..self }
+    }
 }
 
 /// A store in one directory of a Linux file system.
@@ -132,8 +153,9 @@ impl DiskOptions {
 #[derive(Debug)]
 pub struct DiskStore {
     path: PathBuf,
-    directory: Directory,
+    directory: Arc<Directory>,
     options: DiskOptions,
+    descriptors: Arc<Descriptors>,
     bounds: Arc<Bounds>,
     locks: Arc<HeldLocks>,
 }
@@ -156,7 +178,16 @@ impl DiskStore {
     pub fn open_with(path: &Path, options: DiskOptions) -> Result<Self> {
         let directory = Directory::open(path)
             .map_err(|source| Error::failed(Operation::OpenStore, path.display(), source))?;
-        Ok(Self { path: path.to_owned(), directory, options, bounds: Arc::default(), locks: Arc::default() })
+        let directory = Arc::new(directory);
+        let most = options.descriptors_max.unwrap_or_else(descriptors::most_by_default);
+        Ok(Self {
+            path: path.to_owned(),
+            descriptors: Arc::new(Descriptors::new(Arc::clone(&directory), most)),
+            directory,
+            options,
+            bounds: Arc::default(),
+            locks: Arc::default(),
+        })
     }
 
     /// Opens the store in a directory, which is made with mode 0700 when it is absent. Its parents must exist.
@@ -179,17 +210,25 @@ impl DiskStore {
         Self::open_with(path, options)
     }
 
-    /// Wraps an open file as a blob.
-    fn blob(&self, name: &BlobName, access: Access, file: directory::Opened) -> Result<Arc<dyn Blob>> {
-        let bounds = match self.options.map_frozen {
+    /// Where maps of files are known, when this store maps any.
+    fn bounds(&self) -> Option<Arc<Bounds>> {
+        match self.options.map_frozen {
             MapFrozen::No => None,
             MapFrozen::Yes => Some(Arc::clone(&self.bounds)),
-        };
-        let locks = match self.options.image_locks {
+        }
+    }
+
+    /// The locks of all blobs, when this store takes any.
+    fn locks(&self) -> Option<Arc<HeldLocks>> {
+        match self.options.image_locks {
             ImageLocks::Take => Some(Arc::clone(&self.locks)),
             ImageLocks::Ignore => None,
-        };
-        Ok(Arc::new(DiskBlob::new(name.clone(), access, file, bounds, locks)?))
+        }
+    }
+
+    /// Wraps a file that stays open.
+    fn kept(&self, name: &BlobName, opened: directory::Opened) -> Arc<dyn Blob> {
+        Arc::new(DiskBlob::kept(name.clone(), Access::Write, opened, self.bounds(), self.locks()))
     }
 }
 
@@ -198,23 +237,25 @@ impl Store for DiskStore {
         if name.as_str() == LOCK_FILE {
             return Err(Error::Exists { name: name.clone() });
         }
-        let file = self.directory.create(name, self.options.file_mode)?;
-        self.blob(name, Access::Write, file)
+        Ok(self.kept(name, self.directory.create(name, self.options.file_mode)?))
     }
 
     fn open(&self, name: &BlobName, access: Access) -> Result<Arc<dyn Blob>> {
         if name.as_str() == LOCK_FILE {
             return Err(Error::NotFound { name: name.clone() });
         }
-        let file = self.directory.open_file(name, access)?;
-        self.blob(name, access, file)
+        if access == Access::Write {
+            return Ok(self.kept(name, self.directory.open_file(name, access)?));
+        }
+        let (seat, opened) = self.descriptors.open(name, self.locks())?;
+        Ok(Arc::new(DiskBlob::seated(seat, &opened, self.bounds(), self.locks())))
     }
 
     fn remove(&self, name: &BlobName) -> Result<()> {
         if name.as_str() == LOCK_FILE {
             return Err(Error::NotFound { name: name.clone() });
         }
-        self.directory.remove(name)
+        self.descriptors.remove(name)
     }
 
     fn list(&self) -> Result<Vec<BlobName>> {
