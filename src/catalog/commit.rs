@@ -1,5 +1,8 @@
 //! Publishing: a list of edits becomes durable as one, or not at all.
 //!
+//! Those of several threads may share a transaction ([`queue`](super::queue)): they are durable together then, and each is
+//! a generation of its own.
+//!
 //! Order within the transaction: check the generation, then edit by edit the record, its uuid and its index keys,
 //! then the counters and the new generation. An error on the way drops the transaction, which undoes it. Only the
 //! database's own commit makes anything visible; when that fails in the blob, nobody can say whether the new state
@@ -13,10 +16,12 @@ use super::id::{GroupId, SnapshotId};
 use super::index::Keys;
 use super::kind::{Entity, Id, Kind, Record};
 use super::open::{Catalog, QuickRepair};
+use super::queue::Wish;
 use super::record::{RefRecord, SnapshotRecord};
 use super::tables::{self, EntityValue, IdKey, RefKey, meta};
 use crate::units::ByteCount;
 use redb::{Durability, ReadableTable, Table, WriteTransaction};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
@@ -29,27 +34,77 @@ impl Catalog {
     /// [`Error::UuidTaken`] and [`Error::IdTaken`], when two things would be mixed up; [`Error::Absent`], when
     /// something to remove is not there; [`Error::NotOwner`], when another owner has opened the pool since;
     /// [`Error::Malformed`], [`Error::Storage`], [`Error::Halted`].
-    /// [`Error::CommitUnknown`] when the blob failed in the commit itself: only opening again tells.
+    /// [`Error::CommitUnknown`] when the blob failed in the commit itself: only opening again tells. Commits of other
+    /// threads may share the transaction; each has its own outcome.
     pub fn commit(&self, expected: Option<u64>, edits: &[Edit]) -> Result<u64> {
-        self.check_owner()?;
-        let mut transaction = self.database.begin_write()?;
-        self.look_for_owner()?;
+        self.queue.commit(Wish { expected, edits }, |wishes| self.commit_all(wishes))
+    }
+
+    /// Publishes several wishes in one transaction, and leaves out those that cannot be done.
+    fn commit_all(&self, wishes: &[Wish<'_>]) -> Vec<Result<u64>> {
+        let mut outcomes: Vec<Option<Result<u64>>> = wishes.iter().map(|_| None).collect();
+        loop {
+            let left: Vec<usize> = (0..wishes.len()).filter(|index| outcomes[*index].is_none()).collect();
+            if left.is_empty() {
+                break;
+            }
+            let these: Vec<Wish<'_>> = left.iter().map(|index| wishes[*index]).collect();
+            match self.commit_together(&these) {
+                Ok(generations) => {
+                    left.iter().zip(generations).for_each(|(index, done)| outcomes[*index] = Some(Ok(done)));
+                }
+                Err(Undone::One(which, error)) => outcomes[left[which]] = Some(Err(error)),
+                Err(Undone::All(error)) => {
+                    let error = Arc::new(error);
+                    for index in left {
+                        let source = Arc::clone(&error);
+                        outcomes[index] = Some(Err(Error::CommitUnknown { source }));
+                    }
+                }
+            }
+        }
+        outcomes.into_iter().map(|outcome| outcome.expect("the loop ends with an outcome for each")).collect()
+    }
+
+    /// Publishes all wishes in one transaction. Answers the generation of each.
+    fn commit_together(&self, wishes: &[Wish<'_>]) -> std::result::Result<Vec<u64>, Undone> {
+        let first = |error: Error| Undone::One(0, error);
+        self.check_owner().map_err(first)?;
+        let mut transaction = self.database.begin_write().map_err(|error| first(error.into()))?;
+        self.look_for_owner().map_err(first)?;
         self.fence.begin_transaction();
-        transaction.set_durability(Durability::Immediate)?;
+        transaction.set_durability(Durability::Immediate).map_err(|error| first(error.into()))?;
         transaction.set_quick_repair(self.options.quick_repair == QuickRepair::On);
-        let (generation, next) = Writer::open(&transaction)?.write(expected, edits)?;
+        let mut writer = Writer::open(&transaction).map_err(first)?;
+        let mut generations = Vec::with_capacity(wishes.len());
+        for (index, wish) in wishes.iter().enumerate() {
+            let done = writer.write(wish.expected, wish.edits).map_err(|error| Undone::One(index, error))?;
+            generations.push(done);
+        }
+        let next = writer.next;
+        drop(writer);
         match transaction.commit() {
             Ok(()) => {}
-            Err(error @ redb::CommitError::TransactionPoisoned) => return Err(error.into()),
+            Err(error @ redb::CommitError::TransactionPoisoned) => return Err(first(error.into())),
             Err(error) => match Error::from(error) {
-                error @ Error::NotOwner { .. } if !self.fence.has_written() => return Err(error),
-                error => return Err(Error::CommitUnknown { source: Box::new(error) }),
+                error @ Error::NotOwner { .. } if !self.fence.has_written() => return Err(first(error)),
+                error => return Err(Undone::All(error)),
             },
         }
         self.ids.pass(next);
-        self.generation.fetch_max(generation, Ordering::Release);
-        Ok(generation)
+        if let Some(last) = generations.last() {
+            self.generation.fetch_max(*last, Ordering::Release);
+        }
+        Ok(generations)
     }
+}
+
+/// Why a transaction was not published, as far as anybody knows.
+enum Undone {
+    /// Nothing was changed, because of one of the wishes; or because of what each of them would meet.
+    One(usize, Error),
+    /// Whether all or none are durable shows when the catalogue is opened again.
+    All(Error),
 }
 
 /// All tables of one write transaction.
@@ -90,8 +145,8 @@ impl<'t> Writer<'t> {
         })
     }
 
-    /// Does all edits. Answers the new generation and the counters.
-    fn write(mut self, expected: Option<u64>, edits: &[Edit]) -> Result<(u64, [u64; Kind::ALL.len()])> {
+    /// Does all edits of a wish. Answers the new generation.
+    fn write(&mut self, expected: Option<u64>, edits: &[Edit]) -> Result<u64> {
         let found = tables::meta_number(&self.meta, meta::GENERATION)?;
         if let Some(expected) = expected
             && expected != found
@@ -110,7 +165,7 @@ impl<'t> Writer<'t> {
         if self.snapshot_bytes != snapshot_bytes {
             self.meta.insert(meta::SNAPSHOT_BYTES, &self.snapshot_bytes.to_be_bytes()[..])?;
         }
-        Ok((generation, self.next))
+        Ok(generation)
     }
 
     fn apply(&mut self, edit: &Edit) -> Result<()> {
@@ -382,7 +437,7 @@ mod tests {
         blob.fail_writes();
         match catalog.commit(None, &[machine(2).into()]) {
             Err(Error::CommitUnknown { source }) => {
-                let Error::Storage { source: storage::Error::Io { .. } } = *source else {
+                let Error::Storage { source: storage::Error::Io { .. } } = &*source else {
                     panic!("{source:?}")
                 };
             }

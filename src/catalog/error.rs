@@ -7,6 +7,7 @@ use super::kind::Entity;
 use super::query::{FieldType, Value};
 use crate::storage;
 use crate::units::ByteCount;
+use std::sync::Arc;
 use std::{fmt, io};
 use uuid::Uuid;
 
@@ -193,7 +194,7 @@ pub enum Error {
     #[error("whether the commit is durable is unknown until the pool is opened again")]
     CommitUnknown {
         /// What failed.
-        source: Box<Error>,
+        source: Arc<Error>,
     },
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Change is data: the caller reads a view, decides, and publishes a list of [`Edit`]s in one commit.
 //!
-//! * **One commit, one transaction.** Either all edits of a commit are seen, by every later reader and after
+//! * **One commit, one transaction**, which it may share with others that come at once. Either all edits of a commit are seen, by every later reader and after
 //!   every crash, or none. The one exception is said aloud: [`Error::CommitUnknown`].
 //! * **A reader sees one moment.** A [`Reader`] is not disturbed by later commits.
 //! * **Derived tables never drift.** The uuid table and the index are changed in the same transaction as the
@@ -34,6 +34,7 @@ mod need;
 mod number;
 mod open;
 pub mod query;
+mod queue;
 mod reader;
 mod record;
 mod scratch;

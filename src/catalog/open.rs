@@ -18,6 +18,7 @@ use super::error::{Error, NoCatalogue, Result};
 use super::fence::Fence;
 use super::kind::Kind;
 use super::number::{FIRST, IdSource};
+use super::queue::Queue;
 use super::reader::Reader;
 use super::record::Timestamp;
 use super::scratch::Scratch;
@@ -96,6 +97,7 @@ pub struct Catalog {
     pub(super) generation: AtomicU64,
     pub(super) ids: IdSource,
     pub(super) fence: Arc<Fence>,
+    pub(super) queue: Queue,
     pool: Uuid,
     created: Timestamp,
     rebuilt: Option<u64>,
@@ -231,6 +233,7 @@ impl Catalog {
             generation: AtomicU64::new(tables::meta_number(&table, meta::GENERATION)?),
             ids: IdSource::new(tables::meta_next(&table)?),
             fence,
+            queue: Queue::default(),
             pool: tables::meta_pool(&table)?,
             created: tables::meta_created(&table)?,
             rebuilt: match table.get(meta::REBUILT)? {

@@ -17,6 +17,35 @@ pub struct MemoryBlob {
     syncs_fail: AtomicBool,
     writes_fail: AtomicBool,
     bytes_read: AtomicUsize,
+    syncs: AtomicUsize,
+    syncs_left: AtomicUsize,
+    stop: Mutex<Option<Stop>>,
+}
+
+/// A sync that waits for its test.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    is_reached: Arc<AtomicBool>,
+    goes_on: Arc<AtomicBool>,
+}
+
+impl Stop {
+    pub fn wait_until_reached(&self) {
+        while !self.is_reached.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn go_on(&self) {
+        self.goes_on.store(true, Ordering::Release);
+    }
+
+    fn reach(&self) {
+        self.is_reached.store(true, Ordering::Release);
+        while !self.goes_on.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 impl MemoryBlob {
@@ -31,6 +60,9 @@ impl MemoryBlob {
             syncs_fail: AtomicBool::new(false),
             writes_fail: AtomicBool::new(false),
             bytes_read: AtomicUsize::new(0),
+            syncs: AtomicUsize::new(0),
+            syncs_left: AtomicUsize::new(usize::MAX),
+            stop: Mutex::default(),
         })
     }
 
@@ -44,6 +76,23 @@ impl MemoryBlob {
 
     pub fn fail_syncs(&self) {
         self.syncs_fail.store(true, Ordering::Relaxed);
+    }
+
+    /// How many syncs were asked for.
+    pub fn syncs(&self) -> usize {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Lets the next sync wait.
+    pub fn stop_at_the_next_sync(&self) -> Stop {
+        let stop = Stop::default();
+        *self.stop.lock() = Some(stop.clone());
+        stop
+    }
+
+    /// Fails every sync after so many more; one that waits is the first of them.
+    pub fn fail_syncs_after(&self, syncs: usize) {
+        self.syncs_left.store(syncs, Ordering::Relaxed);
     }
 
     pub fn fail_writes(&self) {
@@ -109,7 +158,14 @@ impl Blob for MemoryBlob {
     }
 
     fn sync(&self) -> storage::Result<()> {
-        if self.syncs_fail.load(Ordering::Relaxed) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let stop = self.stop.lock().take();
+        if let Some(stop) = stop {
+            stop.reach();
+        }
+        let left = self.syncs_left.load(Ordering::Relaxed);
+        self.syncs_left.store(left.saturating_sub(1), Ordering::Relaxed);
+        if left == 0 || self.syncs_fail.load(Ordering::Relaxed) {
             let (operation, name) = (Operation::Sync, Self::name().to_string());
             return Err(storage::Error::SyncFailed { operation, name, source: io::Error::other("gone") });
         }
