@@ -87,6 +87,7 @@ impl L2Entry {
     /// [`Error::Malformed`] names the broken rule: a reserved bit, an offset that is not aligned, the zero
     /// flag in version 2, COPIED without an allocation or on a compressed cluster, a compressed cluster in
     /// cluster 0 or past 2^56, or subclusters both allocated and zero, or allocated without a host cluster.
+    #[inline]
     pub fn decode(raw: u64, bitmap: u64, geometry: Geometry, version: Version) -> Result<Self, Error> {
         if raw & COMPRESSED != 0 {
             return Self::decode_compressed(raw, bitmap, geometry);
@@ -114,6 +115,7 @@ impl L2Entry {
         Self::decode_plain(raw, bitmap, is_there.then_some(offset), geometry, version)
     }
 
+    #[inline]
     fn decode_plain(
         raw: u64,
         bitmap: u64,

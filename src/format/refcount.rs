@@ -70,6 +70,23 @@ pub fn get(block: &[u8], order: u32, index: u64) -> u64 {
     counter.iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
+/// Whether the refcounts from the beginning of a block of refcounts of `1 << order` bits on are these.
+///
+/// # Panics
+///
+/// When the block holds fewer, or `order` lies past 6.
+#[must_use]
+pub fn are(block: &[u8], order: u32, refcounts: &[u32]) -> bool {
+    if order == 4 {
+        // The width of nearly every image, as the machine compares it.
+        let counters =
+            block.chunks_exact(2).map(|counter| u32::from(u16::from_be_bytes([counter[0], counter[1]])));
+        assert!(counters.len() >= refcounts.len(), "the block holds so many");
+        return counters.zip(refcounts).all(|(counter, refcount)| counter == *refcount);
+    }
+    (0..).zip(refcounts).all(|(index, refcount)| get(block, order, index) == u64::from(*refcount))
+}
+
 /// Sets the refcount at `index` of a block of refcounts of `1 << order` bits to `value`.
 ///
 /// # Panics
@@ -125,6 +142,25 @@ const fn max(order: u32) -> u64 {
 mod tests {
     use super::super::L2Width;
     use super::*;
+
+    #[test]
+    fn counters_are_compared_one_by_one() {
+        for order in 0..=6 {
+            let mut block = [0; 64];
+            let most = max(order).min(3);
+            let counts: Vec<u32> =
+                (0..8).map(|index| index % 2 * u32::try_from(most).expect("3 at most")).collect();
+            for (index, count) in (0..).zip(&counts) {
+                set(&mut block, order, index, u64::from(*count));
+            }
+            assert!(are(&block, order, &counts), "order {order}");
+            for wrong in 0..8 {
+                let mut other = counts.clone();
+                other[wrong] += 1;
+                assert!(!are(&block, order, &other), "order {order}, counter {wrong}");
+            }
+        }
+    }
 
     #[test]
     fn counters_lie_where_the_specification_says() {

@@ -44,9 +44,10 @@ impl Walk<'_> {
             let here = first + ClusterCount::new(index as u64 * STRETCH);
             let agrees = match self.references.of_stretch(here) {
                 None => counters.iter().all(|byte| *byte == 0),
-                Some(counts) => (0..)
-                    .zip(counts)
-                    .all(|(entry, count)| refcount::get(counters, order, entry) == u64::from(*count)),
+                Some(counts) => {
+                    self.all_single &= counts.iter().all(|count| *count <= 1);
+                    refcount::are(counters, order, counts)
+                }
             };
             if agrees {
                 continue;
@@ -68,6 +69,7 @@ impl Walk<'_> {
         let references = self.references.of(cluster);
         if refcount != references && references > 0 {
             self.disagreeing.insert(cluster, refcount);
+            self.all_single &= refcount == 1;
         }
         if refcount < references {
             // One disk that has a cluster twice must have lost one of the two; and no count is larger than its width.
@@ -94,7 +96,8 @@ impl Walk<'_> {
                     && at < self.end
                 {
                     self.compare_mark(at, copied);
-                    if walked.insert(at) && !self.header.incompatible.has_data_file() {
+                    let is_known = self.all_single && self.all_copied.contains(&at);
+                    if walked.insert(at) && !is_known && !self.header.incompatible.has_data_file() {
                         self.compare_marks_of(at)?;
                     }
                 }
@@ -105,13 +108,15 @@ impl Walk<'_> {
 
     /// The marks of one L2 table.
     fn compare_marks_of(&mut self, table: HostOffset) -> Result<()> {
-        for (raw, bitmap) in self.l2_entries(table)? {
+        let table = self.l2_table(table)?;
+        for (raw, bitmap) in table.entries() {
             let entry = L2Entry::decode(raw, bitmap, self.geometry, self.header.version);
             let Ok(Some(there)) = entry.map(|entry| entry.subclusters(self.geometry)) else { continue };
             if let Some(at) = there.at {
                 self.compare_mark(at, there.copied);
             }
         }
+        self.buffer = table.bytes;
         Ok(())
     }
 

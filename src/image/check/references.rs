@@ -88,6 +88,7 @@ impl References {
     }
 
     /// Counts so many references more.
+    #[inline]
     pub(super) fn add(&mut self, cluster: HostCluster, what: Use, times: u32) -> Fit {
         let (stretch, index) = place(cluster);
         let disk = self.disk;
@@ -122,6 +123,7 @@ impl References {
         }
     }
 
+    #[inline]
     fn place_of(&self, stretch: u64) -> Option<usize> {
         match self.last.get() {
             Some((last, at)) if last == stretch => Some(at),

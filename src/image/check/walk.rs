@@ -3,7 +3,7 @@
 use super::references::{Fit, References, Use};
 use super::{CheckReport, Finding};
 use crate::format::{
-    BitmapTableEntry, CompressedExtent, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry,
+    BitmapTableEntry, CompressedExtent, Copied, Geometry, Header, L1Entry, L2Entry, RefcountTableEntry,
     SnapshotEntry, Subclusters, parse_snapshots,
 };
 use crate::image::error::Result;
@@ -35,8 +35,14 @@ pub(in crate::image) struct Walk<'a> {
     pub(super) references: References,
     /// The refcounts of those clusters that are referred to more or less often than that.
     pub(super) disagreeing: BTreeMap<HostCluster, u64>,
+    /// The L2 tables whose every cluster is marked as referred to once.
+    pub(super) all_copied: HashSet<HostOffset>,
+    /// Whether no cluster that is referred to has another refcount than 1.
+    pub(super) all_single: bool,
     pub(super) report: CheckReport,
     pub(super) refcounts_broken: bool,
+    /// The bytes of an L2 table.
+    pub(super) buffer: Vec<u8>,
 }
 
 impl<'a> Walk<'a> {
@@ -49,12 +55,15 @@ impl<'a> Walk<'a> {
             l1_left: end.as_length(),
             references: References::default(),
             disagreeing: BTreeMap::new(),
+            all_copied: HashSet::new(),
+            all_single: true,
             report: CheckReport {
                 dirty: header.incompatible.is_dirty(),
                 marked_corrupt: header.incompatible.is_corrupt(),
                 ..CheckReport::default()
             },
             refcounts_broken: false,
+            buffer: Vec::new(),
         }
     }
 
@@ -158,7 +167,12 @@ impl<'a> Walk<'a> {
         // What lies in an external file has no refcount here.
         let is_external = self.header.incompatible.has_data_file();
         let decode = if is_external { L2Entry::decode_external } else { L2Entry::decode };
-        for (raw, bitmap) in self.l2_entries(at)? {
+        let table = self.l2_table(at)?;
+        let mut all_copied = true;
+        for (raw, bitmap) in table.entries() {
+            if raw == 0 && bitmap == 0 {
+                continue;
+            }
             let entry = decode(raw, bitmap, self.geometry, self.header.version);
             match entry.map(|entry| (entry, entry.subclusters(self.geometry))) {
                 Ok((L2Entry::Compressed(extent), _)) => {
@@ -166,8 +180,9 @@ impl<'a> Walk<'a> {
                     self.report.compressed_clusters += 1;
                     self.count_extent(extent, times);
                 }
-                Ok((_, Some(Subclusters { at: Some(at), allocated, .. }))) => {
+                Ok((_, Some(Subclusters { at: Some(at), allocated, copied, .. }))) => {
                     self.report.data_clusters += u64::from(allocated != 0);
+                    all_copied &= copied == Copied::Yes;
                     if !is_external {
                         self.count_cluster("L2 table", at, Use::Data, times);
                     }
@@ -176,6 +191,10 @@ impl<'a> Walk<'a> {
                 Err(_) => self.broken(Use::Own, Finding::BrokenEntry { structure: "L2 table", raw }),
             }
         }
+        if all_copied {
+            self.all_copied.insert(at);
+        }
+        self.buffer = table.bytes;
         Ok(())
     }
 
@@ -283,11 +302,33 @@ impl<'a> Walk<'a> {
             .collect())
     }
 
-    /// The entries of an L2 table, each with the bitmap behind it, zero where entries have none.
-    pub(super) fn l2_entries(&self, at: HostOffset) -> Result<Vec<(u64, u64)>> {
-        let words = self.entries(at, self.geometry.cluster_size())?;
-        let width = self.geometry.l2_entry_size() / L1Entry::SIZE;
-        Ok(words.chunks_exact(width).map(|entry| (entry[0], entry.get(1).copied().unwrap_or(0))).collect())
+    /// An L2 table, in the buffer that the one before was in. Whoever is done with it gives the buffer back.
+    pub(super) fn l2_table(&mut self, at: HostOffset) -> Result<L2Table> {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        bytes.resize(self.geometry.cluster_size().as_usize(), 0);
+        if at < self.end {
+            read_zero_extended(self.blob, self.end.as_length(), at, &mut bytes)?;
+        } else {
+            bytes.fill(0);
+        }
+        Ok(L2Table { bytes, width: self.geometry.l2_entry_size() })
+    }
+}
+
+/// The bytes of an L2 table as far as the file holds them, zeros after that.
+pub(super) struct L2Table {
+    pub(super) bytes: Vec<u8>,
+    /// The bytes of an entry.
+    width: usize,
+}
+
+impl L2Table {
+    /// Each entry, with the bitmap behind it, zero where entries have none.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u64)> {
+        let word = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("eight bytes"));
+        self.bytes
+            .chunks_exact(self.width)
+            .map(move |entry| (word(&entry[..8]), if entry.len() == 16 { word(&entry[8..]) } else { 0 }))
     }
 }
 
