@@ -167,10 +167,15 @@ impl Pool {
             agree.on("size", record.size, raw.size())?;
             return Ok(Layer::Raw(raw));
         }
+        let open = || Image::open(Arc::clone(&blob), record.blob.as_str(), access, self.options.image_limits);
+        if access == Access::Read {
+            let image = open().map_err(unusable)?;
+            self.check_header(volume, record, below, &Facts::of_open(&image).map_err(unusable)?)?;
+            return Ok(Layer::from(image));
+        }
+        // Whoever opens an image for writing may change it.
         self.check_facts(volume, record, below, &*blob)?;
-        let image =
-            Image::open(blob, record.blob.as_str(), access, self.options.image_limits).map_err(unusable)?;
-        Ok(Layer::from(image))
+        Ok(Layer::from(open().map_err(unusable)?))
     }
 
     /// Refuses a file whose header does not say what the catalogue says.
@@ -186,6 +191,17 @@ impl Pool {
             blob: record.blob.to_string(),
             source: Box::new(source),
         })?;
+        self.check_header(volume, record, below, &facts)
+    }
+
+    /// Refuses a header that does not say what the catalogue says.
+    fn check_header(
+        &self,
+        volume: Uuid,
+        record: &LayerRecord,
+        below: Option<&LayerRecord>,
+        facts: &Facts,
+    ) -> Result<()> {
         let agree = Agreement { volume, record };
         agree.on("cluster size", cluster_size(record.cluster_bits), facts.cluster_size)?;
         let width = |entries| format!("{entries:?}").to_lowercase();

@@ -40,6 +40,15 @@ impl Facts {
         Self::from_header(&Image::header_of(blob, name)?, name)
     }
 
+    /// What the header of an open image says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] for a header extension of ours that breaks a rule.
+    pub fn of_open(image: &Image) -> Result<Self> {
+        Self::from_header(&image.state.read().header, &image.name)
+    }
+
     /// Which layer a file is whose header did not arrive as a whole: a sector of it, not the first one, is all zeros, as a
     /// power cut leaves one that was written and not synced. `None` for any other header.
     ///

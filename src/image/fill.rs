@@ -44,7 +44,7 @@ impl Image {
     ) -> Result<()> {
         let is_fresh = host >= state.end;
         let (begin, bytes) = self.filled_up(
-            state.size,
+            self.size(),
             at,
             piece,
             |kind| match kind {
@@ -80,7 +80,7 @@ impl Image {
             self.data_at(state, shared, ByteCount::ZERO)?;
             read_zero_extended(&*self.blob, state.end.as_length(), shared, &mut bytes)?;
             let (begin, filled) = self.filled_up(
-                state.size,
+                self.size(),
                 at,
                 piece,
                 |kind| match (kind, below) {

@@ -38,14 +38,14 @@ impl Image {
         drop(state);
         self.hide_below(old, size, below)?;
         let mut state = self.state.write();
-        state.size = size;
+        self.set_size(&mut state, size);
         state.header.size = size;
         let rewritten = self.rewrite_header(&state).and_then(|()| {
             self.synced.count_write();
             self.synced.sync(&*self.blob)
         });
         if rewritten.is_err() {
-            state.size = old;
+            self.set_size(&mut state, old);
             state.header.size = old;
             self.failed.store(true, Ordering::Release);
         }
@@ -122,12 +122,12 @@ impl Image {
             return Ok(());
         }
         // The tables reach as far already, the size in the header does not: a crash shows nothing of it.
-        self.state.write().size = size;
+        self.set_size(&mut self.state.write(), size);
         let zeroed = self
             .zero(start, end - old, Space::Free, below.map(|(below, _)| below))
             .and_then(|()| self.flush());
         if zeroed.is_err() {
-            self.state.write().size = old;
+            self.set_size(&mut self.state.write(), old);
         }
         zeroed
     }

@@ -155,12 +155,12 @@ impl Image {
     pub fn size_max(&self) -> Result<ByteCount> {
         let state = self.state.read();
         if state.header.version == Version::V2 && state.header.snapshot_count > 0 {
-            return Ok(state.size);
+            return Ok(self.size());
         }
         let bitmaps = read_bitmaps(&*self.blob, &state.header, state.end, &self.name)?;
         let covered = |bitmap: &BitmapEntry| covered(bitmap, self.geometry);
         let room = bitmaps.iter().map(covered).min().unwrap_or(ByteCount::new(u64::MAX));
-        Ok(room.max(state.size).min(self.geometry.size_max()))
+        Ok(room.max(self.size()).min(self.geometry.size_max()))
     }
 }
 

@@ -66,6 +66,9 @@ pub struct Image {
     pub(super) geometry: Geometry,
     /// What it was opened for.
     access: Access,
+    /// The size of the disk in bytes. While it grows, this is ahead of the size in the header. Changed under the lock of
+    /// the state alone, so that who holds that sees it stand still.
+    size: AtomicU64,
     /// Off for an image that was opened for reading, and from [`Image::freeze`] on.
     pub(super) writable: AtomicBool,
     /// Set when a step that switches tables failed half way: what is in memory may not agree with the disk.
@@ -123,8 +126,6 @@ pub(super) struct State {
     pub(super) packed_end: Option<HostOffset>,
     /// Where the file ends.
     pub(super) end: HostOffset,
-    /// The size of the disk. While it grows, this is ahead of the size in the header.
-    pub(super) size: ByteCount,
 }
 
 impl Image {
@@ -148,15 +149,20 @@ impl Image {
         let geometry = header.geometry;
         let table_bytes =
             geometry.bytes_for(ClusterCount::new(u64::from(header.refcount_table_clusters))).as_u64();
+        let table_bytes = match access {
+            Access::Write => table_bytes,
+            // Who only reads counts nothing: it is enough to know where the blocks lie that count what is there.
+            Access::Read => table_bytes.min(bytes_counting(geometry, end)),
+        };
         let table = read_table(&*blob, name, "refcount table", header.refcount_table, table_bytes, end)?;
         let held_max = limits.table_cache.as_u64() / geometry.cluster_size().as_u64();
         let own_tables = OwnTables::new(geometry, &l1, &table);
-        // Who only reads counts nothing, and a long chain has many readers.
         let counted = if access == Access::Write { table } else { Vec::new() };
         let image = Self {
             name: name.to_owned(),
             geometry,
             access,
+            size: AtomicU64::new(header.size.as_u64()),
             writable: AtomicBool::new(access == Access::Write),
             failed: AtomicBool::new(false),
             synced: Synced::default(),
@@ -172,7 +178,6 @@ impl Image {
                 freed: Vec::new(),
                 packed_end: None,
                 end,
-                size: header.size,
                 header,
             }),
             blob,
@@ -224,7 +229,12 @@ impl Image {
     /// The virtual size in bytes.
     #[must_use]
     pub fn size(&self) -> ByteCount {
-        self.state.read().size
+        ByteCount::new(self.size.load(Ordering::Acquire))
+    }
+
+    /// Sets the size of the disk.
+    pub(super) fn set_size(&self, _: &mut State, size: ByteCount) {
+        self.size.store(size.as_u64(), Ordering::Release);
     }
 
     /// Cluster size and refcount width.
@@ -371,6 +381,12 @@ fn refuse_unwritable(header: &Header, name: &str) -> Result<()> {
         return Ok(());
     };
     Err(Error::Unsupported { image: name.to_owned(), feature, refused: "writing" })
+}
+
+/// The bytes of a refcount table that lead to the counters of a file which ends at `end`.
+fn bytes_counting(geometry: Geometry, end: HostOffset) -> u64 {
+    let clusters = geometry.clusters_for(end.as_length()).as_u64();
+    clusters.div_ceil(geometry.refcount_block_entries()) * 8
 }
 
 /// Reads a table of 8-byte entries that must lie inside the file, clear of the header.

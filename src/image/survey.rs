@@ -58,7 +58,7 @@ impl Image {
     ) -> Result<()> {
         // A table may have entries past the end of the disk; nobody sees them.
         let mut at = self.geometry.guest_offset(first);
-        let end = GuestOffset::end_of(state.size).min(at + self.geometry.l2_coverage());
+        let end = GuestOffset::end_of(self.size()).min(at + self.geometry.l2_coverage());
         let mut begun: Option<(Held, GuestOffset)> = None;
         while at < end {
             let (held, length) = self.held(state, at, end - at)?;

@@ -7,6 +7,7 @@
 use crate::format::Geometry;
 use crate::units::{ByteCount, HostOffset};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +21,7 @@ pub(super) struct Table {
     /// The entries that differ from those on disk: all of them lie in this range.
     dirty: Option<Range<usize>>,
     fresh: bool,
+    /// How many tables had been taken in when it was used last.
     used: AtomicU64,
 }
 
@@ -79,38 +81,66 @@ impl Table {
 /// The tables in memory, by their index in the L1 table.
 #[derive(Debug)]
 pub(super) struct Tables {
-    held: HashMap<usize, Table>,
+    held: HashMap<usize, Table, BuildHasherDefault<IndexHasher>>,
     /// How many may be held before clean ones are dropped.
     held_max: usize,
     words_per_entry: usize,
-    clock: AtomicU64,
+    /// How many were taken in so far. What is used between two of them need not be told apart, so that who only reads
+    /// changes nothing that other threads look at.
+    taken_in: u64,
+}
+
+/// Spreads the indices of tables. They come from the guest's addresses, and only as many as are held meet.
+#[derive(Debug, Default)]
+struct IndexHasher(u64);
+
+impl Hasher for IndexHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The odd multiple of the golden ratio: neighbours land far from each other, and the high bits, which the table
+        // looks at first, depend on all.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
 }
 
 impl Tables {
     pub(super) fn new(geometry: Geometry, held_max: usize) -> Self {
         let words_per_entry = geometry.l2_entry_size() / 8;
-        Self { held: HashMap::new(), held_max: held_max.max(2), words_per_entry, clock: AtomicU64::new(0) }
+        Self { held: HashMap::default(), held_max: held_max.max(2), words_per_entry, taken_in: 0 }
     }
 
     /// A table that is in memory.
     pub(super) fn get(&self, l1_index: usize) -> Option<&Table> {
         let table = self.held.get(&l1_index)?;
-        table.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        if table.used.load(Ordering::Relaxed) != self.taken_in {
+            table.used.store(self.taken_in, Ordering::Relaxed);
+        }
         Some(table)
     }
 
     /// A table that is in memory, to be changed.
     pub(super) fn get_mut(&mut self, l1_index: usize) -> Option<&mut Table> {
-        let now = self.clock.fetch_add(1, Ordering::Relaxed);
         let table = self.held.get_mut(&l1_index)?;
-        *table.used.get_mut() = now;
+        *table.used.get_mut() = self.taken_in;
         Some(table)
     }
 
     /// Takes in a table that was read from disk, as the words that it is stored in.
     pub(super) fn insert_read(&mut self, l1_index: usize, at: HostOffset, words: Box<[u64]>) {
         let words_per_entry = self.words_per_entry;
-        let used = AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed));
+        self.taken_in += 1;
+        let used = AtomicU64::new(self.taken_in);
         self.held.insert(l1_index, Table { at, words, words_per_entry, dirty: None, fresh: false, used });
         self.drop_clean(l1_index);
     }

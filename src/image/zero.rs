@@ -66,7 +66,7 @@ impl Image {
         if lacks_zero_clusters || !geometry.offset_in_subcluster(at).is_zero() {
             return Ok(ByteCount::ZERO);
         }
-        let to_end_of_disk = end == GuestOffset::end_of(state.size);
+        let to_end_of_disk = end == GuestOffset::end_of(self.size());
         let length = match to_end_of_disk {
             true => geometry.bytes_for(geometry.clusters_for(end.as_size())) - at.as_size(),
             false => (end - at) - geometry.offset_in_subcluster(end).min(end - at),
