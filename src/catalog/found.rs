@@ -30,7 +30,7 @@ impl Reader {
     ) -> Result<Range<'static, &'static [u8], ()>> {
         let start = index::prefix(index, value.into());
         let end = index::after(&start);
-        Ok(self.index.range(start.as_slice()..end.as_slice())?)
+        Ok(self.index_table()?.range(start.as_slice()..end.as_slice())?)
     }
 
     /// The volumes that are attached to a machine.

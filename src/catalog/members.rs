@@ -12,21 +12,21 @@ use uuid::Uuid;
 impl Reader {
     /// The members of a group, by ordinal.
     pub fn refs_of(&self, group: GroupId) -> Result<Vec<RefRecord>> {
-        let range =
-            self.refs.range::<&RefKey>(&tables::ref_key(group, 0)..=&tables::ref_key(group, u32::MAX))?;
+        let (first, last) = (tables::ref_key(group, 0), tables::ref_key(group, u32::MAX));
+        let range = self.ref_table()?.range::<&RefKey>(&first..=&last)?;
         range.map(|entry| entry.map_err(Error::from).and_then(|(key, value)| ref_at(&key, &value))).collect()
     }
 
     /// One member of a group.
     pub fn ref_of(&self, group: GroupId, ordinal: u32) -> Result<Option<RefRecord>> {
         let key = tables::ref_key(group, ordinal);
-        let value = self.refs.get(&key)?;
+        let value = self.ref_table()?.get(&key)?;
         value.map(|value| tables::decode_ref(&key, value.value())).transpose()
     }
 
     /// All refs, group by group.
     pub fn refs(&self) -> Result<impl Iterator<Item = Result<RefRecord>> + use<>> {
-        let range = self.refs.range::<&RefKey>(..)?;
+        let range = self.ref_table()?.range::<&RefKey>(..)?;
         Ok(range.map(|entry| entry.map_err(Error::from).and_then(|(key, value)| ref_at(&key, &value))))
     }
 

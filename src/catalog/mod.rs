@@ -37,7 +37,7 @@ pub mod query;
 mod queue;
 mod reader;
 mod record;
-mod scratch;
+mod staged;
 mod tables;
 mod verify;
 mod view;

@@ -13,10 +13,11 @@ use super::record::{
 use super::tables::{self, EntityValue, IdKey, RefKey, meta};
 use crate::storage::BlobName;
 use crate::units::ByteCount;
-use redb::{Range, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableError};
+use redb::{Key, Range, ReadOnlyTable, ReadTransaction, ReadableTableMetadata, TableDefinition, TableError};
 use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 use uuid::Uuid;
 
 /// The most layers of one chain that are followed; far more than any cap on chains.
@@ -35,17 +36,22 @@ pub struct Counts {
 }
 
 /// The catalogue at one moment. Of use as long as the catalogue is open: afterwards it answers [`Error::Closed`].
+///
+/// A table is opened when it is first asked for: most of those who read need few.
 pub struct Reader {
-    pub(super) meta: ReadOnlyTable<&'static str, &'static [u8]>,
-    pub(super) records: [ReadOnlyTable<&'static IdKey, &'static [u8]>; Kind::ALL.len()],
-    pub(super) refs: ReadOnlyTable<&'static RefKey, &'static [u8]>,
-    pub(super) uuids: ReadOnlyTable<&'static [u8; 16], &'static EntityValue>,
-    pub(super) index: ReadOnlyTable<&'static [u8], ()>,
-    /// Absent until the first group was prepared.
-    prepared: Option<ReadOnlyTable<&'static IdKey, &'static [u8]>>,
+    transaction: ReadTransaction,
+    meta: Meta,
+    records: [Lazy<&'static IdKey, &'static [u8]>; Kind::ALL.len()],
+    refs: Lazy<&'static RefKey, &'static [u8]>,
+    uuids: Lazy<&'static [u8; 16], &'static EntityValue>,
+    index: Lazy<&'static [u8], ()>,
+    prepared: Lazy<&'static IdKey, &'static [u8]>,
     generation: u64,
     ids: IdSource,
 }
+
+type Meta = ReadOnlyTable<&'static str, &'static [u8]>;
+type Lazy<K, V> = OnceLock<ReadOnlyTable<K, V>>;
 
 impl fmt::Debug for Reader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,33 +60,56 @@ impl fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// Opens all tables of a transaction.
-    pub(super) fn open(transaction: &ReadTransaction, ids: IdSource) -> Result<Self> {
-        let records = |kind| transaction.open_table(tables::records(kind));
+    /// The moment of a transaction.
+    pub(super) fn open(transaction: ReadTransaction, ids: IdSource) -> Result<Self> {
         let meta = transaction.open_table(tables::META)?;
         let generation = tables::meta_number(&meta, meta::GENERATION)?;
-        let prepared = match transaction.open_table(tables::PREPARED) {
-            Ok(table) => Some(table),
-            Err(TableError::TableDoesNotExist(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Self {
-            prepared,
-            meta,
-            records: [
-                records(Kind::ALL[0])?,
-                records(Kind::ALL[1])?,
-                records(Kind::ALL[2])?,
-                records(Kind::ALL[3])?,
-                records(Kind::ALL[4])?,
-                records(Kind::ALL[5])?,
-            ],
-            refs: transaction.open_table(tables::REFS)?,
-            uuids: transaction.open_table(tables::UUIDS)?,
-            index: transaction.open_table(tables::INDEX)?,
-            generation,
-            ids,
-        })
+        let (records, refs, uuids, index, prepared) = Default::default();
+        Ok(Self { transaction, meta, records, refs, uuids, index, prepared, generation, ids })
+    }
+
+    fn table<'r, K: Key + 'static, V: redb::Value + 'static>(
+        &self,
+        slot: &'r Lazy<K, V>,
+        definition: TableDefinition<'static, K, V>,
+    ) -> Result<&'r ReadOnlyTable<K, V>> {
+        if let Some(table) = slot.get() {
+            return Ok(table);
+        }
+        let table = self.transaction.open_table(definition)?;
+        Ok(slot.get_or_init(|| table))
+    }
+
+    pub(super) fn meta_table(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn record_table(&self, kind: Kind) -> Result<&ReadOnlyTable<&'static IdKey, &'static [u8]>> {
+        self.table(&self.records[kind.slot()], tables::records(kind))
+    }
+
+    pub(super) fn ref_table(&self) -> Result<&ReadOnlyTable<&'static RefKey, &'static [u8]>> {
+        self.table(&self.refs, tables::REFS)
+    }
+
+    pub(super) fn uuid_table(&self) -> Result<&ReadOnlyTable<&'static [u8; 16], &'static EntityValue>> {
+        self.table(&self.uuids, tables::UUIDS)
+    }
+
+    pub(super) fn index_table(&self) -> Result<&ReadOnlyTable<&'static [u8], ()>> {
+        self.table(&self.index, tables::INDEX)
+    }
+
+    /// Absent until the first group was prepared.
+    fn prepared_table(&self) -> Result<Option<&ReadOnlyTable<&'static IdKey, &'static [u8]>>> {
+        if let Some(table) = self.prepared.get() {
+            return Ok(Some(table));
+        }
+        match self.transaction.open_table(tables::PREPARED) {
+            Ok(table) => Ok(Some(self.prepared.get_or_init(|| table))),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The number of commits up to this moment.
@@ -102,7 +131,7 @@ impl Reader {
             snapshots: self.count::<SnapshotId>()?,
             trees: self.count::<TreeId>()?,
             groups: self.count::<GroupId>()?,
-            refs: self.refs.len()?,
+            refs: self.ref_table()?.len()?,
         })
     }
 
@@ -113,12 +142,12 @@ impl Reader {
 
     /// How many records of one kind there are.
     pub(super) fn count<I: Id>(&self) -> Result<u64> {
-        Ok(self.records[I::KIND.slot()].len()?)
+        Ok(self.record_table(I::KIND)?.len()?)
     }
 
     /// The record of any kind with an id.
     pub fn record<R: Record>(&self, id: R::Id) -> Result<Option<R>> {
-        let value = self.records[R::Id::KIND.slot()].get(&tables::id_key(id))?;
+        let value = self.record_table(R::Id::KIND)?.get(&tables::id_key(id))?;
         value.map(|value| tables::decode_record(id, value.value())).transpose()
     }
 
@@ -159,14 +188,14 @@ impl Reader {
 
     /// The group of a machine that is prepared.
     pub fn prepared_of(&self, machine: MachineId) -> Result<Option<PreparedRecord>> {
-        let Some(table) = &self.prepared else { return Ok(None) };
+        let Some(table) = self.prepared_table()? else { return Ok(None) };
         let value = table.get(&tables::id_key(machine))?;
         value.map(|value| tables::decode_prepared(machine, value.value())).transpose()
     }
 
     /// All groups that are prepared, by machine.
     pub fn prepared(&self) -> Result<Vec<PreparedRecord>> {
-        let Some(table) = &self.prepared else { return Ok(Vec::new()) };
+        let Some(table) = self.prepared_table()? else { return Ok(Vec::new()) };
         let mut prepared = Vec::new();
         for entry in table.range::<&IdKey>(..)? {
             let (key, value) = entry?;
@@ -183,7 +212,7 @@ impl Reader {
 
     /// Whose a uuid is.
     pub fn resolve(&self, uuid: Uuid) -> Result<Option<Entity>> {
-        let value = self.uuids.get(uuid.as_bytes())?;
+        let value = self.uuid_table()?.get(uuid.as_bytes())?;
         value.map(|value| tables::value_entity(uuid, value.value())).transpose()
     }
 
@@ -229,7 +258,7 @@ impl Reader {
 
     /// All records of one kind from an id on.
     pub fn all<R: Record>(&self, from: R::Id) -> Result<Records<R>> {
-        let range = self.records[R::Id::KIND.slot()].range::<&IdKey>(&tables::id_key(from)..)?;
+        let range = self.record_table(R::Id::KIND)?.range::<&IdKey>(&tables::id_key(from)..)?;
         Ok(Records { range, record: PhantomData })
     }
 
@@ -469,7 +498,8 @@ mod tests {
         let catalog = world_catalog();
         let reader = catalog.read()?;
         catalog.close()?;
-        let Err(Error::Closed) = reader.snapshots_of(VolumeId(1))?.collect::<Result<Vec<_>>>() else {
+        let found = reader.snapshots_of(VolumeId(1)).and_then(Iterator::collect::<Result<Vec<_>>>);
+        let Err(Error::Closed) = found else {
             panic!("a closed catalogue was read");
         };
         Ok(())

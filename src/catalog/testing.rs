@@ -16,7 +16,6 @@ pub struct MemoryBlob {
     access: Access,
     syncs_fail: AtomicBool,
     writes_fail: AtomicBool,
-    bytes_read: AtomicUsize,
     syncs: AtomicUsize,
     syncs_left: AtomicUsize,
     stop: Mutex<Option<Stop>>,
@@ -59,7 +58,6 @@ impl MemoryBlob {
             access: Access::Write,
             syncs_fail: AtomicBool::new(false),
             writes_fail: AtomicBool::new(false),
-            bytes_read: AtomicUsize::new(0),
             syncs: AtomicUsize::new(0),
             syncs_left: AtomicUsize::new(usize::MAX),
             stop: Mutex::default(),
@@ -68,10 +66,6 @@ impl MemoryBlob {
 
     pub fn bytes(&self) -> Vec<u8> {
         self.bytes.lock().clone()
-    }
-
-    pub fn bytes_read(&self) -> usize {
-        self.bytes_read.load(Ordering::Relaxed)
     }
 
     pub fn fail_syncs(&self) {
@@ -121,7 +115,6 @@ impl Blob for MemoryBlob {
     }
 
     fn read_at(&self, at: HostOffset, buffer: &mut [u8]) -> storage::Result<()> {
-        self.bytes_read.fetch_add(buffer.len(), Ordering::Relaxed);
         let bytes = self.bytes.lock();
         let start = usize::try_from(at.as_u64()).unwrap();
         match start.checked_add(buffer.len()).and_then(|end| bytes.get(start..end)) {

@@ -9,11 +9,10 @@ use crate::shapes::FOREIGN;
 use crate::world::{Moment, books, sealed};
 use snapgroup::storage::{At, BlobName, CrashState, Fault, FaultKind, MemoryStore, SimulatedStore, Store};
 use snapgroup::{
-    CatalogueCheck, CreatePool, Direction, Engine, Generation, Ids, Options, ReclaimOptions, Recovered,
-    VerifyDepth, VerifyOf,
+    CreatePool, Direction, Engine, Generation, Ids, Options, ReclaimOptions, Recovered, VerifyDepth, VerifyOf,
 };
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 pub(crate) const CATALOGUE: &str = "snapgroup.redb";
@@ -71,10 +70,8 @@ fn judge_all(
 ) -> Result<(), String> {
     let name = BlobName::parse(CATALOGUE).expect("one component");
     let (store, catalogue) = (state.store(), state.digest_of(&name));
-    // Whether all of the catalogue is checked before makes no difference to what is left: every fourth state takes that way.
-    let check = if state.digest().is_multiple_of(4) { CatalogueCheck::Whole } else { CatalogueCheck::Trust };
-    let opened = Opened::of(&store, options, check)?;
-    let engine = &opened.engine;
+    let opened = Opened::of(&store, options)?;
+    let engine = opened.engine();
     let recovered = engine.recovered();
     if !recovered.unfinished.is_empty() || !recovered.left_alone.is_empty() {
         return Err(format!("recovery left something: {recovered:?}"));
@@ -114,9 +111,8 @@ fn judge_all(
 
     drop(opened);
     let before = state.digest_of_others(&store, &name);
-    let opened = Opened::of(&store, options, CatalogueCheck::Whole)
-        .map_err(|error| format!("the second time: {error}"))?;
-    let engine = &opened.engine;
+    let opened = Opened::of(&store, options).map_err(|error| format!("the second time: {error}"))?;
+    let engine = opened.engine();
     let mut again = engine.recovered().clone();
     // What is owed is told each time, until it is dealt with.
     again.owed.clear();
@@ -127,7 +123,7 @@ fn judge_all(
     if again != *told || state.digest_of_others(&store, &name) != before {
         return Err(format!("another pool the second time: {}", difference(&told, &again)));
     }
-    if !opened.engine.recovered().owed.is_empty() {
+    if !engine.recovered().owed.is_empty() {
         let reclaim = engine.reclaim(&ReclaimOptions::towards(Direction::Commit));
         let reclaimed = reclaim.and_then(|reclaim| reclaim.finish());
         reclaimed.map_err(|error| format!("reclaimed afterwards: {error:?}"))?;
@@ -139,27 +135,38 @@ fn judge_all(
 
 /// A pool that is open until the power is cut once more: nothing is tidied up when it is dropped.
 struct Opened {
-    engine: Engine,
+    engine: Option<Engine>,
     disk: SimulatedStore,
 }
 
 impl Opened {
-    fn of(store: &MemoryStore, options: &Options, check: CatalogueCheck) -> Result<Self, String> {
+    fn of(store: &MemoryStore, options: &Options) -> Result<Self, String> {
         let create = match options.create {
             CreatePool::IfEmpty => CreatePool::IfEmpty,
             _ => CreatePool::Never,
         };
-        let options =
-            Options { create, ids: Ids::Seeded(u64::MAX), catalogue_check: check, ..options.clone() };
+        let options = Options { create, ids: Ids::Seeded(u64::MAX), ..options.clone() };
         let disk = SimulatedStore::new(Arc::new(store.clone()));
         let engine = Engine::open_on(Arc::new(disk.clone()), options);
-        Ok(Self { engine: engine.map_err(|error| format!("it does not open: {error:?}"))?, disk })
+        let engine = engine.map_err(|error| format!("it does not open: {error:?}"))?;
+        Ok(Self { engine: Some(engine), disk })
+    }
+
+    fn engine(&self) -> &Engine {
+        self.engine.as_ref().expect("it is open until it is dropped")
     }
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
         self.disk.fail(Fault::for_ever(At::Call(1), FaultKind::EIO));
+        // The database would make a last commit, which fails in the end. While a thread unwinds it does not try.
+        let engine = self.engine.take();
+        let unwound = catch_unwind(AssertUnwindSafe(move || {
+            let _engine = engine;
+            resume_unwind(Box::new(()))
+        }));
+        debug_assert!(unwound.is_err());
     }
 }
 

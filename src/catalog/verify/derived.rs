@@ -58,7 +58,7 @@ impl World {
 
     /// C23.
     fn check_uuids(&mut self, reader: &Reader, mut expected: BTreeMap<Uuid, Entity>) -> Result<()> {
-        for entry in reader.uuids.range::<&[u8; 16]>(..)? {
+        for entry in reader.uuid_table()?.range::<&[u8; 16]>(..)? {
             let (key, value) = entry?;
             let uuid = Uuid::from_bytes(*key.value());
             let found = tables::value_entity(uuid, value.value())?;
@@ -75,7 +75,7 @@ impl World {
 
     /// C24.
     fn check_index(&mut self, reader: &Reader, mut expected: Keys) -> Result<()> {
-        for entry in reader.index.range::<&[u8]>(..)? {
+        for entry in reader.index_table()?.range::<&[u8]>(..)? {
             let (key, _) = entry?;
             if !expected.remove(key.value()) {
                 self.found(Violation::IndexExtra { key: key.value().to_vec() });
@@ -89,7 +89,7 @@ impl World {
 
     /// C25.
     fn check_counters(&mut self, reader: &Reader, entities: Vec<Entity>) -> Result<()> {
-        let next = tables::meta_next(&reader.meta)?;
+        let next = tables::meta_next(reader.meta_table())?;
         for entity in entities {
             let next = next[entity.kind().slot()];
             if entity.number() >= next {
