@@ -6,8 +6,8 @@ mod writer;
 
 use snapgroup::query::Query;
 use snapgroup::{
-    AdoptVolume, ByteCount, CreateGroup, CreateMachine, CreatePool, CreateVolume, Engine, Error, GroupOf,
-    Kind, LowerLayers, Options, Uuid, VolumeKind,
+    AdoptVolume, BaseImage, ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume,
+    Engine, Error, GroupOf, Kind, LayerFormat, LowerLayers, Options, Uuid, VolumeKind,
 };
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
@@ -179,6 +179,52 @@ fn qemu_chain(directory: &Path) -> Made<PathBuf> {
     create(&top, "cluster_size=4k,lazy_refcounts=on", "middle.qcow2", "qcow2")?;
     run("qemu-io", &["-f", "qcow2", "-c", "write -P 0x22 500k 33k", "-c", "discard 1M 256k", text(&top)?])?;
     Ok(top)
+}
+
+#[test]
+#[ignore = "needs qemu-img"]
+fn qemu_opens_a_volume_above_a_golden_image_that_lies_elsewhere() -> Outcome {
+    let (directory, golden) = (TempDir::new()?, TempDir::new()?);
+    let image = qemu_chain(golden.path())?;
+    let files = ["base.raw", "middle.qcow2", "top.qcow2"].map(|name| golden.path().join(name));
+    let before = files.each_ref().map(std::fs::read);
+    let mut expected = converted(text(&image)?, directory.path())?;
+    let options = Options {
+        create: CreatePool::Here,
+        base_directories: vec![golden.path().to_owned()],
+        ..Options::default()
+    };
+    let engine = Engine::open(directory.path(), options)?;
+    let base = BaseImage { file: text(&image)?.to_owned(), format: LayerFormat::Qcow2 };
+    let wish = CreateVolume { base: Some(base), size: None, ..CreateVolume::new("v", ByteCount::ZERO) };
+    let disk = engine.create_volume(&wish)?.uuid;
+    let handle = engine.open_volume(disk)?;
+    for round in 0..2 {
+        handle.write_at(1_234_567 + round * 100_000, &[0x33; 77_777])?;
+        let at = usize::try_from(1_234_567 + round * 100_000)?;
+        expected[at..at + 77_777].fill(0x33);
+        engine.create_snapshot(&CreateSnapshot::new(disk, format!("s{round}")))?;
+    }
+    // While it is read here, QEMU reads it, too, and nobody writes to it.
+    let head = engine.volume(disk)?.install_path;
+    assert!(converted(&head, directory.path())? == expected);
+    let refused = run("qemu-io", &["-f", "qcow2", "-c", "write 0 512", text(&image)?]);
+    assert!(refused.is_err_and(|error| error.to_string().contains("lock")), "it was written to");
+    let shown = run("qemu-img", &["info", "-U", "--backing-chain", "--output=json", &head])?;
+    let shown: serde_json::Value = serde_json::from_str(&shown)?;
+    let shown = shown.as_array().ok_or("a list of images")?;
+    let found: Vec<_> = shown.iter().map(|image| image["filename"].as_str().unwrap_or_default()).collect();
+    let ours: Vec<_> = engine.chain(disk)?.into_iter().map(|layer| layer.location).collect();
+    assert_eq!(found, ours);
+    assert_eq!(shown[2]["backing-filename"], text(&image)?);
+    drop(handle);
+    assert!(engine.check()?.is_clean());
+    engine.close()?;
+    run("qemu-img", &["check", "-f", "qcow2", &head])?;
+    for (file, before) in files.iter().zip(before) {
+        assert!(std::fs::read(file)? == before?, "{file:?} has changed");
+    }
+    Ok(())
 }
 
 #[test]

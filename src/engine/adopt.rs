@@ -1,15 +1,16 @@
 //! Taking over files that are there already, with their whole backing chain, copying nothing.
 //!
-//! This is the simple, trusted case: every file lies in the pool's directory, every format is said and not
-//! guessed, every qcow2 passes a check. The names in the headers are read once, here, and only as the name of
-//! another file in the same directory; from then on the catalogue says who is below whom.
+//! This is the simple, trusted case: every file lies in the pool's directory or in a base directory that was declared,
+//! every format is said and not guessed, every qcow2 passes a check. The names in the headers are read once, here, and
+//! only as `naming` allows; from then on the catalogue says who is below whom.
 
 use super::error::{Error, Result};
 use super::layers::{format_name, l2_entries};
 use super::locks::Key;
+use super::naming::{Named, absent, backing_of, labelled, outside, said};
 use super::notes::{Claims, Foreseen};
 use super::operation::Operation;
-use super::pool::{Engine, Pool, is_own_file};
+use super::pool::{CATALOGUE, Engine, Pool, is_own_file};
 use super::uuid_arg::{UuidArg, parse_optional};
 use super::volume::BaseImage;
 use crate::catalog::{Edit, Entity, L2Entries, LayerFormat, LayerState, Sharing, VolumeKind, VolumeRecord};
@@ -29,7 +30,8 @@ use uuid::Uuid;
 /// A chain of files to be taken over as a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdoptVolume {
-    /// The name of the uppermost file in the pool's directory.
+    /// The name of the uppermost file in the pool's directory; or the path of a raw file in a base directory
+    /// ([`Options::base_directories`](super::Options::base_directories)).
     pub file: String,
     /// Its format: said, never guessed.
     pub format: LayerFormat,
@@ -159,9 +161,6 @@ impl Engine {
     }
 }
 
-/// A file and its format, as an owner or a header names it.
-pub(super) type Named = (BlobName, LayerFormat);
-
 pub(super) fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
     Error::NotAdoptable { blob: blob.to_string(), rule: rule.into() }
 }
@@ -236,6 +235,11 @@ impl Pool {
         if request.format == LayerFormat::Raw {
             return Ok(());
         }
+        if top.blob.is_in_base() {
+            let rule =
+                "it lies in a base directory, where nothing is written: make a volume above it instead";
+            return Err(not_adoptable(&top.blob, rule));
+        }
         // Were the process to die before the commit, opening the pool would take such a file, with our note in its
         // header and no record, for the remainder of a call of its own, and remove it.
         if text::is_layer_blob(&top.blob) {
@@ -256,11 +260,7 @@ impl Pool {
         raw: &[String],
         found: &mut Vec<FoundLayer>,
     ) -> Result<()> {
-        let invalid = |error: storage::InvalidName| Error::NotAdoptable {
-            blob: file.to_owned(),
-            rule: error.to_string(),
-        };
-        let mut next = Some((BlobName::parse(file).map_err(invalid)?, format));
+        let mut next = Some((said(self.store(), file)?, format));
         let mut seen: HashSet<Identity> = HashSet::new();
         while let Some((blob, format)) = next {
             if found.len() as u64 + u64::from(overlays) >= u64::from(cap) {
@@ -298,7 +298,7 @@ impl Pool {
         }
         let blob = match self.store().open(name, Access::Read) {
             Err(storage::Error::NotFound { .. }) => {
-                return Err(not_adoptable(name, "it is not in the pool's directory"));
+                return Err(not_adoptable(name, absent(name)));
             }
             Err(storage::Error::NotRegular { .. }) => {
                 return Err(not_adoptable(name, "it is not a regular file"));
@@ -319,6 +319,9 @@ impl Pool {
             return Err(not_adoptable(name, "another process has it open for writing"));
         }
         let identity = blob.identity();
+        if name.is_in_base() && known.is_none() {
+            self.refuse_of_a_pool(name, identity)?;
+        }
         let minted =
             Minted { snapshot: self.source.mint(), layer: self.source.mint(), tree: self.source.mint() };
         let allocated = blob.allocated()?;
@@ -354,8 +357,27 @@ impl Pool {
             self.refuse_second_name(name, &facts, identity)?;
             self.check_sound(name, blob)?;
         }
-        let below = backing_of(name, &facts)?;
+        let below = backing_of(self.store(), name, &facts)?;
         Ok((layer, identity, below))
+    }
+
+    /// Refuses a file of a base directory that a pool may write to or remove: one of this pool's directory by another
+    /// path, or by a hard link, and one beside the catalogue of another pool.
+    fn refuse_of_a_pool(&self, name: &BlobName, identity: Identity) -> Result<()> {
+        for own in self.store().list()? {
+            match self.store().open(&own, Access::Read) {
+                Ok(blob) if blob.identity() == identity => {
+                    return Err(not_adoptable(name, format!("it is {own} of the pool's directory")));
+                }
+                Ok(_) | Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let catalogue = labelled(self.store(), name, CATALOGUE);
+        match catalogue.map(|catalogue| self.store().open(&catalogue, Access::Read)) {
+            Some(Ok(_)) => Err(not_adoptable(name, "it lies in the directory of another pool")),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses a file that the pool has already, under another name: a hard link. A copy is another file.
@@ -376,14 +398,12 @@ impl Pool {
     /// Refuses an image that keeps its data in a file which is not beside it. Nothing here reads that file, but QEMU
     /// will, whatever it is, when it opens what lies above.
     fn refuse_foreign_data(&self, name: &BlobName, label: &str) -> Result<()> {
-        let beside = plain_name(label).filter(|data| !is_own_file(data));
+        let beside = labelled(self.store(), name, label).filter(|data| !is_own_file(data));
         let opened = beside.map(|data| self.store().open(&data, Access::Read));
         match opened {
             Some(Ok(_)) => Ok(()),
             None | Some(Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. })) => {
-                let rule =
-                    format!("its data file {label:?} is not the name of a file in the pool's directory");
-                Err(not_adoptable(name, rule))
+                Err(not_adoptable(name, outside("data file", label)))
             }
             Some(Err(error)) => Err(error.into()),
         }
@@ -431,37 +451,4 @@ impl Pool {
         let notes = Foreseen::of(&reader, &plan.edits).notes_of(head, Claims::Below)?;
         image.stamp_noted(identity, &notes).map_err(broken)
     }
-}
-
-/// The file below an image, by the label in its header: the name of a file in the same directory, with its
-/// format.
-pub(super) fn backing_of(name: &BlobName, facts: &Facts) -> Result<Option<Named>> {
-    let Some(label) = &facts.backing_label else { return Ok(None) };
-    let format = match facts.backing_format.as_deref() {
-        Some("qcow2") => LayerFormat::Qcow2,
-        Some("raw") => LayerFormat::Raw,
-        Some(other) => {
-            return Err(not_adoptable(name, format!("its backing file {label:?} has the format {other:?}")));
-        }
-        None => {
-            let rule = format!("it gives no format for its backing file {label:?}, and none is guessed");
-            return Err(not_adoptable(name, rule));
-        }
-    };
-    let below = plain_name(label);
-    match below {
-        Some(below) => Ok(Some((below, format))),
-        None => Err(not_adoptable(
-            name,
-            format!("its backing file {label:?} is not the name of a file in the pool's directory"),
-        )),
-    }
-}
-
-/// The file of the same directory that a label names, if it names one and nothing else.
-fn plain_name(label: &str) -> Option<BlobName> {
-    // What has a colon before the first slash is a protocol to QEMU, not a file.
-    let plain = label.strip_prefix("./").unwrap_or(label);
-    let is_protocol = plain.len() == label.len() && plain.contains(':');
-    BlobName::parse(plain).ok().filter(|_| !is_protocol)
 }

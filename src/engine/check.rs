@@ -9,7 +9,7 @@ use crate::chain::Layer;
 use crate::image::{self, CheckReport, Image};
 use crate::inventory::Named;
 use crate::plan::text::layer_of_seal;
-use crate::storage::{Access, Store};
+use crate::storage::{self, Access, BlobName, Store};
 use crate::units::ByteCount;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -120,7 +120,11 @@ impl Engine {
                 found.seals_missing.push(seal.blob.to_string());
             }
             let file = record.blob.to_string();
-            if !present.contains(&record.blob) {
+            let is_there = match record.blob.is_in_base() {
+                true => is_there(pool.store(), &record.blob),
+                false => present.contains(&record.blob),
+            };
+            if !is_there {
                 found.missing.push(file);
                 continue;
             }
@@ -237,4 +241,9 @@ impl Pool {
             snapshot: snapshot.map(|snapshot| Named { uuid: snapshot.uuid, name: snapshot.name }),
         })
     }
+}
+
+/// Whether a file of a base directory is there, whatever it is.
+fn is_there(store: &dyn Store, name: &BlobName) -> bool {
+    !matches!(store.open(name, Access::Read), Err(storage::Error::NotFound { .. }))
 }

@@ -9,10 +9,11 @@
 //!
 //! A crash before 3 leaves a file that is removed when the pool is opened; giving up removes it at once.
 
-use super::adopt::{RawTrust, backing_of, broken, not_adoptable};
+use super::adopt::{RawTrust, broken, not_adoptable};
 use super::error::Result;
 use super::events::Work;
 use super::locks::Key;
+use super::naming::{backing_of, said};
 use super::operation::{Operation, Outcome, Running};
 use super::pool::{Engine, Pool};
 use super::readers::Claim;
@@ -359,16 +360,13 @@ impl Pool {
             ImportFrom::Path(path) => {
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
                 let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                own = Arc::new(storage::DiskStore::open(beside.unwrap_or(std::path::Path::new(".")))?);
+                let beside = storage::DiskStore::open(beside.unwrap_or(std::path::Path::new(".")))?;
+                own = Arc::new(beside.with_bases(&self.options.base_directories)?);
                 (&*own, name)
             }
         };
         let is_own = matches!(request.from, ImportFrom::Pool(_));
-        let rule = |error: storage::InvalidName| super::Error::NotAdoptable {
-            blob: name.clone(),
-            rule: error.to_string(),
-        };
-        let mut next = Some((BlobName::parse(&name).map_err(rule)?, request.format));
+        let mut next = Some((said(store, &name)?, request.format));
         let (mut layers, mut seen): (Vec<Arc<Layer>>, HashSet<Identity>) = (Vec::new(), HashSet::new());
         while let Some((name, format)) = next {
             if layers.len() as u64 >= u64::from(self.options.chain_max) {
@@ -401,7 +399,7 @@ impl Pool {
                 }
                 break;
             }
-            next = below.map(|facts| backing_of(&name, &facts)).transpose()?.flatten();
+            next = below.map(|facts| backing_of(store, &name, &facts)).transpose()?.flatten();
         }
         let Some(base) = base else { return Ok(Source { chain: Chain::new(layers), base: None }) };
         let _layout = self.layout.read();

@@ -23,6 +23,7 @@ mod lend;
 mod live;
 mod locks;
 mod machine;
+mod naming;
 mod notes;
 mod operation;
 mod options;

@@ -139,6 +139,12 @@ pub struct Options {
     /// How files are made and read in a directory. Default: files of mode 0600, no maps.
     #[cfg(target_os = "linux")]
     pub disk: crate::storage::DiskOptions,
+    /// Directories beside the pool's, by absolute paths, in which images of disks lie that volumes are overlays of: golden
+    /// images that many pools share. Their files are named by their paths, reached without following a link below the
+    /// directory, locked as a reader locks them, and never written nor removed. A pool that
+    /// has layers in one must be told of it each time it is opened; without, they are missing. Default: none.
+    #[cfg(target_os = "linux")]
+    pub base_directories: Vec<std::path::PathBuf>,
     /// Who is told of what happens in the pool. Default: nobody.
     pub listener: Listener,
     /// Default: the system's clock.
@@ -164,6 +170,8 @@ impl Default for Options {
             prepared: OpenPrepared::default(),
             #[cfg(target_os = "linux")]
             disk: crate::storage::DiskOptions::default(),
+            #[cfg(target_os = "linux")]
+            base_directories: Vec::new(),
             listener: Listener::default(),
             clock: Clock::default(),
             ids: Ids::default(),

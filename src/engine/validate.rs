@@ -23,7 +23,7 @@ pub struct ChainReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FoundFile {
-    /// Its name in the pool's directory.
+    /// Its name in the pool's directory, or its path in a base directory.
     pub file: String,
     /// Its format, as the caller or the header above it says.
     pub format: LayerFormat,

@@ -95,7 +95,8 @@ impl CreateVolume {
 /// A file of the pool that is there already, and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseImage {
-    /// Its name in the pool's directory.
+    /// Its name in the pool's directory, or its path in a base directory
+    /// ([`Options::base_directories`](super::Options::base_directories)).
     pub file: String,
     /// Its format: said, never guessed.
     pub format: LayerFormat,

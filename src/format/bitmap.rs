@@ -280,6 +280,14 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_put_and_taken_each_on_its_own() {
+        let flags = BitmapFlags::IN_USE.with(BitmapFlags::AUTO);
+        assert!(flags.is_in_use() && flags.is_auto() && !flags.is_extra_data_compatible());
+        assert_eq!(flags.without(BitmapFlags::IN_USE), BitmapFlags::AUTO);
+        assert_eq!(flags.without(BitmapFlags::EXTRA_DATA_COMPATIBLE), flags);
+    }
+
+    #[test]
     fn a_directory_entry_has_these_bytes() -> Result<(), Error> {
         let mut golden = vec![0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 1, 16, 0, 5, 0, 0, 0, 0];
         golden.extend(b"daily\0\0\0");

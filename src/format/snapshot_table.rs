@@ -48,6 +48,9 @@ impl SnapshotEntry {
     pub const TABLE_SIZE_MAX: ByteCount = ByteCount::mib(64);
     /// The longest extra data in bytes (QEMU enforces).
     pub const EXTRA_MAX: u32 = 1024;
+    /// The longest entry in bytes, with its padding.
+    pub const LENGTH_MAX: usize =
+        (Self::HEAD + Self::EXTRA_MAX as usize + 2 * u16::MAX as usize).next_multiple_of(8);
     /// The shortest extra data of a version 3 image in bytes (qcow2 specification, snapshots, bytes 36-39).
     pub const EXTRA_MIN_V3: u32 = 16;
 
@@ -145,6 +148,16 @@ impl SnapshotEntry {
         self.extra_field(16).filter(|&count| count != u64::MAX)
     }
 
+    /// Refuses a table that is larger than the format allows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] past [`SnapshotEntry::TABLE_SIZE_MAX`].
+    pub fn check_table_size(size: ByteCount) -> Result<(), Error> {
+        let limit = Self::TABLE_SIZE_MAX;
+        require(size <= limit, "snapshot table", "size", size.as_u64(), Rule::AtMost(limit.as_u64()))
+    }
+
     fn extra_field(&self, at: usize) -> Option<u64> {
         Record::new("snapshot", &self.extra).u64(at).ok()
     }
@@ -191,7 +204,7 @@ pub fn parse_snapshots(
     for _ in 0..count {
         let rest = bytes.get(at..).unwrap_or_default();
         let size = SnapshotEntry::size_of(rest)?;
-        check_table_size(ByteCount::of(at) + size)?;
+        SnapshotEntry::check_table_size(ByteCount::of(at) + size)?;
         entries.push(SnapshotEntry::parse(rest, version)?);
         at = (at + size.as_usize()).next_multiple_of(8);
     }
@@ -208,7 +221,7 @@ pub fn encode_snapshots(entries: &[SnapshotEntry], version: Version) -> Result<V
     let mut bytes = Vec::new();
     for entry in entries {
         bytes.extend(entry.encode(version)?);
-        check_table_size(ByteCount::of(bytes.len()))?;
+        SnapshotEntry::check_table_size(ByteCount::of(bytes.len()))?;
     }
     Ok(bytes)
 }
@@ -216,11 +229,6 @@ pub fn encode_snapshots(entries: &[SnapshotEntry], version: Version) -> Result<V
 fn check_count(count: u64) -> Result<(), Error> {
     let limit = u64::from(SnapshotEntry::COUNT_MAX);
     require(count <= limit, "snapshot table", "count", count, Rule::AtMost(limit))
-}
-
-fn check_table_size(size: ByteCount) -> Result<(), Error> {
-    let limit = SnapshotEntry::TABLE_SIZE_MAX;
-    require(size <= limit, "snapshot table", "size", size.as_u64(), Rule::AtMost(limit.as_u64()))
 }
 
 fn length_16(field: &'static str, bytes: &[u8]) -> Result<u16, Error> {

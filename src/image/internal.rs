@@ -7,15 +7,14 @@
 
 use super::error::{Error, Result};
 use super::open::{Image, State};
-use crate::format::{
-    Autoclear, BitmapEntry, BitmapTableEntry, Geometry, Header, SnapshotEntry, Version, parse_snapshots,
-};
+use crate::format::{Autoclear, BitmapEntry, BitmapTableEntry, Geometry, Header, SnapshotEntry, Version};
 use crate::storage::{Blob, read_zero_extended};
 use crate::units::{ByteCount, HostOffset};
 use std::sync::atomic::Ordering;
 
-/// How much of a snapshot table is read at first; as much again as long as it does not suffice.
-const SNAPSHOT_TABLE_READ: ByteCount = ByteCount::kib(64);
+/// How much of a snapshot table is read at a time: more than the longest entry takes.
+const SNAPSHOT_TABLE_READ: ByteCount = ByteCount::kib(256);
+const _: () = assert!(SnapshotEntry::LENGTH_MAX < 256 << 10);
 
 /// An internal snapshot of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +178,12 @@ fn covered(bitmap: &BitmapEntry, geometry: Geometry) -> ByteCount {
     ByteCount::new(bits.saturating_mul(1 << bitmap.granularity_bits))
 }
 
+/// Refuses a table of internal snapshots that breaks a rule, as QEMU does when it opens an image. Where the header says
+/// that there are none, nothing is read.
+pub(super) fn admit_snapshots(blob: &dyn Blob, header: &Header, end: HostOffset, name: &str) -> Result<()> {
+    walk_snapshots(blob, header, end, name, drop)
+}
+
 /// Reads the table of internal snapshots, no more of the file than it needs.
 fn read_snapshots(
     blob: &dyn Blob,
@@ -186,21 +191,44 @@ fn read_snapshots(
     end: HostOffset,
     name: &str,
 ) -> Result<Vec<SnapshotEntry>> {
-    if header.snapshot_count == 0 {
-        return Ok(Vec::new());
-    }
-    let at = header.snapshot_table;
-    let all = end.checked_since(at).unwrap_or_default().min(SnapshotEntry::TABLE_SIZE_MAX);
-    let mut length = SNAPSHOT_TABLE_READ.min(all);
-    loop {
-        let mut bytes = vec![0; length.as_usize()];
-        blob.read_at(at, &mut bytes)?;
-        match parse_snapshots(&bytes, header.snapshot_count, header.version) {
-            Ok((entries, _)) => return Ok(entries),
-            Err(source) if length == all => return Err(Error::Format { image: name.to_owned(), source }),
-            Err(_) => length = ByteCount::new(length.as_u64() * 2).min(all),
+    let mut entries = Vec::new();
+    walk_snapshots(blob, header, end, name, |entry| entries.push(entry))?;
+    Ok(entries)
+}
+
+/// Reads the entries of the table of internal snapshots one after the other, a piece of it at a time.
+fn walk_snapshots(
+    blob: &dyn Blob,
+    header: &Header,
+    end: HostOffset,
+    name: &str,
+    mut each: impl FnMut(SnapshotEntry),
+) -> Result<()> {
+    let malformed = |source| Error::Format { image: name.to_owned(), source };
+    let (mut at, mut piece, mut used) = (header.snapshot_table, Vec::new(), 0);
+    for _ in 0..header.snapshot_count {
+        // The longest entry fits into a piece.
+        let left = end.checked_since(at).unwrap_or_default().min(SNAPSHOT_TABLE_READ).as_usize();
+        if piece.len() - used < left.min(SnapshotEntry::LENGTH_MAX) {
+            (piece, used) = (vec![0; left], 0);
+            blob.read_at(at, &mut piece)?;
         }
+        let rest = &piece[used..];
+        let size = SnapshotEntry::size_of(rest).map_err(malformed)?;
+        let entry = SnapshotEntry::parse(rest, header.version).map_err(malformed)?;
+        let begin = at.checked_since(header.snapshot_table).unwrap_or_default();
+        SnapshotEntry::check_table_size(begin + size).map_err(malformed)?;
+        each(entry);
+        let next = size.as_usize().next_multiple_of(8);
+        used = (used + next).min(piece.len());
+        at = at.checked_add(ByteCount::of(next)).ok_or_else(|| Error::OutsideFile {
+            image: name.to_owned(),
+            structure: "snapshot table",
+            at,
+            end,
+        })?;
     }
+    Ok(())
 }
 
 /// Reads the directory of the bitmaps for which the header vouches, all of whose tables lie in the file.

@@ -2,6 +2,7 @@
 
 use super::compressed::Decoded;
 use super::error::{Error, Result};
+use super::internal;
 use super::own::OwnTables;
 use super::refcounts::Refcounts;
 use super::tables::Tables;
@@ -130,7 +131,8 @@ pub(super) struct State {
 
 impl Image {
     /// Opens an image. Its tables are read where they are asked for and trusted to agree with its refcounts: of a file
-    /// that this crate did not write, [`Image::open_checked`] asks first.
+    /// that this crate did not write, [`Image::open_checked`] asks first. The table of internal snapshots, when there
+    /// are any, is looked through as QEMU does.
     ///
     /// # Errors
     ///
@@ -144,6 +146,7 @@ impl Image {
         if access == Access::Write {
             refuse_unwritable(&header, name)?;
         }
+        internal::admit_snapshots(&*blob, &header, end, name)?;
         let l1 =
             read_table(&*blob, name, "L1 table", header.l1_table, u64::from(header.l1_entries) * 8, end)?;
         let geometry = header.geometry;

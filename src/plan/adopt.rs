@@ -123,7 +123,7 @@ fn add_snapshots(
         let snapshot = SnapshotRecord {
             id: ids.take_snapshot(),
             uuid: layer.minted.snapshot,
-            name: text::name("name of a file", layer.blob.as_str())?,
+            name: text::name("name of a file", file_name(&layer.blob))?,
             description: None,
             volume: volume.id,
             volume_uuid: volume.uuid,
@@ -149,4 +149,9 @@ fn add_snapshots(
         plan.edits.push(Edit::PutTree(tree));
     }
     Ok(())
+}
+
+/// The last component of the name of a file.
+fn file_name(blob: &BlobName) -> &str {
+    blob.as_str().rsplit('/').next().unwrap_or_default()
 }

@@ -112,11 +112,11 @@ pub(crate) fn chain_max_wish(layers: u32) -> String {
     format!("chain of {layers}")
 }
 
-/// How a backing file in the same directory is written into a header: QEMU takes what has a colon before the
-/// first slash for a protocol, so such a name gets `./` in front.
+/// How a backing file is written into a header: by its name in the same directory, or by its path in a base directory.
+/// QEMU takes what has a colon before the first slash for a protocol, so such a name gets `./` in front.
 pub(crate) fn backing_label(blob: &BlobName) -> String {
     let name = blob.as_str();
-    if name.contains(':') { format!("./{name}") } else { name.to_owned() }
+    if name.contains(':') && !blob.is_in_base() { format!("./{name}") } else { name.to_owned() }
 }
 
 /// The name of a layer's file: neutral, and never used for another one.
@@ -197,6 +197,8 @@ mod tests {
         let label = |name| backing_label(&BlobName::parse(name).expect("a name"));
         assert_eq!(label("base.qcow2"), "base.qcow2");
         assert_eq!(label("nbd:x"), "./nbd:x");
+        let base = BlobName::in_base("/srv/a:b.qcow2").expect("a path");
+        assert_eq!(backing_label(&base), "/srv/a:b.qcow2");
     }
 
     #[test]

@@ -55,8 +55,8 @@ pub enum Error {
         /// The blob.
         name: BlobName,
     },
-    /// The blob was opened for reading.
-    #[error("{name} is open for reading only")]
+    /// The blob was opened for reading, or lies in a base directory.
+    #[error("{name} is only read{}", because(.name))]
     ReadOnly {
         /// The blob.
         name: BlobName,
@@ -126,6 +126,11 @@ impl Error {
             _ => Self::Io { operation, name, source },
         }
     }
+}
+
+/// Why a blob is only read.
+fn because(name: &BlobName) -> &'static str {
+    if name.is_in_base() { ": it lies in a base directory" } else { ": it is open for reading" }
 }
 
 /// " (process 42)", or nothing.

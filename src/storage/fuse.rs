@@ -125,6 +125,10 @@ impl Store for FusedStore {
     fn location(&self, name: &BlobName) -> String {
         self.inner.location(name)
     }
+
+    fn name_of(&self, path: &str) -> Option<BlobName> {
+        self.inner.name_of(path)
+    }
 }
 
 /// Puts a fuse of its own before a blob that belongs to no store.

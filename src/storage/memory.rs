@@ -109,6 +109,9 @@ impl fmt::Debug for MemoryStore {
 
 impl Store for MemoryStore {
     fn create(&self, name: &BlobName) -> Result<Arc<dyn Blob>> {
+        if name.is_in_base() {
+            return Err(Error::ReadOnly { name: name.clone() });
+        }
         let mut names = self.shared.names.write();
         if names.contains_key(name) {
             return Err(Error::Exists { name: name.clone() });
@@ -129,6 +132,9 @@ impl Store for MemoryStore {
     }
 
     fn remove(&self, name: &BlobName) -> Result<()> {
+        if name.is_in_base() {
+            return Err(Error::ReadOnly { name: name.clone() });
+        }
         match self.shared.names.write().remove(name) {
             Some(_) => Ok(()),
             None => Err(Error::NotFound { name: name.clone() }),

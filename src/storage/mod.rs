@@ -30,7 +30,8 @@
 //!
 //! * **S1** [`Store::create`] makes a new, empty blob and fails when the name is taken; it never truncates.
 //! * **S2** Names made or removed are durable after [`Store::sync_names`], not before.
-//! * **S3** A name is one component ([`BlobName`]); no link, no `..`, nothing outside the store is reached.
+//! * **S3** A name is one component ([`BlobName`]); no link, no `..`, nothing outside the store is reached. What lies in
+//!   a base directory that was declared to the store is reached by its path, no link on the way, and only read.
 //! * **S4** [`Store::lock`] is held by one owner at a time, in this process or another one.
 //! * **S5** Blobs share no state: what is done to one is never seen in another.
 
@@ -103,7 +104,7 @@ pub trait Store: Debug + Send + Sync {
     /// # Errors
     ///
     /// [`Error::NotFound`], and [`Error::NotRegular`] for what is not a plain file (a link, a directory, a
-    /// device, a pipe).
+    /// device, a pipe). [`Error::ReadOnly`] for writing what lies in a base directory.
     fn open(&self, name: &BlobName, access: Access) -> Result<Arc<dyn Blob>>;
 
     /// Removes a name. Handles that are open stay good. Durable after [`Store::sync_names`].
@@ -137,6 +138,14 @@ pub trait Store: Debug + Send + Sync {
 
     /// Where a blob is found by people and by other programs: a path, or a made-up one in memory.
     fn location(&self, name: &BlobName) -> String;
+
+    /// The name by which the store reaches the file at an absolute path, whether it is there or not: one component
+    /// for a file of the store itself, the path for one in a base directory that was declared. `None` for every other
+    /// path, and from a store that has none.
+    fn name_of(&self, path: &str) -> Option<BlobName> {
+        let _ = path;
+        None
+    }
 }
 
 /// The proof that a store is owned; dropping it lets the next owner in.

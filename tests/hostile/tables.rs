@@ -4,7 +4,7 @@
 use crate::support::{
     BLOCK, CLUSTER, COPIED, DATA, L1, L2, Outcome, REFCOUNT_TABLE, blob_of, bounded, doors, patched, small,
 };
-use snapgroup::format::{SnapshotEntry, Version, encode_snapshots};
+use snapgroup::format::{self, SnapshotEntry, Version, encode_snapshots};
 use snapgroup::image::{Error, Finding, Image, Limits};
 use snapgroup::storage::{Access, BlobName, MemoryStore, Store};
 use snapgroup::units::{ByteCount, GuestOffset, HostCluster, HostOffset};
@@ -163,8 +163,50 @@ fn a_table_of_internal_snapshots_that_is_none_is_found() -> Outcome {
     {
         let patches: [(u64, &[u8]); 2] = [(60, &count.to_be_bytes()), (64, &at.to_be_bytes())];
         let doors = doors(name, &patched(&patches)?)?;
-        assert!(doors.checked.is_err(), "{name}: {:?}", doors.checked);
+        for (door, answer) in [("open", &doors.opened), ("checked", &doors.checked)] {
+            let Err(Error::Format { source: format::Error::Malformed(wrong), .. }) = answer else {
+                panic!("{name}: {door} says {answer:?}");
+            };
+            assert_eq!(wrong.structure, "snapshot", "{name}: {door}");
+        }
         doors.no_pool_takes_it(name);
+    }
+    Ok(())
+}
+
+/// 261: entries that are in order, and together longer than a table may be; and one with too much beside its name.
+#[test]
+fn a_table_of_internal_snapshots_that_is_too_large_is_not_opened() -> Outcome {
+    let entry = |extra: u32| {
+        let mut bytes = vec![0; usize::try_from(40 + extra)?];
+        bytes[12..14].copy_from_slice(&u16::MAX.to_be_bytes());
+        bytes[36..40].copy_from_slice(&extra.to_be_bytes());
+        bytes.resize(bytes.len() + usize::from(u16::MAX), b'x');
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        Outcome::Ok(bytes)
+    };
+    for (count, extra, field) in [(1008_u32, 1024_u32, "size"), (1, 1025, "extra_data_size")] {
+        let mut bytes = patched(&[(60, &count.to_be_bytes())])?;
+        bytes.resize(bytes.len().next_multiple_of(usize::try_from(CLUSTER)?), 0);
+        let table = bytes.len() as u64;
+        bytes[64..72].copy_from_slice(&table.to_be_bytes());
+        let blob = MemoryStore::new().create(&BlobName::parse("x")?)?;
+        blob.write_at(HostOffset::ZERO, &bytes)?;
+        let entry = entry(extra)?;
+        for number in 0..u64::from(count) {
+            blob.write_at(HostOffset::new(table + number * entry.len() as u64), &entry)?;
+        }
+        let opened = bounded(field, || Image::open(blob.clone(), "x", Access::Read, Limits::default()));
+        let Err(Error::Format { source: format::Error::Malformed(wrong), .. }) = opened else {
+            panic!("{field}: {opened:?}");
+        };
+        assert_eq!(wrong.field, field);
+        // One entry less is small enough.
+        if count > 1 {
+            blob.write_at(HostOffset::new(60), &(count - 1).to_be_bytes())?;
+            let image = bounded(field, || Image::open(blob, "x", Access::Read, Limits::default()))?;
+            assert_eq!(image.header().snapshot_count, count - 1);
+        }
     }
     Ok(())
 }

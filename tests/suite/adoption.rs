@@ -47,7 +47,7 @@ pub(crate) fn bytes_of(new: &NewImage) -> Made<Vec<u8>> {
 }
 
 /// The bytes of a new image in which some ranges, aligned to clusters, were filled.
-fn written(new: &NewImage, fills: &[(u64, usize, u8)]) -> Made<Vec<u8>> {
+pub(crate) fn written(new: &NewImage, fills: &[(u64, usize, u8)]) -> Made<Vec<u8>> {
     let store = MemoryStore::new();
     let name = BlobName::parse("image")?;
     let blob = store.create(&name)?;
@@ -66,7 +66,7 @@ fn alone() -> NewImage {
     NewImage { cluster_bits: 12, ..NewImage::of_size(SIZE) }
 }
 
-fn above(name: &str, format: &str) -> NewImage {
+pub(crate) fn above(name: &str, format: &str) -> NewImage {
     let backing = BackingLabel { name: name.into(), format: format.into() };
     NewImage { backing: Some(backing), ..alone() }
 }
@@ -107,7 +107,7 @@ fn rule(home: &Home, engine: &Engine, wish: &AdoptVolume) -> Made<String> {
     rule_of(&error)
 }
 
-fn rule_of(error: &Error) -> Made<String> {
+pub(crate) fn rule_of(error: &Error) -> Made<String> {
     let Error::NotAdoptable { blob, rule } = error else { panic!("{error:?}") };
     assert_eq!((error.code().as_str(), error.kind()), ("SYS.1006", Kind::Refused));
     Ok(format!("{blob}: {rule}"))
@@ -367,7 +367,8 @@ fn a_label_that_is_no_plain_name_is_refused(home: &Home) -> Outcome {
         home.put("odd.qcow2", &bytes_of(&above(label, "raw"))?)?;
         let found = rule(home, &engine, &qcow2("odd.qcow2"))?;
         let expected = format!(
-            "odd.qcow2: its backing file {label:?} is not the name of a file in the pool's directory"
+            "odd.qcow2: its backing file {label:?} is not the name of a file in the pool's directory or in a declared \
+             base directory"
         );
         assert_eq!(found, expected);
     }

@@ -2,6 +2,8 @@
 
 mod adoption;
 mod availability;
+#[cfg(target_os = "linux")]
+mod bases;
 mod books;
 mod caps;
 mod compressed;

@@ -68,6 +68,7 @@ impl Engine {
             return Err(Error::NoPool { location: path.display().to_string() });
         }
         let store = crate::storage::DiskStore::open_with(path, options.disk)?;
+        let store = store.with_bases(&options.base_directories)?;
         Self::rebuild_on(&store, options, request)
     }
 

@@ -4,9 +4,9 @@
 //! copy, whatever its header says. An adopted file may have any name; when two say that they are the same layer, neither
 //! is believed.
 
-use super::super::adopt::backing_of;
 use super::super::error::Result;
 use super::super::layers::l2_entries;
+use super::super::naming::backing_of;
 use super::super::pool::is_own_file;
 use super::report::Rebuilt;
 use crate::catalog::{L2Entries, LayerFormat, Start};
@@ -98,13 +98,13 @@ pub(super) fn scan(store: &dyn Store, pool: Option<Uuid>, rebuilt: &mut Rebuilt)
         let of = facts.identity.map(|identity| Uuid::from_bytes(identity.pool)).unwrap_or_default();
         rebuilt.leave(name, format!("it is of pool {}", of.simple()));
     }
-    let mut scanned = layers_of(ours, rebuilt);
+    let mut scanned = layers_of(store, ours, rebuilt);
     add_bases(store, &names, &mut scanned)?;
     Ok(scanned)
 }
 
 /// The files that are layers: none of them twice.
-fn layers_of(files: Vec<Found>, rebuilt: &mut Rebuilt) -> Vec<Scanned> {
+fn layers_of(store: &dyn Store, files: Vec<Found>, rebuilt: &mut Rebuilt) -> Vec<Scanned> {
     let mut layers: BTreeMap<Uuid, Vec<Scanned>> = BTreeMap::new();
     for (name, blob, facts) in files {
         let Some(identity) = facts.identity else { continue };
@@ -115,7 +115,7 @@ fn layers_of(files: Vec<Found>, rebuilt: &mut Rebuilt) -> Vec<Scanned> {
             rebuilt.leave(&name, format!("it says that it is {own_name}: it is a copy, or was renamed"));
             continue;
         }
-        match image_of(name.clone(), blob, facts, Some((volume, layer))) {
+        match image_of(store, name.clone(), blob, facts, Some((volume, layer))) {
             Ok(file) => layers.entry(layer).or_default().push(file),
             Err(why) => rebuilt.leave(&name, why),
         }
@@ -142,7 +142,8 @@ fn add_bases(store: &dyn Store, names: &[BlobName], scanned: &mut Vec<Scanned>) 
     while let Some(file) = scanned.get(place) {
         place += 1;
         let Some((below, format)) = file.below.clone() else { continue };
-        if !names.contains(&below) || is_own_file(&below) || scanned.iter().any(|other| other.name == below) {
+        let is_there = below.is_in_base() || names.contains(&below);
+        if !is_there || is_own_file(&below) || scanned.iter().any(|other| other.name == below) {
             continue;
         }
         let Some(blob) = opened(store, &below)? else { continue };
@@ -167,7 +168,7 @@ fn add_bases(store: &dyn Store, names: &[BlobName], scanned: &mut Vec<Scanned>) 
             Err(_) => continue,
         };
         if facts.identity.is_none()
-            && let Ok(file) = image_of(below, blob, facts, None)
+            && let Ok(file) = image_of(store, below, blob, facts, None)
         {
             scanned.push(file);
         }
@@ -190,12 +191,13 @@ pub(super) fn is_of_disk(error: &image::Error) -> bool {
 }
 
 fn image_of(
+    store: &dyn Store,
     name: BlobName,
     blob: Arc<dyn Blob>,
     facts: Facts,
     ids: Option<(Uuid, Uuid)>,
 ) -> std::result::Result<Scanned, String> {
-    let below = backing_of(&name, &facts).map_err(|error| error.to_string())?;
+    let below = backing_of(store, &name, &facts).map_err(|error| error.to_string())?;
     let bits = facts.cluster_size.as_u64().trailing_zeros();
     Ok(Scanned {
         name,

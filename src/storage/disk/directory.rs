@@ -1,4 +1,5 @@
-//! The handle of the directory: every file is reached through it, one component below, and no link is followed.
+//! The handle of the directory: every file is reached through it, one component below, and no link is followed. Of a base
+//! directory files further below are reached, too, with no link on the way (D1).
 //!
 //! * **D1** A name is one component already ([`BlobName`]), so a plain `openat` could not leave the directory
 //!   by `..` or by a path. `openat2` makes the kernel hold to that too, and `O_NOFOLLOW` keeps out a link that
@@ -89,15 +90,25 @@ impl Directory {
             Access::Read => OFlag::O_RDONLY,
             Access::Write => OFlag::O_RDWR,
         };
-        match self.open_below(name.as_str(), flags, Mode::empty()) {
-            Ok(file) => regular(name, file),
-            Err(Errno::ENOENT) => Err(Error::NotFound { name: name.clone() }),
-            // A link; a directory, asked for writing; a socket, or a device without a driver.
-            Err(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO | Errno::ENODEV) => {
-                Err(Error::NotRegular { name: name.clone() })
-            }
-            Err(errno) => Err(Error::failed(Operation::Open, name, errno.into())),
-        }
+        opened(name, self.open_below(name.as_str(), flags, Mode::empty()))
+    }
+
+    /// Opens an existing plain file for reading, by the way to it below the directory: plain components. `name` is for
+    /// messages.
+    pub(super) fn open_further_below(&self, name: &BlobName, way: &str) -> Result<Opened> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let found = match self.open_beneath(way, flags, Mode::empty()) {
+            Err(Errno::ENOSYS | Errno::EPERM) => self.walk_plainly(way, flags),
+            found => found,
+        };
+        opened(name, found)
+    }
+
+    /// Whether the directory is the one that a path leads to.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        let identity = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
+        let there = Self::open(path).ok().and_then(|there| identity(&there.handle));
+        there.is_some() && there == identity(&self.handle)
     }
 
     /// Opens a plain file for writing, and makes it when it is absent.
@@ -225,6 +236,18 @@ impl Directory {
         uninterrupted(|| openat2(&self.handle, name, how))
     }
 
+    /// The same for a way of several components, one after the other.
+    fn walk_plainly(&self, way: &str, flags: OFlag) -> nix::Result<File> {
+        let (folders, file) = way.rsplit_once('/').unwrap_or(("", way));
+        let mut folder: Option<Self> = None;
+        for component in folders.split('/').filter(|component| !component.is_empty()) {
+            let here = folder.as_ref().unwrap_or(self);
+            let handle = here.open_plainly(component, flags | OFlag::O_DIRECTORY, Mode::empty())?;
+            folder = Some(Self { handle });
+        }
+        folder.as_ref().unwrap_or(self).open_plainly(file, flags, Mode::empty())
+    }
+
     /// The way for a system without `openat2`.
     fn open_plainly(&self, name: &str, flags: OFlag, mode: Mode) -> nix::Result<File> {
         uninterrupted(|| openat(&self.handle, name, flags, mode))
@@ -236,6 +259,20 @@ pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+/// What came of opening an existing plain file.
+fn opened(name: &BlobName, found: nix::Result<File>) -> Result<Opened> {
+    match found {
+        Ok(file) => regular(name, file),
+        // On the way there may be something else than a directory.
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Err(Error::NotFound { name: name.clone() }),
+        // A link; a directory, asked for writing; a socket, or a device without a driver.
+        Err(Errno::ELOOP | Errno::EISDIR | Errno::ENXIO | Errno::ENODEV) => {
+            Err(Error::NotRegular { name: name.clone() })
+        }
+        Err(errno) => Err(Error::failed(Operation::Open, name, errno.into())),
     }
 }
 
@@ -317,6 +354,34 @@ mod tests {
             }
             assert_eq!(std::fs::read(pool.path().join("to"))?, b"new");
             assert!(!pool.path().join("from").exists(), "way {number}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn both_ways_further_below_follow_no_link() -> io::Result<()> {
+        let base = tempfile::tempdir()?;
+        std::fs::create_dir_all(base.path().join("a/b"))?;
+        std::fs::write(base.path().join("a/b/plain"), b"ours")?;
+        symlink("a", base.path().join("folder"))?;
+        symlink("plain", base.path().join("a/b/link"))?;
+        let directory = Directory::open(base.path())?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let kernel = |way: &str| directory.open_beneath(way, flags, Mode::empty());
+        let plainly = |way: &str| directory.walk_plainly(way, flags);
+        let ways: [&dyn Fn(&str) -> nix::Result<File>; 2] = [&kernel, &plainly];
+        for (number, way) in ways.into_iter().enumerate() {
+            match way("a/b/plain") {
+                Err(Errno::ENOSYS | Errno::EPERM) if number == 0 => continue,
+                found => assert!(found?.metadata()?.is_file()),
+            }
+            assert_eq!(way("a/b/link").map(drop), Err(Errno::ELOOP));
+            assert_eq!(way("a/b/absent").map(drop), Err(Errno::ENOENT));
+            assert_eq!(way("a/b/plain/x").map(drop), Err(Errno::ENOTDIR));
+            // Of a link on the way it is said that it is one, or that it is no directory.
+            let Err(Errno::ELOOP | Errno::ENOTDIR) = way("folder/b/plain") else {
+                panic!("way {number} followed a link");
+            };
         }
         Ok(())
     }

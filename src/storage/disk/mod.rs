@@ -1,6 +1,7 @@
 //! A store in one directory of a Linux file system.
 //!
 //! * `directory` - the one handle through which every file is reached, one component below it
+//! * `base` - other directories, of which files are only read
 //! * `blob` - one open file
 //! * `extents` - where the data of a file lies, and copies that the kernel makes
 //! * `export` - files outside of any store: made whole or not at all, or only read
@@ -12,6 +13,7 @@
 //!
 //! No other room names `std::fs` or `nix`.
 
+mod base;
 mod blob;
 mod bound;
 mod descriptors;
@@ -26,6 +28,7 @@ mod mapped;
 pub use export::{ExportFile, Replace, open_file};
 
 use super::{Access, Blob, BlobName, Error, Operation, Owned, Result, Store};
+use base::Base;
 use blob::DiskBlob;
 use bound::Bounds;
 use descriptors::Descriptors;
@@ -154,6 +157,8 @@ impl DiskOptions {
 pub struct DiskStore {
     path: PathBuf,
     directory: Arc<Directory>,
+    /// The directories of which files are read besides, the longest path first.
+    bases: Vec<Base>,
     options: DiskOptions,
     descriptors: Arc<Descriptors>,
     bounds: Arc<Bounds>,
@@ -184,10 +189,39 @@ impl DiskStore {
             path: path.to_owned(),
             descriptors: Arc::new(Descriptors::new(Arc::clone(&directory), most)),
             directory,
+            bases: Vec::new(),
             options,
             bounds: Arc::default(),
             locks: Arc::default(),
         })
+    }
+
+    /// Declares base directories: of files in them, and in what is below them, images of the store may be overlays. Such
+    /// a file is named by its path ([`BlobName::in_base`]), reached without following a link below the directory, only
+    /// read, and neither made nor removed.
+    ///
+    /// A path is taken to the letter, as headers have it: an image is found by a path that begins with this one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when a path is not absolute, has a component `..`, or is no directory that can be opened.
+    pub fn with_bases<P: AsRef<Path>>(mut self, paths: impl IntoIterator<Item = P>) -> Result<Self> {
+        for path in paths {
+            self.bases.push(Base::open(path.as_ref())?);
+        }
+        self.bases.sort_by_key(|base| std::cmp::Reverse(base.path().components().count()));
+        Ok(self)
+    }
+
+    /// Opens a file in a base directory.
+    fn open_in_base(&self, name: &BlobName, access: Access) -> Result<directory::Opened> {
+        if access == Access::Write {
+            return Err(Error::ReadOnly { name: name.clone() });
+        }
+        match self.bases.iter().find_map(|base| base.open_file(name)) {
+            Some(opened) => opened,
+            None => Err(Error::NotFound { name: name.clone() }),
+        }
     }
 
     /// Opens the store in a directory, which is made with mode 0700 when it is absent. Its parents must exist.
@@ -227,8 +261,8 @@ impl DiskStore {
     }
 
     /// Wraps a file that stays open.
-    fn kept(&self, name: &BlobName, opened: directory::Opened) -> Arc<dyn Blob> {
-        Arc::new(DiskBlob::kept(name.clone(), Access::Write, opened, self.bounds(), self.locks()))
+    fn kept(&self, name: &BlobName, access: Access, opened: directory::Opened) -> Arc<dyn Blob> {
+        Arc::new(DiskBlob::kept(name.clone(), access, opened, self.bounds(), self.locks()))
     }
 }
 
@@ -237,15 +271,22 @@ impl Store for DiskStore {
         if name.as_str() == LOCK_FILE {
             return Err(Error::Exists { name: name.clone() });
         }
-        Ok(self.kept(name, self.directory.create(name, self.options.file_mode)?))
+        if name.is_in_base() {
+            return Err(Error::ReadOnly { name: name.clone() });
+        }
+        Ok(self.kept(name, Access::Write, self.directory.create(name, self.options.file_mode)?))
     }
 
     fn open(&self, name: &BlobName, access: Access) -> Result<Arc<dyn Blob>> {
         if name.as_str() == LOCK_FILE {
             return Err(Error::NotFound { name: name.clone() });
         }
+        if name.is_in_base() {
+            // It may be on a file system where files are replaced: what is open is read on.
+            return Ok(self.kept(name, access, self.open_in_base(name, access)?));
+        }
         if access == Access::Write {
-            return Ok(self.kept(name, self.directory.open_file(name, access)?));
+            return Ok(self.kept(name, access, self.directory.open_file(name, access)?));
         }
         let (seat, opened) = self.descriptors.open(name, self.locks())?;
         Ok(Arc::new(DiskBlob::seated(seat, &opened, self.bounds(), self.locks())))
@@ -254,6 +295,9 @@ impl Store for DiskStore {
     fn remove(&self, name: &BlobName) -> Result<()> {
         if name.as_str() == LOCK_FILE {
             return Err(Error::NotFound { name: name.clone() });
+        }
+        if name.is_in_base() {
+            return Err(Error::ReadOnly { name: name.clone() });
         }
         self.descriptors.remove(name)
     }
@@ -280,5 +324,17 @@ impl Store for DiskStore {
 
     fn location(&self, name: &BlobName) -> String {
         self.path.join(name.as_str()).display().to_string()
+    }
+
+    fn name_of(&self, path: &str) -> Option<BlobName> {
+        let name = BlobName::in_base(path).ok()?;
+        if let Ok(below) = Path::new(path).strip_prefix(&self.path)
+            && self.path.is_absolute()
+            && self.directory.is_at(&self.path)
+            && let Some(Ok(own)) = below.to_str().map(BlobName::parse)
+        {
+            return Some(own);
+        }
+        self.bases.iter().any(|base| base.has(&name)).then_some(name)
     }
 }

@@ -156,6 +156,10 @@ impl Store for SimulatedStore {
     fn location(&self, name: &BlobName) -> String {
         self.inner.location(name)
     }
+
+    fn name_of(&self, path: &str) -> Option<BlobName> {
+        self.inner.name_of(path)
+    }
 }
 
 /// A blob whose calls go through the script of its store.
