@@ -37,7 +37,7 @@ fn main() -> Result<()> {
     // All disks or none, in one commit. The present state is kept as a group of its own.
     let wish = RevertGroup::new(group.uuid).keeping();
     let plan = engine.plan_revert(&wish)?;
-    println!("the revert would make {} files", plan.figures.files_made.len());
+    println!("the revert would make {} files", plan.figures.files_made);
     let reverted = engine.run(&plan)?;
     show("after the revert")?;
 

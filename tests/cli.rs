@@ -1,6 +1,14 @@
 //! The program for the command line, run as a person and as a script would run it.
 #![cfg(target_os = "linux")]
 
+#[path = "support/daemon.rs"]
+#[cfg_attr(not(feature = "qmp"), expect(dead_code, reason = "other tests ask for more"))]
+mod daemon;
+#[path = "cli/live.rs"]
+mod live;
+#[path = "cli/terminal.rs"]
+mod terminal;
+
 use serde_json::Value;
 use snapgroup::inventory::{GroupInventory, InventoriesAnswer};
 use std::error::Error;
@@ -21,10 +29,14 @@ impl Shell {
         Ok(Self { pool: TempDir::new()? })
     }
 
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_snapgroup"));
+        command.env("SNAPGROUP_POOL", self.pool.path()).args(line.split_whitespace());
+        command
+    }
+
     fn run(&self, line: &str) -> Made<Output> {
-        let words = line.split_whitespace();
-        let program = Path::new(env!("CARGO_BIN_EXE_snapgroup"));
-        Ok(Command::new(program).env("SNAPGROUP_POOL", self.pool.path()).args(words).output()?)
+        Ok(self.command(line).output()?)
     }
 
     /// Runs a command that must succeed; what it printed.
@@ -220,12 +232,7 @@ fn pictures_completions_and_help_are_printed_and_a_closed_pipe_is_no_crash() -> 
     assert!(shell.ok("volume tree disk --format dot")?.starts_with("digraph"));
     assert!(shell.ok("completions bash")?.contains("snapgroup"));
     assert!(shell.ok("--help")?.contains("Exit codes"));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_snapgroup"))
-        .env("SNAPGROUP_POOL", shell.pool.path())
-        .args(["volume", "list"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child = shell.command("volume list").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     drop(child.stdout.take());
     let output = child.wait_with_output()?;
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"));
@@ -356,36 +363,6 @@ fn quotas_and_longest_chains_are_said_refused_and_changed() -> Outcome {
     assert!(shell.ok("du")?.contains("snapshots  2"));
     assert!(shell.ok("du web-1")?.contains("all together"));
     Ok(())
-}
-
-#[test]
-fn a_group_of_a_machine_that_runs_is_prepared_and_committed_by_two_commands() -> Outcome {
-    let shell = Shell::new()?;
-    shell.ok("init")?;
-    shell.ok("vm create web-1")?;
-    shell.ok("volume create disk 1M --vm web-1 --root")?;
-    let (code, said) = shell.fails("group prepare web-1 monday")?;
-    assert!(code == 1 && said.contains("vm running VM elsewhere"), "{said}");
-    shell.ok("vm running web-1 elsewhere")?;
-    let (code, said) = shell.fails("group create web-1 monday")?;
-    assert!(code == 1 && said.contains("group prepare"), "{said}");
-    let prepared = shell.json("group prepare web-1 monday")?;
-    let overlay = prepared["disks"][0]["blockdevAdd"]["file"]["filename"].as_str().ok_or("a path")?;
-    assert!(Path::new(overlay).is_file());
-    assert_eq!(shell.json("group prepared")?["inventories"][0]["name"], "monday");
-    let (code, said) = shell.fails("group prepare web-1 tuesday")?;
-    assert!(code == 1 && said.contains("group commit"), "{said}");
-    let committed = shell.json("group commit monday --consistency file-system")?;
-    assert_eq!(committed["inventory"]["consistency"], "FileSystem");
-    assert_eq!(shell.json("volume show disk")?["inventory"]["installPath"], overlay);
-
-    shell.ok("group prepare web-1 tuesday")?;
-    shell.ok("group abort tuesday")?;
-    assert_eq!(shell.json("group prepared")?["inventories"], serde_json::json!([]));
-    let (code, said) = shell.fails("group commit tuesday")?;
-    assert!(code == 1 && said.contains("group prepared"), "{said}");
-    shell.ok("vm running web-1 here")?;
-    shell.ok("check").map(drop)
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn steps() -> usize {
 }
 
 /// What histories must do, however each kind of thing is named by the tally, apart from deletions.
-const DONE: [&str; 33] = [
+const DONE: [&str; 35] = [
     "create volume",
     "write",
     "write zeros",
@@ -40,8 +40,10 @@ const DONE: [&str; 33] = [
     "group in full",
     "revert volume, GivenUp",
     "revert volume, Kept",
-    "revert group, GivenUp",
-    "revert group, Kept",
+    "revert group, Strict, GivenUp",
+    "revert group, Strict, Kept",
+    "revert group, Matching, GivenUp",
+    "revert group, Matching, Kept",
     "undo of a volume",
     "undo of a group",
     "detach",
@@ -66,9 +68,12 @@ const DONE: [&str; 33] = [
 ];
 
 /// What must come of it at least once.
-const OUTCOMES: [&str; 18] = [
+const OUTCOMES: [&str; 21] = [
     "an open disk is left as it is",
-    "revert group: not available",
+    "revert group, Strict: refused",
+    "revert group, Matching: refused",
+    "revert group, Matching: a member stays",
+    "revert group: a disk of the machine stays",
     "reopen, disks open",
     "reopen, snapshots open",
     "delete snapshots, Permissive, AllOrNone: all go",

@@ -2,7 +2,10 @@
 #![cfg(unix)]
 
 use snapgroup::qmp::{GuestAgent, QemuSwitch, QmpError};
-use snapgroup::{Consistency, HookError, Quiesce, Switch};
+use snapgroup::{
+    ByteCount, Consistency, CreateGroup, CreateMachine, CreateVolume, Engine, HookError, LiveOptions,
+    Options, Quiesce, Running, Switch,
+};
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -87,6 +90,39 @@ fn out(error: HookError) -> Box<dyn Error> {
 /// The error of the socket behind that of the hook.
 fn qmp<T: std::fmt::Debug>(answer: Result<T, HookError>) -> QmpError {
     *answer.expect_err("it was answered").downcast::<QmpError>().expect("an error of the protocol")
+}
+
+/// A guest that must not be asked.
+#[derive(Debug)]
+struct Untouched;
+
+impl Quiesce for Untouched {
+    fn freeze(&mut self, _: Duration) -> Result<Consistency, HookError> {
+        panic!("nobody is there to switch its disks");
+    }
+
+    fn thaw(&mut self, _: Duration) -> Result<(), HookError> {
+        panic!("it was not frozen");
+    }
+}
+
+#[test]
+fn a_monitor_that_nobody_answers_at_is_told_of_before_anything_is_made() -> Outcome {
+    let engine = Engine::in_memory(Options::default())?;
+    let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    engine.attach_volume(volume, machine, None)?;
+    engine.set_running(machine, Running::Elsewhere)?;
+    let directory = TempDir::new()?;
+    let mut qemu = QemuSwitch::at(directory.path().join("nosuch"));
+    let request = CreateGroup::of_machine(machine, "nightly");
+    let answer = engine.create_group_live(&request, &mut Untouched, &mut qemu, &LiveOptions::default());
+    let Err(snapgroup::Error::NotSwitched { source }) = answer else { panic!("{answer:?}") };
+    let QmpError::Connect { socket, .. } = qmp(Err::<(), _>(source)) else { panic!("another error") };
+    assert!(socket.ends_with("nosuch"), "{socket}");
+    assert!(engine.prepared_groups()?.is_empty());
+    assert_eq!(engine.chain(volume)?.len(), 1);
+    Ok(())
 }
 
 #[test]

@@ -179,6 +179,42 @@ fn every_feature_that_is_carried_over_has_a_row_that_says_where_it_is() -> io::R
     Ok(())
 }
 
+/// Every Rust file under a folder.
+fn sources(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(sources(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn every_request_that_a_caller_fills_in_shows_how() -> io::Result<()> {
+    let mut shown = BTreeSet::new();
+    for path in sources(&root().join("src/engine"))? {
+        let text = fs::read_to_string(&path)?;
+        // What stands before each public struct, from the blank line on, and its fields.
+        for item in text.split("\n\n") {
+            let Some((above, below)) = item.split_once("pub struct ") else { continue };
+            // What is only answered can have more fields tomorrow.
+            if below.contains("\n    pub ") && !above.contains("non_exhaustive") {
+                let name = below.split([' ', '<', '(']).next().unwrap_or_default().to_owned();
+                assert!(above.contains("```") || above.contains("include_str!"), "{name} has no example");
+                shown.insert(name);
+            }
+        }
+    }
+    for name in ["Options", "CreateGroup", "CreateVolume", "DeleteGroup", "RevertGroup", "Export"] {
+        assert!(shown.contains(name), "{name} was not looked at: {shown:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn every_dependency_is_named_with_its_reason_and_no_other_one() -> io::Result<()> {
     let named = first_cells(&readme()?, "Dependencies, and what each is for");

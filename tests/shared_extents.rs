@@ -1,4 +1,5 @@
 //! Merges and full snapshots where files can share their data: on XFS and btrfs nothing is copied, on ext4 everything is.
+//! And what is shared is all that `FICLONERANGE` could share (`xfs_io` asks for it, on any file system).
 //!
 //! Makes each file system in a file and mounts it, which takes root, loop devices and the `mkfs` of each:
 //! `cargo test --release --test shared_extents -- --ignored`.
@@ -10,6 +11,8 @@
 mod pool;
 
 use pool::{Outcome, layer_of, open, snapshot_bytes, volume_bytes};
+use snapgroup::storage::{Access, BlobName, DiskStore, Store};
+use snapgroup::units::HostOffset;
 use snapgroup::{
     ByteCount, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine, RevertVolume, Uuid,
 };
@@ -88,10 +91,12 @@ struct Site {
 }
 
 impl Site {
-    fn new(directory: &Path) -> Outcome<Self> {
+    fn new(directory: &Path, cluster_bits: u8) -> Outcome<Self> {
         std::fs::create_dir(directory)?;
         let engine = open(directory)?;
-        let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::of(4 * DATA)))?.uuid;
+        let disk = CreateVolume::new("disk", ByteCount::of(4 * DATA));
+        let disk = CreateVolume { cluster_bits: Some(cluster_bits), ..disk };
+        let volume = engine.create_volume(&disk)?.uuid;
         let mut taken = Vec::new();
         for (place, byte) in [(0, 1), (DATA, 2)] {
             engine.open_volume(volume)?.write_at(place as u64, &vec![byte; DATA])?;
@@ -112,11 +117,11 @@ impl Site {
 
 /// What a merge of [`DATA`] takes up in each direction while the files of before are still there, and what a full
 /// snapshot of twice that much does.
-fn taken(place: &Mounted) -> Outcome<Vec<u64>> {
+fn taken(place: &Mounted, cluster_bits: u8) -> Outcome<Vec<u64>> {
     let mut taken = Vec::new();
     for direction in [Direction::Pull, Direction::Commit] {
-        let home = place.root().join(direction.to_string());
-        let site = Site::new(&home)?;
+        let home = place.root().join(format!("{direction}-{cluster_bits}"));
+        let site = Site::new(&home, cluster_bits)?;
         // What is open stays in use when its name is gone.
         let path = |snapshot| -> Outcome<PathBuf> { Ok(home.join(layer_of(&site.engine, snapshot)?)) };
         let _files = [File::open(path(site.lower)?)?, File::open(path(site.upper)?)?];
@@ -134,7 +139,7 @@ fn taken(place: &Mounted) -> Outcome<Vec<u64>> {
         engine.revert_volume(&RevertVolume::to(site.upper))?;
         site.assert_reads()?;
     }
-    let site = Site::new(&place.root().join("full"))?;
+    let site = Site::new(&place.root().join(format!("full-{cluster_bits}")), cluster_bits)?;
     let wish = CreateSnapshot::new(site.volume, "full").in_full();
     let (more, full) = place.taken_by(|| Ok(site.engine.create_snapshot(&wish)?))?;
     assert!(snapshot_bytes(&site.engine, full.uuid)? == site.shown);
@@ -144,8 +149,62 @@ fn taken(place: &Mounted) -> Outcome<Vec<u64>> {
 }
 
 fn assert_nothing_is_copied(place: &Mounted) -> Outcome {
-    let taken = taken(place)?;
-    assert!(taken.iter().all(|more| *more < SMALL), "pull, commit, full snapshot: {taken:?}");
+    // The smallest clusters that are whole blocks, and the usual ones.
+    for cluster_bits in [12, 16] {
+        let taken = taken(place, cluster_bits)?;
+        assert!(taken.iter().all(|more| *more < SMALL), "pull, commit, full snapshot: {taken:?}");
+    }
+    assert_all_is_shared_that_can_be(place)
+}
+
+/// Copies ranges from one file to another, and has them cloned by `FICLONERANGE`: what that does not refuse is shared.
+fn assert_all_is_shared_that_can_be(place: &Mounted) -> Outcome {
+    const KIB: u64 = 1024;
+    let home = place.root().join("ranges");
+    std::fs::create_dir(&home)?;
+    let store = DiskStore::open(&home)?;
+    let (source, target) = (BlobName::parse("source")?, BlobName::parse("target")?);
+    let length = ByteCount::of(DATA) + ByteCount::new(512);
+    let bytes: Vec<u8> = (0_u32..).map(|at| (at / 7 % 251 + 1) as u8).take(length.as_usize()).collect();
+    let blob = store.create(&source)?;
+    blob.write_at(HostOffset::ZERO, &bytes)?;
+    blob.sync()?;
+    drop(blob);
+    let half = DATA as u64 / 2;
+    let mut cloned = Vec::new();
+    for (from, at, count) in [
+        (0, 0, half),
+        (64 * KIB, 1024 * KIB, half),
+        (4 * KIB, 8 * KIB, half),
+        (half, 0, half + 512),
+        (2 * KIB, 2 * KIB, half),
+        (0, 512, half),
+        (0, 0, half - 512),
+    ] {
+        let fresh = || -> Outcome {
+            drop(store.remove(&target));
+            Ok(store.create(&target)?.sync()?)
+        };
+        fresh()?;
+        let told = run(Command::new("xfs_io")
+            .args(["-c", &format!("reflink source {from} {at} {count}"), "target"])
+            .current_dir(&home));
+        // It tells of a refusal on standard error alone.
+        let is_cloned = told?.contains("linked");
+        fresh()?;
+        let (from_blob, to_blob) = (store.open(&source, Access::Read)?, store.open(&target, Access::Write)?);
+        let (more, ()) = place.taken_by(|| {
+            let (from, at) = (HostOffset::new(from), HostOffset::new(at));
+            Ok(to_blob.copy_from(at, &*from_blob, from, ByteCount::new(count))?)
+        })?;
+        let mut found = vec![0; usize::try_from(count)?];
+        to_blob.read_at(HostOffset::new(at), &mut found)?;
+        let start = usize::try_from(from)?;
+        assert!(found == bytes[start..start + found.len()], "{count} bytes from {from} to {at}");
+        assert!(!is_cloned || more < SMALL, "{count} bytes from {from} to {at}: {more} are not shared");
+        cloned.push(is_cloned);
+    }
+    assert_eq!(cloned, [true, true, true, true, false, false, false], "what FICLONERANGE takes");
     Ok(())
 }
 
@@ -165,7 +224,7 @@ fn on_btrfs_merges_and_full_snapshots_copy_nothing() -> Outcome {
 #[test]
 #[ignore = "mounts an ext4"]
 fn on_ext4_merges_and_full_snapshots_copy_everything() -> Outcome {
-    let taken = taken(&Mounted::new(&["mkfs.ext4", "-q"], "loop")?)?;
+    let taken = taken(&Mounted::new(&["mkfs.ext4", "-q"], "loop")?, 16)?;
     assert!(taken.iter().all(|more| *more >= DATA as u64), "pull, commit, full snapshot: {taken:?}");
     Ok(())
 }

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// A chain of files to be taken over as a volume.
+#[doc = include_str!("examples/adopting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdoptVolume {
     /// The name of the uppermost file in the pool's directory; or the path of a raw file in a base directory

@@ -1,15 +1,17 @@
 //! Check: the catalogue against itself, against the headers, and every image against its refcounts.
 
 use super::error::Result;
+use super::events::Work;
 use super::operation::Operation;
 use super::pool::{Engine, Pool};
+use super::round::Round;
 use super::uuid_arg::UuidArg;
 use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Reader, Severity};
 use crate::chain::Layer;
 use crate::image::{self, CheckReport, Image};
 use crate::inventory::Named;
 use crate::plan::text::layer_of_seal;
-use crate::storage::{self, Access, BlobName, Store};
+use crate::storage::{Access, BlobName, Store};
 use crate::units::ByteCount;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -108,11 +110,11 @@ impl Engine {
         let reader = pool.read()?;
         let present = pool.store().list()?;
         drop(quiet);
+        let mut round = Round::begin(pool, Work::Check, || layers_to_check(&reader))?;
         let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
         for record in reader.layers(LayerId(0))? {
             let record = record?;
-            if matches!(record.state, LayerState::Garbage | LayerState::Building) {
-                // Nothing reads it any more, or yet.
+            if !is_to_be_checked(&record) {
                 continue;
             }
             found.layers_checked += 1;
@@ -128,19 +130,10 @@ impl Engine {
                 found.missing.push(file);
                 continue;
             }
-            let uuid = reader.volume(record.volume)?.map(|volume| volume.uuid).unwrap_or_default();
-            let (report, error) = match pool.layer_to_check(uuid, &reader.chain(record.id)?) {
-                // What is wrong with it may be told all the same.
-                Err(error) => (pool.report_of_unopened(&record), Some(error.to_string())),
-                Ok(layer) => match layer.as_qcow2().map(Image::check) {
-                    None => continue,
-                    Some(Ok(report)) if report.is_clean() => continue,
-                    Some(Ok(report)) => (Some(report), None),
-                    Some(Err(error)) => (None, Some(error.to_string())),
-                },
-            };
-            found.layers.push(LayerCheck { file, report, error });
+            found.layers.extend(pool.check_layer(&reader, &record)?);
+            round.passed(&record.blob);
         }
+        round.end();
         let prepared = reader.prepared_blobs()?;
         for name in present.iter().filter(|name| crate::plan::text::is_layer_blob(name)) {
             if reader.layer_of_blob(name)?.is_none() && !prepared.contains(name) {
@@ -191,6 +184,22 @@ impl Engine {
     }
 }
 
+/// Whether anything reads a layer: not any more when it is garbage, not yet when it is being made.
+fn is_to_be_checked(layer: &LayerRecord) -> bool {
+    !matches!(layer.state, LayerState::Garbage | LayerState::Building)
+}
+
+fn layers_to_check(reader: &Reader) -> Result<Vec<BlobName>> {
+    let mut files = Vec::new();
+    for layer in reader.layers(LayerId(0))? {
+        let layer = layer?;
+        if is_to_be_checked(&layer) {
+            files.push(layer.blob);
+        }
+    }
+    Ok(files)
+}
+
 /// What is broken; a layer that only waits for its reclaim is not.
 fn broken(reader: &Reader) -> Result<Vec<String>> {
     let violations = reader.verify()?.into_iter();
@@ -202,6 +211,22 @@ impl Pool {
     /// The invariants of the catalogue that do not hold.
     pub(super) fn violations(&self, reader: &Reader) -> Result<Vec<String>> {
         broken(reader)
+    }
+
+    /// What is wrong with one layer, whose file is there.
+    fn check_layer(&self, reader: &Reader, record: &LayerRecord) -> Result<Option<LayerCheck>> {
+        let uuid = reader.volume(record.volume)?.map(|volume| volume.uuid).unwrap_or_default();
+        let (report, error) = match self.layer_to_check(uuid, &reader.chain(record.id)?) {
+            // What is wrong with it may be told all the same.
+            Err(error) => (self.report_of_unopened(record), Some(error.to_string())),
+            Ok(layer) => match layer.as_qcow2().map(Image::check) {
+                None => return Ok(None),
+                Some(Ok(report)) if report.is_clean() => return Ok(None),
+                Some(Ok(report)) => (Some(report), None),
+                Some(Err(error)) => (None, Some(error.to_string())),
+            },
+        };
+        Ok(Some(LayerCheck { file: record.blob.to_string(), report, error }))
     }
 
     /// What a check finds in an image that cannot be opened.

@@ -31,6 +31,19 @@ pub enum When {
 }
 
 /// The deletion of a group with its members.
+///
+/// ```
+/// use snapgroup::{DeleteGroup, DeleteMode, Direction, When};
+///
+/// // Out of the books whoever refuses; what its bytes still owe is listed, and dealt with at night.
+/// let wish = DeleteGroup {
+///     mode: DeleteMode::Enforcing,
+///     direction: Direction::Pull,
+///     reclaim: When::Later,
+///     ..DeleteGroup::new("4b13e23059033e2dbfac63b5b16eba11")
+/// };
+/// # assert_ne!(wish, DeleteGroup::as_the_api_does("4b13e23059033e2dbfac63b5b16eba11"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteGroup {
     /// The group.
@@ -70,6 +83,16 @@ impl DeleteGroup {
 }
 
 /// The deletion of snapshots, of one volume or of several.
+///
+/// ```
+/// use snapgroup::{DeleteScope, DeleteSnapshots, Uuid};
+///
+/// # let snapshot = Uuid::nil();
+/// // The snapshot alone, which is the default; or with everything that descends from it.
+/// let alone = DeleteSnapshots::one(snapshot);
+/// let branch = DeleteSnapshots { scope: DeleteScope::Chain, ..alone };
+/// # drop(branch);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteSnapshots {
     /// The snapshots.

@@ -1,5 +1,6 @@
 //! What a caller is told when a call fails: what to match on, what to show, what to do.
 
+use super::epoch::Epoch;
 use super::live::{HookError, WritesTo};
 use crate::catalog;
 use crate::image;
@@ -127,7 +128,7 @@ pub enum Error {
     #[error("the pool was opened by another owner: opening {epoch}, which was ours, is over")]
     NotOwner {
         /// The opening that is over: see [`Engine::epoch`](super::Engine::epoch). 0 when this one had not got so far.
-        epoch: u64,
+        epoch: Epoch,
     },
     /// The call took place and is durable, but dealing with the bytes that it left has ended all changes of the pool.
     /// Once the pool is opened again, [`Engine::reclaim`](super::Engine::reclaim) goes on with them.
@@ -274,7 +275,7 @@ impl From<catalog::Error> for Error {
             error @ catalog::Error::BadValue { .. } => {
                 Self::Refused(Refusal::WrongType { condition: error.to_string() })
             }
-            catalog::Error::NotOwner { epoch } => Self::NotOwner { epoch },
+            catalog::Error::NotOwner { epoch } => Self::NotOwner { epoch: Epoch(epoch) },
             error @ catalog::Error::CommitUnknown { .. } => Self::OutcomeUnknown(error),
             error => Self::Catalog(error),
         }

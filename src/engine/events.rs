@@ -40,13 +40,13 @@ pub enum Event {
         /// What changed. Never empty.
         changes: Vec<BookChange>,
     },
-    /// Bytes were copied or read by work in steps.
+    /// Bytes were copied or read by work that may take long.
     Progress {
         /// Which work.
         work: Work,
         /// The bytes that are done.
         done: ByteCount,
-        /// The bytes that there are to be done, as far as is known.
+        /// The bytes that there are to be done, as far as is known; [`Work`] says which.
         total: ByteCount,
     },
 }
@@ -89,18 +89,25 @@ pub enum Became {
     Removed,
 }
 
-/// Work that is done in steps.
+/// Work that may take long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Work {
-    /// Bytes of deleted snapshots are dealt with.
+    /// Bytes of deleted snapshots are dealt with: what is copied.
     Reclaim,
-    /// A snapshot is written to a file.
+    /// A snapshot is written to a file: what is written.
     Export,
-    /// A file is copied into a volume.
+    /// A file is copied into a volume: what is written.
     Import,
-    /// Frozen layers are read for their checksums.
+    /// Frozen layers are read for their checksums: what is read.
     Seal,
+    /// Frozen layers are compared with their checksums: what the files take up that were dealt with, be it that they were
+    /// read or only looked at.
+    Verify,
+    /// Layers are checked: what the files take up whose tables were read.
+    Check,
+    /// Layers are repaired: what the files take up whose tables were read, and mended.
+    Repair,
 }
 
 /// Who is told of what happens in a pool: nobody, unless said otherwise.
@@ -172,9 +179,14 @@ pub(super) struct Untold {
 }
 
 impl Pool {
+    /// Whether anybody is told of anything.
+    pub(super) fn is_listened_to(&self) -> bool {
+        self.options.listener.0.is_some() || spans::is_listened_to()
+    }
+
     /// What these edits change of what callers know; nothing when nobody listens.
     pub(super) fn untold(&self, edits: &[Edit]) -> Result<Option<Untold>> {
-        if self.options.listener.0.is_none() && !spans::is_told_of_changes() {
+        if !self.is_listened_to() {
             return Ok(None);
         }
         let reader = self.read()?;

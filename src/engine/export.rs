@@ -27,6 +27,21 @@ const TARGET: &str = "the exported image";
 const WHOLE: ByteCount = ByteCount::gib(1);
 
 /// What an exported file shall be. The default is a raw file.
+///
+/// ```
+/// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Export, Options};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let engine = Engine::in_memory(Options::default())?;
+/// # let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?.uuid;
+/// # engine.open_volume(volume)?.write_at(0, &[7; 65_536])?;
+/// let monday = engine.create_snapshot(&CreateSnapshot::new(volume, "monday"))?.uuid;
+/// engine.export_file(monday, &Export::raw(), directory.path().join("monday.raw"))?;
+/// engine.export_file(monday, &Export::qcow2().compressed(), directory.path().join("monday.qcow2"))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Export {
     /// Its format, and what belongs to it.
@@ -82,6 +97,30 @@ impl Export {
 }
 
 /// The export of another snapshot of the same volume, as an image above it names it.
+///
+/// ```
+/// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Export, ExportBase, LayerFormat, Options};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let engine = Engine::in_memory(Options::default())?;
+/// # let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?.uuid;
+/// # let disk = engine.open_volume(volume)?;
+/// # disk.write_at(0, &[7; 1 << 20])?;
+/// let monday = engine.create_snapshot(&CreateSnapshot::new(volume, "monday"))?.uuid;
+/// engine.export_file(monday, &Export::qcow2(), directory.path().join("monday.qcow2"))?;
+/// # disk.write_at(0, &[8; 65_536])?;
+/// let tuesday = engine.create_snapshot(&CreateSnapshot::new(volume, "tuesday"))?.uuid;
+///
+/// // Only what differs from Monday, in a file that names Monday's.
+/// let monday =
+///     ExportBase { snapshot: monday.into(), label: "monday.qcow2".into(), format: LayerFormat::Qcow2 };
+/// let copied =
+///     engine.export_file(tuesday, &Export::above(monday), directory.path().join("tuesday.qcow2"))?;
+/// assert_eq!(copied, ByteCount::kib(64));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportBase {
     /// The snapshot whose content the base has. Nobody looks whether the file has it.

@@ -77,14 +77,12 @@ impl Pool {
         let before = disk.chain.len();
         let after = if way == Some(&Taking::Copied) { LAYERS_AFTER } else { before + 1 };
         figures.chains.push(ChainChange { volume_uuid: disk.volume.uuid, before, after });
-        let made = match way {
+        figures.files_made += match way {
             // The copy, and the overlay on it.
             Some(Taking::Copied) => 2,
             Some(Taking::Frozen) => 1,
             None => 0,
         };
-        let name = || text::layer_blob(self.source.mint()).to_string();
-        figures.files_made.extend(std::iter::repeat_with(name).take(made));
         if way == Some(&Taking::Copied) {
             let _layout = self.layout.read();
             let chain = self.chain_as_it_is(&disk.volume, &disk.chain)?;

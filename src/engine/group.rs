@@ -34,6 +34,22 @@ pub enum GroupOf {
 }
 
 /// A snapshot group to be taken.
+///
+/// ```
+/// use snapgroup::{CreateGroup, Uuid};
+///
+/// # let (machine, scratch) = (Uuid::nil(), Uuid::nil());
+/// let nightly = CreateGroup {
+///     description: Some("before the upgrade".into()),
+///     // A disk that nobody would go back to.
+///     except: vec![scratch.into()],
+///     // Said once, a call whose answer was lost can be repeated.
+///     resource_uuid: Some("4b13e23059033e2dbfac63b5b16eba11".into()),
+///     user_tags: vec!["nightly".into()],
+///     ..CreateGroup::of_machine(machine, "monday")
+/// };
+/// # drop(nightly);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateGroup {
     /// Whose disks.

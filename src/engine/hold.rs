@@ -11,6 +11,7 @@ use crate::plan::{Plan, text};
 use uuid::Uuid;
 
 /// New text for a snapshot. What is `None` stays.
+#[doc = include_str!("examples/holds.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UpdateSnapshot {

@@ -52,6 +52,7 @@ pub enum ImportFrom {
 }
 
 /// A file to be copied into a new volume.
+#[doc = include_str!("examples/importing.md")]
 #[derive(Clone, Debug)]
 pub struct ImportVolume {
     /// The file.

@@ -13,6 +13,7 @@ use crate::plan::{self, text};
 use uuid::Uuid;
 
 /// A machine to be noted in the books.
+#[doc = include_str!("examples/machines.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreateMachine {

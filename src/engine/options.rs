@@ -99,6 +99,21 @@ pub enum OpenPrepared {
 }
 
 /// How a pool is opened. `Options::default()` is right for most.
+///
+/// ```
+/// use snapgroup::{ByteCount, ChainFull, CreatePool, Options, chain_max};
+///
+/// let options = Options {
+///     // A mistyped path makes no pool.
+///     create: CreatePool::Never,
+///     // A disk that has taken 30 layers is copied, and starts anew.
+///     chain_max: chain_max::SHORT,
+///     chain_full: ChainFull::Full,
+///     snapshot_bytes_max: Some(ByteCount::tib(2)),
+///     ..Options::default()
+/// };
+/// # assert_ne!(options, Options::default());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Whether a pool is made where there is none. Default: in an empty or new directory.

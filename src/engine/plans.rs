@@ -41,7 +41,7 @@ pub struct RevertPlan {
     pub generation: Generation,
     /// The lines that the call would answer, with the changes of virtual sizes.
     pub results: Vec<RevertResult>,
-    /// What would be done to files. The names of new files are chosen anew when it is run.
+    /// What would be done to files.
     pub figures: Figures,
     request: Reversion,
 }
@@ -61,7 +61,7 @@ pub struct CreatePlan {
     pub left_out: Vec<LeftOutVolume>,
     /// What stands against the group as a whole, such as the quota.
     pub refused: Option<ErrorCode>,
-    /// What would be done to files. The names of new files are chosen when it is run.
+    /// What would be done to files.
     pub figures: Figures,
     pub(super) request: CreateGroup,
 }

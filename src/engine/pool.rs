@@ -1,5 +1,6 @@
 //! One open pool: the store, the catalogue, and what is held in memory of both.
 
+use super::epoch::Epoch;
 use super::error::{Error, Result};
 use super::generation::Generation;
 use super::handles::OpenVolumes;
@@ -204,8 +205,8 @@ impl Engine {
     /// have a pool, the one with the larger number has it: every change of the other one is [`Error::NotOwner`].
     #[doc = include_str!("examples/open_on.md")]
     #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.pool.catalog.epoch()
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.pool.catalog.epoch())
     }
 
     /// How often the catalogue has changed: larger after every call that changed something.

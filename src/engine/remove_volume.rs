@@ -14,6 +14,7 @@ use crate::plan::refusal::Refusal;
 use crate::storage::{Access, Store};
 
 /// The deletion of a volume with all its snapshots.
+#[doc = include_str!("examples/volumes.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteVolume {
     /// The volume.

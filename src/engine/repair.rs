@@ -4,9 +4,11 @@
 //! that reads through it; nothing is ever written to a base, nor to a disk that somebody has open.
 
 use super::error::Result;
+use super::events::Work;
 use super::operation::Operation;
 use super::pool::{Engine, Pool};
 use super::recover::is_remainder;
+use super::round::Round;
 use super::uuid_arg::UuidArg;
 use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Origin, Reader};
 use crate::image::{self, ImageRepair, RepairMode};
@@ -14,6 +16,7 @@ use crate::plan::text::is_layer_blob;
 use crate::storage::{Access, Hold, Store};
 
 /// What shall be repaired.
+#[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RepairOptions {
     /// Whether it is done, or only told. Default: only told.
@@ -107,9 +110,13 @@ impl Engine {
                 repaired.left.push(LeftOver { file: None, why: violation });
             }
         }
-        for layer in layers {
+        let files = || Ok(layers.iter().map(|layer| layer.blob.clone()).collect());
+        let mut round = Round::begin(pool, Work::Repair, files)?;
+        for layer in &layers {
             pool.repair_layer(layer.id, options.mode, &mut repaired)?;
+            round.passed(&layer.blob);
         }
+        round.end();
         if options.volume.is_none() {
             pool.remove_remainders(options.mode, &mut repaired)?;
         }

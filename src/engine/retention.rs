@@ -14,6 +14,25 @@ use crate::plan::retention::{Aged, KeptBy, Retention};
 use uuid::Uuid;
 
 /// The groups of a machine that shall go.
+///
+/// ```
+/// use snapgroup::{ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, Options, Retention, Thin};
+///
+/// # fn main() -> snapgroup::Result<()> {
+/// # let engine = Engine::in_memory(Options::default())?;
+/// # let machine = engine.create_machine(&CreateMachine::new("web-1"))?.uuid;
+/// # let volume = engine.create_volume(&CreateVolume::new("system", ByteCount::mib(64)))?.uuid;
+/// # engine.attach_volume(volume, machine, None)?;
+/// for name in ["monday", "tuesday", "wednesday"] {
+///     engine.create_group(&CreateGroup::of_machine(machine, name))?;
+/// }
+/// let plan = engine.plan_retention(&Thin::new(machine, Retention { last: 2, ..Retention::default() }))?;
+/// assert!(plan.groups[0].kept_by.is_empty()); // monday would go
+/// assert!(engine.run(&plan)?.is_success());
+/// assert_eq!(engine.group_tree(machine)?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thin {
     /// The machine.

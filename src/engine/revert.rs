@@ -49,6 +49,17 @@ pub enum Present {
 }
 
 /// A machine that goes back to a group.
+///
+/// ```
+/// use snapgroup::{Match, RevertGroup};
+///
+/// // The disks that the group and the machine both have, and a way back.
+/// let wish = RevertGroup {
+///     disks: Match::Matching,
+///     ..RevertGroup::new("4b13e23059033e2dbfac63b5b16eba11").keeping()
+/// };
+/// # drop(wish);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevertGroup {
     /// The group.
@@ -86,6 +97,20 @@ impl RevertGroup {
 }
 
 /// A volume that goes back to a snapshot.
+///
+/// ```
+/// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Options, RevertVolume};
+///
+/// # fn main() -> snapgroup::Result<()> {
+/// # let engine = Engine::in_memory(Options::default())?;
+/// # let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?.uuid;
+/// let monday = engine.create_snapshot(&CreateSnapshot::new(volume, "monday"))?.uuid;
+/// let reverted = engine.revert_volume(&RevertVolume::to(monday).keeping())?;
+/// // The way back is a snapshot.
+/// engine.revert_volume(&RevertVolume::to(reverted.kept[0].uuid))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevertVolume {
     /// The snapshot.
@@ -237,7 +262,7 @@ impl Engine {
         let (_held, reader, wanted) = pool.lock_found(|reader| request.find(pool, reader))?;
         let (plan, outcome) = pool.consider_revert(&reader, request, wanted)?;
         let mut figures = pool.foretell(&reader, &outcome.books, &outcome.retired, Direction::Auto)?;
-        figures.files_made = plan.files.iter().map(|file| file.layer.blob.to_string()).collect();
+        figures.files_made = plan.files.len();
         for file in &plan.files {
             let volume = file.layer.volume;
             let Some(before) = reader.volume(volume)? else { continue };

@@ -22,6 +22,20 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// A snapshot to be taken of one volume.
+///
+/// ```
+/// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Options};
+///
+/// # fn main() -> snapgroup::Result<()> {
+/// # let engine = Engine::in_memory(Options::default())?;
+/// # let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?.uuid;
+/// engine.create_snapshot(&CreateSnapshot::new(volume, "monday"))?;
+/// // The disk is copied, and reads through one layer from then on.
+/// let tuesday = engine.create_snapshot(&CreateSnapshot::new(volume, "tuesday").in_full())?;
+/// assert_eq!((tuesday.distance, engine.chain(volume)?.len()), (0, 2));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CreateSnapshot {

@@ -1,7 +1,7 @@
 //! Operations as spans of `tracing`, for the host's subscriber; nothing at all without the feature.
 //!
 //! Every span and event has the target `snapgroup`. A span is at the level `INFO` and has the fields `run`, and once it has
-//! ended `outcome` and, of an error, `code`. In it stand events: at `DEBUG` the progress of work in steps (`work`, `done`
+//! ended `outcome` and, of an error, `code`. In it stand events: at `DEBUG` the progress of work that may take long (`work`, `done`
 //! and `total` in bytes) and every record that a commit has changed (`what`, `uuid`, `how`), and one for the error that has
 //! ended it: at `DEBUG` what was refused, at `ERROR` what is corrupt or has failed.
 
@@ -67,8 +67,8 @@ mod present {
         }
     }
 
-    /// Whether somebody takes the events of changes.
-    pub(in super::super) fn is_told_of_changes() -> bool {
+    /// Whether somebody takes the events of changes and of progress.
+    pub(in super::super) fn is_listened_to() -> bool {
         tracing::enabled!(target: "snapgroup", tracing::Level::DEBUG)
     }
 
@@ -111,7 +111,7 @@ mod absent {
         pub(in super::super) fn ended(&self, _: Outcome) {}
     }
 
-    pub(in super::super) const fn is_told_of_changes() -> bool {
+    pub(in super::super) const fn is_listened_to() -> bool {
         false
     }
 

@@ -11,6 +11,7 @@ use crate::plan::books::Books;
 use crate::plan::{self, Plan};
 
 /// What shall be different about a group. What is `None` stays as it is.
+#[doc = include_str!("examples/groups.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UpdateGroup {

@@ -20,6 +20,7 @@ pub enum ChainCap {
 }
 
 /// New text for a volume, or another longest chain. What is `None` stays.
+#[doc = include_str!("examples/volumes.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpdateVolume {
     /// Its name: 1 to 255 characters.

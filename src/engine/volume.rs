@@ -18,6 +18,25 @@ use crate::storage::Access;
 use crate::units::ByteCount;
 
 /// A volume to be made: a new qcow2 image, empty or above a base image.
+///
+/// ```
+/// use snapgroup::{ByteCount, CreateVolume, Engine, LayerFormat, Options};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # std::fs::write(directory.path().join("golden.raw"), [7; 65_536])?;
+/// # let options = Options { create: snapgroup::CreatePool::Here, ..Options::default() };
+/// # let engine = Engine::open(directory.path(), options)?;
+/// let empty = engine.create_volume(&CreateVolume::new("data", ByteCount::gib(20)).as_root())?;
+/// let above_a_file = engine.create_volume(&CreateVolume::above("web", "golden.raw", LayerFormat::Raw))?;
+/// assert_eq!((empty.size, above_a_file.size), (ByteCount::gib(20), ByteCount::kib(64)));
+///
+/// // What has no constructor is a field.
+/// let fine = CreateVolume { cluster_bits: Some(12), ..CreateVolume::new("database", ByteCount::gib(1)) };
+/// engine.create_volume(&fine)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateVolume {
     /// Its name: 1 to 255 characters.
@@ -93,6 +112,17 @@ impl CreateVolume {
 }
 
 /// A file of the pool that is there already, and what it is.
+///
+/// ```
+/// use snapgroup::{BaseImage, ByteCount, CreateVolume, LayerFormat};
+///
+/// // Above a golden image, and larger than it.
+/// let volume = CreateVolume {
+///     base: Some(BaseImage { file: "golden.raw".into(), format: LayerFormat::Raw }),
+///     ..CreateVolume::new("web", ByteCount::gib(40))
+/// };
+/// # drop(volume);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseImage {
     /// Its name in the pool's directory, or its path in a base directory

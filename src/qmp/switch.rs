@@ -151,6 +151,13 @@ impl QemuSwitch {
 }
 
 impl Switch for QemuSwitch {
+    fn reach(&mut self) -> Result<(), HookError> {
+        // Given back at once: whatever refuses the group next would keep it from others.
+        self.connection = None;
+        Connection::to_monitor(&self.socket, self.within)?;
+        Ok(())
+    }
+
     fn switch(&mut self, disks: &[PreparedDisk]) -> Result<(), HookError> {
         let mut added = Vec::with_capacity(disks.len());
         let switched = self.add_and_switch(disks, &mut added);

@@ -5,14 +5,14 @@
 //!
 //! Lock order: the table of names, then the bytes of one blob. No call holds two blobs.
 
-use super::sparse::{LENGTH_MAX, Sparse};
+use super::sparse::{self, LENGTH_MAX, Sparse};
 use super::{
     Access, Blob, BlobName, Error, Hold, Holder, Identity, Operation, Owned, Result, Stamp, Store, copy,
 };
 use crate::units::{ByteCount, HostOffset};
 use parking_lot::RwLock;
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -76,6 +76,31 @@ impl MemoryStore {
     #[must_use]
     pub fn fork(&self) -> Self {
         Self::of(self.blobs())
+    }
+
+    /// The bytes that this store takes of the memory, without its tables: each page once, however many blobs share it.
+    ///
+    /// Blobs share pages after a fork of the store and after [`Blob::copy_from`], which is how layers of a pool in
+    /// memory are merged and copied; so this is less than what [`Blob::allocated`] comes to for all of them. What
+    /// was removed and is still open is not in it.
+    ///
+    /// ```
+    /// use snapgroup::storage::{BlobName, MemoryStore, Store};
+    /// use snapgroup::units::{ByteCount, HostOffset};
+    ///
+    /// let store = MemoryStore::new();
+    /// let one = store.create(&BlobName::parse("one")?)?;
+    /// one.write_at(HostOffset::ZERO, &[7; 65_536])?;
+    /// let other = store.create(&BlobName::parse("other")?)?;
+    /// other.copy_from(HostOffset::ZERO, &*one, HostOffset::ZERO, ByteCount::kib(64))?;
+    /// assert_eq!((other.allocated()?, store.held()), (ByteCount::kib(64), ByteCount::kib(64)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn held(&self) -> ByteCount {
+        let pages = self.map_blobs(|_, _, bytes| bytes.page_addresses().collect::<Vec<_>>());
+        let distinct: HashSet<usize> = pages.into_iter().flatten().collect();
+        ByteCount::of(distinct.len() * sparse::PAGE)
     }
 }
 

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// The bytes of a page.
-const PAGE: usize = 4096;
+pub(super) const PAGE: usize = 4096;
 /// The same as a distance.
 const PAGE_U64: u64 = PAGE as u64;
 
@@ -70,6 +70,11 @@ impl Sparse {
     /// The bytes that the held pages take.
     pub(super) fn allocated(&self) -> u64 {
         self.pages.len() as u64 * PAGE_U64
+    }
+
+    /// Where each held page is in memory: two that are one have one address.
+    pub(super) fn page_addresses(&self) -> impl Iterator<Item = usize> {
+        self.pages.values().map(|page| Arc::as_ptr(page).addr())
     }
 
     /// Fills `buffer` from `at` on; the caller has checked that the range lies within the length.

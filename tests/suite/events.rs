@@ -4,7 +4,8 @@
 use crate::support::{Home, Machine, Made, Outcome, fill, make_machine, on_memory_and_disk};
 use snapgroup::{
     Became, BookEntry, ByteCount, Code, DeleteGroup, Direction, Engine, Event, Export, Kind, Listener,
-    Operation, Outcome as How, ReclaimOptions, Step, UpdateGroup, When, Work,
+    Operation, Outcome as How, ReclaimOptions, RepairOptions, SealOptions, Step, UpdateGroup, VerifyDepth,
+    VerifyOf, When, Work,
 };
 use std::sync::mpsc::{Receiver, channel};
 
@@ -13,6 +14,7 @@ on_memory_and_disk! {
     what_is_refused_changes_nothing_and_says_why
     each_operation_is_told_of_when_it_begins_and_once_when_it_ends
     work_tells_how_far_it_has_come
+    what_looks_at_many_files_tells_how_far_it_has_come
 }
 
 /// A machine of two disks in a pool that tells what happens.
@@ -146,6 +148,47 @@ fn work_tells_how_far_it_has_come(home: &Home) -> Outcome {
     while reclaim.step(ByteCount::kib(16))? == Step::More {}
     assert!(is_whole(&told, Work::Reclaim), "the reclaim did not tell of its end");
     Ok(())
+}
+
+fn what_looks_at_many_files_tells_how_far_it_has_come(home: &Home) -> Outcome {
+    let (engine, vm, told) = told(home)?;
+    engine.resize_volume(vm.root(), ByteCount::mib(4))?;
+    fill(&engine.open_volume(vm.root())?, 0, 3 << 20, 1)?;
+    let group = engine.create_group(&vm.group("a"))?.inventory.uuid;
+    engine.seal(&SealOptions::default())?.finish()?;
+    let everything = ByteCount::mib(3);
+    // The parts of one file are told of when it is read, and files that are only looked at as wholes.
+    for (depth, least) in [(VerifyDepth::Content, 4), (VerifyDepth::Suspects, 3)] {
+        told.try_iter().for_each(drop);
+        assert!(engine.verify(&VerifyOf::Pool, depth)?.is_proved());
+        let steps = steps_of(&told, Work::Verify);
+        assert!(steps.len() >= least && steps[0].1 >= everything, "{depth:?}: {steps:?}");
+    }
+    engine.verify(&VerifyOf::Group(group.into()), VerifyDepth::Looks)?;
+    assert!(!steps_of(&told, Work::Verify).is_empty());
+    assert!(engine.check()?.is_clean());
+    let steps = steps_of(&told, Work::Check);
+    assert!(steps.len() >= 4 && steps[0].1 >= everything, "two heads and two layers below them: {steps:?}");
+    assert!(engine.repair(&RepairOptions::default())?.is_whole());
+    let whole = steps_of(&told, Work::Repair);
+    assert_eq!(whole[0].1, steps[0].1, "the same files");
+    let disk = RepairOptions { volume: Some(vm.disks[1].into()), ..RepairOptions::perform() };
+    engine.repair(&disk)?;
+    assert!(steps_of(&told, Work::Repair)[0].1 < everything, "only what that disk reads through");
+    Ok(())
+}
+
+/// What work told of itself: never going back, up to its end.
+fn steps_of(told: &Receiver<Event>, wanted: Work) -> Vec<(ByteCount, ByteCount)> {
+    let steps = told.try_iter().filter_map(|event| match event {
+        Event::Progress { work, done, total } if work == wanted => Some((done, total)),
+        _ => None,
+    });
+    let steps: Vec<_> = steps.collect();
+    let (done, total) = *steps.last().expect("it told of itself");
+    assert_eq!(done, total);
+    assert!(steps.is_sorted_by(|one, other| one.0 <= other.0 && one.1 == other.1), "{steps:?}");
+    steps
 }
 
 /// Whether work told of itself, never going back, up to its end.

@@ -180,7 +180,7 @@ fn a_plan_foretells_every_byte_of_a_full_group(home: &Home) -> Outcome {
     assert_eq!(plan.figures.bytes_flattened, ByteCount::new((18 + 3) * 4096));
     assert_eq!(plan.figures.bytes_copied(), plan.figures.bytes_extra_peak);
     let head = engine.chain(vm.root())?.remove(0);
-    assert_eq!(plan.figures.files_made.len(), 3, "the copy, and an overlay for each disk");
+    assert_eq!(plan.figures.files_made, 3, "the copy, and an overlay for each disk");
     assert_eq!(plan.figures.files_removed, [head.file]);
     assert_eq!(Some(plan.figures.bytes_removed), head.allocated);
     let lengths = plan.figures.chains.iter().map(|change| (change.before, change.after));
@@ -190,7 +190,7 @@ fn a_plan_foretells_every_byte_of_a_full_group(home: &Home) -> Outcome {
     let group = engine.run(&plan)?.inventory;
     let flat = engine.chain(vm.root())?.remove(1).file;
     let made = home.picture()?.keys().filter(|name| !before.contains_key(*name)).count();
-    assert_eq!(made, plan.figures.files_made.len());
+    assert_eq!(made, plan.figures.files_made);
     let gone: Vec<_> =
         before.keys().filter(|name| home.picture().is_ok_and(|now| !now.contains_key(*name))).collect();
     assert_eq!(gone, [&plan.figures.files_removed[0]]);

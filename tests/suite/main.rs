@@ -27,6 +27,7 @@ mod repair;
 mod retention;
 mod revert;
 mod seals;
+mod shared_pages;
 mod snapshots;
 mod space;
 mod support;

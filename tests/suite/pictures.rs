@@ -46,3 +46,25 @@ fn a_picture_has_every_layer_that_the_disk_or_a_snapshot_reads_and_no_other(home
     assert_eq!(parents, [None, Some(0), Some(0)]);
     Ok(())
 }
+
+#[test]
+fn no_text_of_a_page_is_cut_off_and_a_dark_page_has_colours_of_its_own() -> Outcome {
+    let engine = Home::memory().open()?;
+    let vm = make_machine(&engine, 2)?;
+    // As wide as its characters are in pixels: a bold one is 9 wide, and those of East Asia fill a square of 14.
+    for (name, width) in [("a group with a long name, as some are", 9), ("磁盤快照組與其全部成員", 14)]
+    {
+        take(&engine, &vm, name)?;
+        let svg = engine.picture_of_groups(vm.uuid)?.to_svg();
+        let (_, page) = svg.split_once(" width=\"").expect("a page has a width");
+        let (_, text) = svg.rsplit_once("<text x=\"").expect("a text is somewhere");
+        let number = |at: &str| -> Result<usize, std::num::ParseIntError> {
+            at.split('"').next().unwrap_or_default().parse()
+        };
+        let facts = 7 * "2 snapshots · current".chars().count();
+        let end = number(text)? + width * name.chars().count() + facts;
+        assert!(text.contains(name) && number(page)? >= end, "{end} are needed: {svg}");
+        assert!(svg.contains("prefers-color-scheme: dark"), "{svg}");
+    }
+    Ok(())
+}

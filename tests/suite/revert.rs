@@ -65,7 +65,7 @@ fn a_machine_goes_back_as_a_whole_and_the_revert_can_be_undone(home: &Home) -> O
         ..RevertGroup::new(one.uuid).keeping()
     };
     let plan = engine.plan_revert(&wish)?;
-    assert_eq!((plan.results.len(), plan.figures.files_made.len()), (3, 3));
+    assert_eq!((plan.results.len(), plan.figures.files_made), (3, 3));
     let reverted = engine.run(&plan)?;
     assert_eq!(reverted.results.len(), 3);
     let kept = reverted.kept_group.expect("it was asked for");

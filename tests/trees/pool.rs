@@ -232,7 +232,7 @@ pub(crate) fn foretold(
 ) -> Outcome {
     assert_eq!((&plan.results, &plan.groups_removed), (&deleted.results, &deleted.groups_removed));
     assert_eq!(deleted.owed, []);
-    assert_eq!(plan.figures.files_made, [] as [String; 0]);
+    assert_eq!(plan.figures.files_made, 0);
     figures_hold(engine, &plan.figures, &deleted.reclaimed, before, after)
 }
 
@@ -255,7 +255,7 @@ pub(crate) fn figures_hold(
 
     let gone: BTreeSet<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
     let made = after.keys().filter(|name| !before.contains_key(*name)).count();
-    assert_eq!(told.files_made.len(), made, "the files that were made");
+    assert_eq!(told.files_made, made, "the files that were made");
     assert_eq!(told.files_removed.iter().collect::<BTreeSet<_>>(), gone);
     assert_eq!(done.files_removed.iter().collect::<BTreeSet<_>>(), gone);
     let written =

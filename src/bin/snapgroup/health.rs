@@ -21,6 +21,7 @@ pub(crate) fn check(engine: &Engine, output: &Output) -> Outcome {
         "layers": layers.collect::<Vec<_>>(),
         "missing": check.missing,
         "unnamed": check.unnamed,
+        "sealsMissing": check.seals_missing,
     });
     output.print(&value, || {
         let mut text = String::new();
@@ -37,10 +38,13 @@ pub(crate) fn check(engine: &Engine, output: &Output) -> Outcome {
         for file in &check.unnamed {
             text += &format!("{file}: no record names it\n");
         }
+        for file in &check.seals_missing {
+            text += &format!("{file}: missing; `snapgroup seal` makes such checksums anew\n");
+        }
         let verdict = if check.is_clean() {
             "clean"
         } else if check.is_sound() {
-            "sound: some clusters are lost, no content is"
+            "sound: what is told costs space or proofs, no content"
         } else {
             "not sound"
         };

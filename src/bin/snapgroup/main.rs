@@ -74,6 +74,7 @@ fn open(pool: &Path, policies: &Policies) -> Result<Engine, Failure> {
 
 fn options(policies: &Policies) -> Options {
     let mut options = Options {
+        listener: progress::listener(),
         snapshots_max: policies.pool_snapshots_max,
         snapshot_bytes_max: policies.pool_bytes_max.map(ByteCount::new),
         chain_full: match policies.pool_chain_full {

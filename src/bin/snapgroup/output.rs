@@ -24,6 +24,8 @@ pub(crate) enum Failure {
     Partly,
     /// Interrupted.
     Interrupted,
+    /// Interrupted, and what was done until then is printed already.
+    Stopped,
     /// The system failed.
     System(std::io::Error),
 }
@@ -52,7 +54,7 @@ impl Failure {
             Self::Found => 3,
             Self::System(_) => 4,
             Self::Partly => 5,
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Stopped => 130,
         })
     }
 }
@@ -71,8 +73,8 @@ impl Output {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self {
             json,
-            colours: wanted && std::io::stdout().is_terminal(),
-            colours_of_errors: wanted && std::io::stderr().is_terminal(),
+            colours: wanted && is_terminal(&std::io::stdout()),
+            colours_of_errors: wanted && is_terminal(&std::io::stderr()),
         }
     }
 
@@ -114,7 +116,7 @@ impl Output {
 
     pub(crate) fn fail(&self, failure: &Failure) {
         let code = match failure {
-            Failure::Found | Failure::Refused | Failure::Partly => return,
+            Failure::Found | Failure::Refused | Failure::Partly | Failure::Stopped => return,
             Failure::Call(error) => error.to_error_code(),
             Failure::Said(said) => {
                 ErrorCode::new("SYS.1007", "an argument is not valid").with_details(said.as_str())
@@ -165,6 +167,12 @@ impl Output {
             Some(error) => format!("{}: {}", red("refused", self.colours), chain_of(error)),
         }
     }
+}
+
+/// Whether somebody looks at a stream with something that knows colours and moves its cursor.
+pub(crate) fn is_terminal(stream: &impl IsTerminal) -> bool {
+    let knows_more = |term: std::ffi::OsString| !term.is_empty() && term != "dumb";
+    stream.is_terminal() && std::env::var_os("TERM").is_some_and(knows_more)
 }
 
 fn red(text: &str, colours: bool) -> String {

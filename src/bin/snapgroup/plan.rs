@@ -111,11 +111,10 @@ pub(crate) fn figures_text(figures: &Figures) -> String {
         bytes(figures.bytes_freed()),
         bytes(figures.bytes_extra_peak)
     );
-    for (what, files) in [
-        ("made", &figures.files_made),
-        ("written", &figures.files_written),
-        ("removed", &figures.files_removed),
-    ] {
+    if figures.files_made > 0 {
+        text += &format!("{:>8}  {} new files\n", "made", figures.files_made);
+    }
+    for (what, files) in [("written", &figures.files_written), ("removed", &figures.files_removed)] {
         for file in files {
             text += &format!("{what:>8}  {file}\n");
         }

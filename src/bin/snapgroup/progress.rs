@@ -1,8 +1,8 @@
-//! How far something has come, on a terminal; and Ctrl-C, which ends it between two steps.
+//! How far something has come, on a terminal; and Ctrl-C, which ends what goes in steps between two of them.
 
-use crate::output::{Failure, Outcome};
-use indicatif::{ProgressBar, ProgressStyle};
-use snapgroup::{ByteCount, Step};
+use crate::output::{Failure, Outcome, is_terminal};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use snapgroup::{ByteCount, Event, Listener, Operation, Step, Work};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -34,11 +34,7 @@ impl Interrupt {
 /// Goes on step by step to the end, or until Ctrl-C. `step` answers how far it has come and whether that is the end.
 pub(crate) fn run(mut step: impl FnMut() -> Outcome<(ByteCount, ByteCount, Step)>) -> Outcome {
     let interrupt = Interrupt::catch()?;
-    let style =
-        ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left")
-            .expect("a constant template");
-    // Drawn on standard error, and only where that is a terminal.
-    let bar = ProgressBar::new(0).with_style(style);
+    let bar = bar();
     loop {
         let (done, total, state) = step()?;
         bar.set_length(total.as_u64());
@@ -53,6 +49,32 @@ pub(crate) fn run(mut step: impl FnMut() -> Outcome<(ByteCount, ByteCount, Step)
             return Err(Failure::Interrupted);
         }
     }
+}
+
+/// A bar on standard error, and only where that is a terminal.
+fn bar() -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left")
+            .expect("a constant template");
+    let seen = is_terminal(&std::io::stderr());
+    let target = if seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    ProgressBar::with_draw_target(Some(0), target).with_style(style)
+}
+
+/// Draws how far calls have come that are made as a whole and tell of it themselves. Ctrl-C ends the process in the middle of
+/// one, which a pool takes as it takes any crash.
+pub(crate) fn listener() -> Listener {
+    let bar = bar();
+    Listener::new(move |event| match event {
+        Event::Progress { work: Work::Check | Work::Repair | Work::Verify, done, total } => {
+            bar.set_length(total.as_u64());
+            bar.set_position(done.as_u64());
+        }
+        Event::Ended { operation: Operation::Check | Operation::Repair | Operation::Verify, .. } => {
+            bar.finish_and_clear();
+        }
+        _ => {}
+    })
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ pub(crate) fn run(engine: &Engine, arguments: &Reclaim, output: &Output) -> Outc
         let progress = reclaim.progress();
         Ok((progress.copied, progress.total, state))
     });
+    let interrupted = matches!(ended, Err(Failure::Interrupted));
+    if !interrupted {
+        ended?;
+    }
     let done = reclaim.reclaimed();
     let owed = reclaim.owed();
     let value = json!({
@@ -25,6 +29,7 @@ pub(crate) fn run(engine: &Engine, arguments: &Reclaim, output: &Output) -> Outc
         "bytesPunched": done.bytes_punched,
         "bytesRemoved": done.bytes_removed,
         "owed": owed_json(owed),
+        "interrupted": interrupted,
     });
     output.print(&value, || {
         let mut text =
@@ -33,9 +38,14 @@ pub(crate) fn run(engine: &Engine, arguments: &Reclaim, output: &Output) -> Outc
             text += "still owed:\n";
             text += &owed_text(owed);
         }
+        if interrupted {
+            text += "interrupted: `snapgroup reclaim` goes on from here\n";
+        }
         text
     });
-    ended?;
+    if interrupted {
+        return Err(Failure::Stopped);
+    }
     if owed.is_empty() { Ok(()) } else { Err(Failure::Partly) }
 }
 

@@ -20,12 +20,17 @@ pub(crate) fn seal(engine: &Engine, arguments: &Seal, output: &Output) -> Outcom
         let progress = sealing.progress();
         Ok((progress.read, progress.total, state))
     });
+    let interrupted = matches!(ended, Err(Failure::Interrupted));
+    if !interrupted {
+        ended?;
+    }
     let done = sealing.sealed();
     let failed = done.failed.iter().map(|failed| json!({ "file": failed.file, "error": failed.error }));
     let value = json!({
         "layers": done.layers,
         "bytesRead": done.bytes_read,
         "failed": failed.collect::<Vec<_>>(),
+        "interrupted": interrupted,
     });
     output.print(&value, || {
         let mut text = format!("{} layers sealed, {} read\n", done.layers, bytes(done.bytes_read));
@@ -34,9 +39,14 @@ pub(crate) fn seal(engine: &Engine, arguments: &Seal, output: &Output) -> Outcom
                 failed.error.as_ref().map_or_else(|| "it was written to meanwhile".to_owned(), chain_of);
             text += &format!("{}: not sealed: {why}\n", failed.file);
         }
+        if interrupted {
+            text += "interrupted: `snapgroup seal` goes on from here\n";
+        }
         text
     });
-    ended?;
+    if interrupted {
+        return Err(Failure::Stopped);
+    }
     if done.failed.is_empty() { Ok(()) } else { Err(Failure::Partly) }
 }
 

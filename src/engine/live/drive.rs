@@ -33,6 +33,19 @@ pub enum IfNotFrozen {
 }
 
 /// How a live group is taken.
+///
+/// ```
+/// use snapgroup::{IfNotFrozen, LiveOptions};
+/// use std::time::Duration;
+///
+/// // A guest without an agent that answers is snapshotted all the same, as a power cut would leave it.
+/// let options = LiveOptions {
+///     freeze_within: Duration::from_secs(3),
+///     if_not_frozen: IfNotFrozen::TakeAnyway,
+///     ..LiveOptions::default()
+/// };
+/// # assert_ne!(options, LiveOptions::default());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveOptions {
     /// How long the guest may take to settle. Default 10 s, after which a Windows guest goes on by itself.
@@ -106,6 +119,7 @@ impl Engine {
         if let Some(there) = self.group_there(request)? {
             return Ok(CreatedLive::of(there));
         }
+        switch.reach().map_err(|source| Error::NotSwitched { source })?;
         let prepared = self.prepare_group(request)?;
         let mut guest = Guest::freeze(quiesce, options);
         let (mut consistency, freeze_error) = match guest.frozen.take() {

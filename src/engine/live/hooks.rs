@@ -53,6 +53,16 @@ pub enum WritesTo {
 
 /// Switches the disks of a machine to their overlays, in the process that runs it.
 pub trait Switch: Debug {
+    /// Makes sure that the process can be spoken to: asked before anything is made, and before the guest is let settle.
+    /// What is refused here leaves nothing to be found out. Nothing is looked at unless said otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be spoken to.
+    fn reach(&mut self) -> Result<(), HookError> {
+        Ok(())
+    }
+
     /// Lets every disk write to its overlay from one moment on, the same for all: a write that the guest saw finish
     /// before another one began must not be in an overlay while that other one is in a head. What was written before is
     /// in the heads, and flushed.

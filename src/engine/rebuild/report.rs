@@ -4,6 +4,7 @@ use super::super::uuid_arg::UuidArg;
 use uuid::Uuid;
 
 /// How a catalogue is made anew.
+#[doc = include_str!("../examples/rebuilding.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RebuildOptions {
     /// The pool whose files are meant. Needed when files of several are in the directory.

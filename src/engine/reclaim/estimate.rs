@@ -31,8 +31,8 @@ pub struct Figures {
     /// The most bytes of clusters that the files would hold beyond what they hold now, at any instant: what must be
     /// free for it. What is compressed counts as what it shows.
     pub bytes_extra_peak: ByteCount,
-    /// The files that would be made: as many, and under names such as these, which are fresh each time.
-    pub files_made: Vec<String>,
+    /// How many files would be made. Their names are chosen when they are.
+    pub files_made: usize,
     /// The files that would be written to.
     pub files_written: Vec<String>,
     /// The files that would be removed.

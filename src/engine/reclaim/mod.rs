@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 const EVERYTHING: ByteCount = ByteCount::new(u64::MAX);
 
 /// What shall be reclaimed, and how.
+#[doc = include_str!("../examples/reclaiming.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReclaimOptions {
     /// Which way bytes go.

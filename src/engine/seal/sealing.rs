@@ -30,6 +30,7 @@ pub enum Renew {
 }
 
 /// What shall be sealed.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SealOptions {
     /// Only the layers that this volume reads through; all of the pool when absent.

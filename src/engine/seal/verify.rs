@@ -1,8 +1,10 @@
 //! Whether what was sealed is still what it was.
 
 use super::super::error::{Error, Result};
+use super::super::events::Work;
 use super::super::operation::Operation;
 use super::super::pool::{Engine, Pool};
+use super::super::round::Round;
 use super::super::uuid_arg::UuidArg;
 use super::Look;
 use super::content::Alone;
@@ -10,7 +12,7 @@ use super::file::{Content, SealReader, Unusable};
 use crate::catalog::{LayerId, LayerRecord, LayerState, Reader, Seal};
 use crate::inventory::ErrorCode;
 use crate::plan::refusal::Refusal;
-use crate::storage::{Access, Store};
+use crate::storage::{Access, BlobName, Store};
 use crate::units::ByteCount;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -180,11 +182,18 @@ impl Engine {
                 below(&reader, members.iter().map(|snapshot| snapshot.layer))?
             }
         };
+        let files = || layers.iter().map(|layer| Ok(reader.need_layer(*layer)?.blob)).collect();
+        let mut round = Round::begin(pool, Work::Verify, files)?;
         drop(reader);
         let mut found = Verification::default();
         for layer in layers {
-            found.layers.extend(pool.verify_layer(layer, depth, &mut found.bytes_read)?);
+            let verdict = pool.verify_layer(layer, depth, &mut found.bytes_read, &round)?;
+            if let Some((file, verdict)) = verdict {
+                round.passed(&file);
+                found.layers.push(verdict);
+            }
         }
+        round.end();
         Ok(found)
     }
 }
@@ -209,25 +218,27 @@ impl Pool {
     /// What is to be said of the layers that a snapshot reads through, when anything speaks against one of them.
     pub(in super::super) fn is_chain_good(&self, layer: LayerId, depth: VerifyDepth) -> Result<bool> {
         for id in below(&self.read()?, [layer])? {
-            let verdict = self.verify_layer(id, depth, &mut ByteCount::default())?;
-            if verdict.is_some_and(|layer| !layer.verdict.is_good()) {
+            let untold = Round::untold(self, Work::Verify);
+            let verdict = self.verify_layer(id, depth, &mut ByteCount::default(), &untold)?;
+            if verdict.is_some_and(|(_, layer)| !layer.verdict.is_good()) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Verifies one layer; `None` when it is gone, or a volume writes to it by now.
+    /// Verifies one layer, and answers its file, too; `None` when it is gone, or a volume writes to it by now.
     fn verify_layer(
         &self,
         id: LayerId,
         depth: VerifyDepth,
         bytes_read: &mut ByteCount,
-    ) -> Result<Option<LayerVerdict>> {
+        round: &Round<'_>,
+    ) -> Result<Option<(BlobName, LayerVerdict)>> {
         loop {
             let Some(record) = self.read()?.layer(id)?.filter(is_still) else { return Ok(None) };
             let mut touched = Vec::new();
-            let verdict = match self.compare(&record, depth, &mut touched, bytes_read) {
+            let verdict = match self.compare(&record, depth, &mut touched, bytes_read, round) {
                 Ok(verdict) => verdict,
                 Err(error) => Verdict::Unusable { error: error.to_error_code() },
             };
@@ -238,7 +249,8 @@ impl Pool {
                     == (&record.seal, &record.rewrite, record.parent, &record.taken_in, record.state)
             }) {
                 let file = record.blob.to_string();
-                return Ok(Some(LayerVerdict { file, layer_uuid: record.uuid, touched, verdict }));
+                let verdict = LayerVerdict { file, layer_uuid: record.uuid, touched, verdict };
+                return Ok(Some((record.blob, verdict)));
             }
         }
     }
@@ -249,6 +261,7 @@ impl Pool {
         depth: VerifyDepth,
         touched: &mut Vec<Touch>,
         bytes_read: &mut ByteCount,
+        round: &Round<'_>,
     ) -> Result<Verdict> {
         let layer = {
             let _layout = self.layout.read();
@@ -264,7 +277,7 @@ impl Pool {
             VerifyDepth::Suspects | VerifyDepth::Content => {}
         }
         let mut alone = Alone::new(layer);
-        match self.compare_content(record, seal, &mut alone, bytes_read) {
+        match self.compare_content(record, seal, &mut alone, bytes_read, round) {
             Ok(verdict) => Ok(verdict),
             Err(Failed::Seal(error)) => Ok(Verdict::SealLost { error: error.to_string() }),
             Err(Failed::Layer(error)) => Err(Error::Image(error)),
@@ -277,7 +290,9 @@ impl Pool {
         seal: &Seal,
         alone: &mut Alone,
         bytes_read: &mut ByteCount,
+        round: &Round<'_>,
     ) -> std::result::Result<Verdict, Failed> {
+        let before = *bytes_read;
         let blob = self.store().open(&seal.blob, Access::Read).map_err(Unusable::from)?;
         let mut sealed = SealReader::open(blob, seal.length, seal.checksum)?;
         let header = sealed.header;
@@ -314,6 +329,7 @@ impl Pool {
                     let mut sums = Vec::new();
                     let next = alone.sums(at, to, |grain, sum| sums.push((grain, sum)))?;
                     *bytes_read += alone.offset(next) - alone.offset(at);
+                    round.within(*bytes_read - before);
                     for (grain, sum) in sums {
                         let expected = match was {
                             Content::Data => sealed.sum(grain),

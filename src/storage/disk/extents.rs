@@ -1,4 +1,11 @@
 //! What the file system knows of where the data of a file lies: finding it, and sharing it with another file.
+//!
+//! Sharing is asked for with `copy_file_range`. On a file system whose files can share extents the kernel first tries what
+//! the request `FICLONERANGE` does, and copies only where that is not possible: so whatever that request could share is
+//! shared (`tests/shared_extents.rs` asks both, on XFS and btrfs). Beyond it, `copy_file_range` shares the whole blocks of
+//! a range that ends within one, where `FICLONERANGE` fails as a whole; it copies on the server of a network file system;
+//! and it needs no unsafe code. What both need are offsets that are multiples of the file system's block: clusters are,
+//! unless they are smaller than it.
 
 use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
@@ -37,7 +44,7 @@ pub(super) fn next_data(file: &File, from: u64) -> io::Result<Option<Range<u64>>
 }
 
 /// Has the kernel copy a range as far as it can, and answers how far that was: the rest is to be read and written.
-/// Where extents can be shared, XFS and btrfs share them.
+/// What can be shared is shared.
 ///
 /// Whatever stops it is no error yet: two file systems, one that cannot, ranges that overlap, a sandbox; or a full
 /// disk, of which the write that follows tells. Only a disk that fails ([`Errno::EIO`]) is not asked again.

@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod model;
+mod reverts;
 mod steps;
 
 use crate::dice::Dice;
@@ -183,9 +184,9 @@ impl History {
         let groups = engine.query_groups(&Query::default())?.items;
         let uuids: BTreeSet<Uuid> = groups.iter().map(|group| group.uuid).collect();
         assert_eq!(uuids, self.model.groups.keys().copied().collect());
-        for (group, members) in &self.model.groups {
+        for (group, taken) in &self.model.groups {
             let shown = engine.group(*group)?.volume_snapshot_refs;
-            for (member, (uuid, _)) in shown.iter().zip(members) {
+            for (member, (uuid, _)) in shown.iter().zip(&taken.members) {
                 assert_eq!(member.volume_snapshot_uuid, *uuid);
                 assert_eq!(member.snapshot_deleted, !self.model.taken.contains_key(uuid));
             }

@@ -30,6 +30,12 @@ struct Node {
     living: bool,
 }
 
+/// A group: its members with their disks, and the disks that the machine had beside them.
+pub(super) struct Grouped {
+    pub(super) members: Vec<(Uuid, usize)>,
+    beside: BTreeSet<usize>,
+}
+
 /// How a deletion goes about it.
 #[derive(Clone, Copy)]
 pub(super) struct Manner {
@@ -43,8 +49,8 @@ pub(super) struct Model {
     /// Those that are gone, too: a place in this list is a disk for good.
     pub(super) disks: Vec<Disk>,
     pub(super) taken: BTreeMap<Uuid, Taken>,
-    /// The members of each group that is there, with their disks.
-    pub(super) groups: BTreeMap<Uuid, Vec<(Uuid, usize)>>,
+    /// Each group that is there.
+    pub(super) groups: BTreeMap<Uuid, Grouped>,
     nodes: Vec<Node>,
 }
 
@@ -100,7 +106,9 @@ impl Model {
             self.take(index, member.volume_snapshot_uuid, Some(group.uuid));
             members.push((member.volume_snapshot_uuid, index));
         }
-        self.groups.insert(group.uuid, members);
+        let is_beside = |index: &usize| members.iter().all(|(_, disk)| disk != index);
+        let beside = self.attached().into_iter().filter(is_beside).collect();
+        self.groups.insert(group.uuid, Grouped { members, beside });
     }
 
     /// A disk goes back to a snapshot of it; what it wrote to since is gone.
@@ -187,7 +195,8 @@ impl Model {
                 disk.current = gone.parent;
             }
         }
-        self.groups.retain(|_, members| members.iter().any(|(member, _)| self.taken.contains_key(member)));
+        self.groups
+            .retain(|_, group| group.members.iter().any(|(member, _)| self.taken.contains_key(member)));
     }
 
     /// A disk is deleted; its snapshots were removed.
@@ -197,10 +206,19 @@ impl Model {
         self.disks[index].gone = true;
     }
 
-    /// Whether the machine can go back to a group: it has the disks of then, and their snapshots are there.
+    /// The members of a group, with their disks, that can go back: the snapshot is there, and the machine has the disk.
+    pub(super) fn that_can_go_back(&self, group: Uuid) -> Vec<(Uuid, usize)> {
+        let attached = self.attached();
+        let mut members = self.groups[&group].members.clone();
+        members.retain(|(member, disk)| self.taken.contains_key(member) && attached.contains(disk));
+        members
+    }
+
+    /// Whether the machine can go back to a group: all of its members can, and there are no other disks by now.
     pub(super) fn is_available(&self, group: Uuid) -> bool {
-        let members = &self.groups[&group];
-        let disks: BTreeSet<usize> = members.iter().map(|(_, disk)| *disk).collect();
-        members.iter().all(|(member, _)| self.taken.contains_key(member)) && disks == self.attached()
+        let Grouped { members, beside } = &self.groups[&group];
+        let is_known =
+            |disk: &usize| beside.contains(disk) || members.iter().any(|(_, member)| member == disk);
+        self.that_can_go_back(group).len() == members.len() && self.attached().iter().all(is_known)
     }
 }

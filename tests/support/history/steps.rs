@@ -4,8 +4,8 @@ use super::model::Manner;
 use super::{History, Outcome, options};
 use snapgroup::{
     ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeletePlan, DeleteScope,
-    DeleteSnapshots, DeleteVolume, Deleted, Direction, Engine, Figures, Kind, Members, Owed, Present,
-    ReclaimOptions, Reclaimed, RevertGroup, RevertPlan, RevertVolume, Reverted, Step, Uuid, When,
+    DeleteSnapshots, DeleteVolume, Deleted, Direction, Engine, Figures, Members, Owed, ReclaimOptions,
+    Reclaimed, Step, Uuid, When,
 };
 use std::collections::BTreeSet;
 
@@ -93,7 +93,7 @@ impl History {
         let before = self.files()?;
         let group = self.engine().run(&plan)?.inventory;
         let after = self.files()?;
-        assert_eq!(plan.figures.files_made.len(), after.difference(&before).count());
+        assert_eq!(plan.figures.files_made, after.difference(&before).count());
         let told: BTreeSet<String> = plan.figures.files_removed.iter().cloned().collect();
         assert_eq!(told, before.difference(&after).cloned().collect());
         assert_eq!(plan.members.len(), group.volume_snapshot_refs.len());
@@ -167,7 +167,7 @@ impl History {
         let Manner { mode, scope, members } = manner;
         let wish = DeleteGroup { mode, scope, members, direction, reclaim, ..DeleteGroup::new(uuid) };
         self.log.push(format!("delete {wish:?}"));
-        let wanted: Vec<Uuid> = self.model.groups[&uuid].iter().map(|(member, _)| *member).collect();
+        let wanted: Vec<Uuid> = self.model.groups[&uuid].members.iter().map(|(member, _)| *member).collect();
         let (going, _) = self.model.going(&wanted, manner);
         let plan = self.engine().plan_delete(&wish)?;
         let deleted = self.engine().run(&plan)?;
@@ -199,14 +199,14 @@ impl History {
     }
 
     /// The chains are as long as a plan says that they are before it is run.
-    fn assert_now(&self, told: &Figures) -> Outcome {
+    pub(super) fn assert_now(&self, told: &Figures) -> Outcome {
         for change in &told.chains {
             assert_eq!(self.engine().chain(change.volume_uuid)?.len(), change.before);
         }
         Ok(())
     }
 
-    fn compare_figures(&self, told: &Figures, done: &Reclaimed) {
+    pub(super) fn compare_figures(&self, told: &Figures, done: &Reclaimed) {
         assert_eq!(
             (done.bytes_pulled, done.bytes_committed, done.bytes_punched),
             (told.bytes_pulled, told.bytes_committed, told.bytes_punched)
@@ -223,17 +223,8 @@ impl History {
         }
     }
 
-    /// What was foretold of a revert is what was done.
-    fn compare_revert(&self, plan: &RevertPlan, reverted: &Reverted, reclaim: When) {
-        assert_eq!(plan.results, reverted.results);
-        assert_eq!(plan.figures.files_made.len(), reverted.results.len());
-        if self.readers.is_empty() && reclaim == When::Now {
-            self.compare_figures(&plan.figures, &reverted.reclaimed);
-        }
-    }
-
     /// Only a handle to a deleted snapshot keeps bytes from being dealt with.
-    fn allow(&self, owed: &[Owed]) {
+    pub(super) fn allow(&self, owed: &[Owed]) {
         for owed in owed {
             let details = owed.error.as_ref().and_then(|error| error.details.as_deref());
             let is_read = details.is_some_and(|details| details.contains("still being read"));
@@ -241,97 +232,8 @@ impl History {
         }
     }
 
-    /// A disk goes back only when it is not open.
-    fn close_for_revert(
-        &mut self,
-        disks: &BTreeSet<usize>,
-        revert: impl Fn(&Engine) -> snapgroup::Result<()>,
-    ) {
-        let is_open = disks.iter().any(|disk| self.open.contains_key(disk));
-        if is_open && self.below(2) == 0 {
-            let refused = revert(self.engine()).map_err(|error| error.kind());
-            assert_eq!(refused, Err(Kind::Refused), "an open disk went back");
-            self.count("an open disk is left as it is");
-        }
-        disks.iter().for_each(|disk| drop(self.open.remove(disk)));
-    }
-
-    /// What becomes of the present state.
-    fn present(&mut self) -> Present {
-        if self.below(2) == 0 { Present::Kept } else { Present::GivenUp }
-    }
-
-    fn when(&mut self) -> When {
+    pub(super) fn when(&mut self) -> When {
         if self.below(3) == 0 { When::Now } else { When::Later }
-    }
-
-    fn revert_volume(&mut self) -> Outcome {
-        let Some(uuid) = self.any_snapshot() else { return Ok(()) };
-        let wish = RevertVolume { present: self.present(), reclaim: self.when(), ..RevertVolume::to(uuid) };
-        self.log.push(format!("revert {wish:?}"));
-        let index = self.model.taken[&uuid].disk;
-        self.close_for_revert(&[index].into(), |engine| engine.revert_volume(&wish).map(drop));
-        let before = self.model.disks[index].bytes.clone();
-        let plan = self.engine().plan_revert(&wish)?;
-        self.assert_now(&plan.figures)?;
-        let reverted = self.engine().run(&plan)?;
-        self.compare_revert(&plan, &reverted, wish.reclaim);
-        self.allow(&reverted.owed);
-        assert_eq!(reverted.kept.len(), usize::from(wish.present == Present::Kept));
-        for kept in &reverted.kept {
-            self.model.take(index, kept.uuid, None);
-        }
-        self.model.go_back(uuid);
-        self.count(format!("revert volume, {:?}", wish.present));
-        if let (Some(kept), 0) = (reverted.kept.first(), self.below(2)) {
-            self.log.push("undo".into());
-            self.count("undo of a volume");
-            self.check()?;
-            self.engine().revert_volume(&RevertVolume::to(kept.uuid))?;
-            self.model.go_back(kept.uuid);
-            assert!(before == self.model.disks[index].bytes, "the revert was not undone");
-        }
-        Ok(())
-    }
-
-    fn revert_group(&mut self) -> Outcome {
-        let Some(uuid) = self.any_group() else { return Ok(()) };
-        let wish = RevertGroup { present: self.present(), reclaim: self.when(), ..RevertGroup::new(uuid) };
-        self.log.push(format!("revert {wish:?}"));
-        if !self.model.is_available(uuid) {
-            let refused = self.engine().revert_group(&wish).map_err(|error| error.kind());
-            assert_eq!(refused.map(drop), Err(Kind::Refused));
-            self.count("revert group: not available");
-            return Ok(());
-        }
-        let disks = self.model.attached();
-        self.close_for_revert(&disks, |engine| engine.revert_group(&wish).map(drop));
-        let state = |history: &Self| -> Vec<Vec<u8>> {
-            disks.iter().map(|disk| history.model.disks[*disk].bytes.clone()).collect()
-        };
-        let before = state(self);
-        let plan = self.engine().plan_revert(&wish)?;
-        self.assert_now(&plan.figures)?;
-        let reverted = self.engine().run(&plan)?;
-        self.compare_revert(&plan, &reverted, wish.reclaim);
-        self.allow(&reverted.owed);
-        assert_eq!(reverted.kept_group.is_some(), wish.present == Present::Kept);
-        let members = self.model.groups[&uuid].clone();
-        if let Some(kept) = &reverted.kept_group {
-            self.model.take_group(kept);
-        }
-        members.iter().for_each(|(member, _)| self.model.go_back(*member));
-        self.count(format!("revert group, {:?}", wish.present));
-        if let (Some(kept), 0) = (reverted.kept_group, self.below(2)) {
-            self.log.push("undo".into());
-            self.count("undo of a group");
-            self.check()?;
-            self.engine().revert_group(&RevertGroup::new(kept.uuid))?;
-            let members = self.model.groups[&kept.uuid].clone();
-            members.iter().for_each(|(member, _)| self.model.go_back(*member));
-            assert!(before == state(self), "the revert was not undone");
-        }
-        Ok(())
     }
 
     /// Begins a reclaim or goes on with the one under way, for a few small steps.
