@@ -11,7 +11,7 @@ use crate::chain::Layer;
 use crate::image::{self, CheckReport, Image};
 use crate::inventory::Named;
 use crate::plan::text::layer_of_seal;
-use crate::storage::{Access, BlobName, Store};
+use crate::storage::{self, Access, BlobName, Store};
 use crate::units::ByteCount;
 use std::sync::Arc;
 use uuid::Uuid;
