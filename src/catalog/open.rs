@@ -47,7 +47,7 @@ pub enum QuickRepair {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CatalogueCheck {
     /// Every page, against its checksum: what is damaged is refused with a typed error. It costs about 2 ms for each
-    /// thousand snapshots, and half of that in a release build.
+    /// thousand snapshots, which is a mebibyte, in a release build.
     #[default]
     Whole,
     /// Nothing that opening does not need: it then costs the same however much the catalogue holds. The database may

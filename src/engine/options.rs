@@ -141,7 +141,7 @@ pub struct Options {
     /// How much memory the catalogue may keep of itself. Default 32 MiB.
     pub catalogue_cache: ByteCount,
     /// Whether every commit pays for a quick opening after a crash. Default off: such an opening then takes about
-    /// a second for a million snapshots, and nothing that a person would notice for a thousand.
+    /// two seconds for a million snapshots, and nothing that a person would notice for a thousand.
     pub quick_repair: QuickRepair,
     /// What is checked of the catalogue when the pool is opened. Default: every page of it.
     pub catalogue_check: CatalogueCheck,
