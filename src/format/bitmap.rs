@@ -281,6 +281,13 @@ mod tests {
 
     #[test]
     fn flags_are_put_and_taken_each_on_its_own() {
+        for (flag, is) in [
+            (BitmapFlags::IN_USE, [true, false, false]),
+            (BitmapFlags::AUTO, [false, true, false]),
+            (BitmapFlags::EXTRA_DATA_COMPATIBLE, [false, false, true]),
+        ] {
+            assert_eq!([flag.is_in_use(), flag.is_auto(), flag.is_extra_data_compatible()], is);
+        }
         let flags = BitmapFlags::IN_USE.with(BitmapFlags::AUTO);
         assert!(flags.is_in_use() && flags.is_auto() && !flags.is_extra_data_compatible());
         assert_eq!(flags.without(BitmapFlags::IN_USE), BitmapFlags::AUTO);
