@@ -2,7 +2,6 @@
 #![cfg(target_os = "linux")]
 
 #[path = "support/daemon.rs"]
-#[cfg_attr(not(feature = "qmp"), expect(dead_code, reason = "other tests ask for more"))]
 mod daemon;
 #[path = "cli/live.rs"]
 mod live;

@@ -5,7 +5,7 @@
 #[path = "support/daemon.rs"]
 mod daemon;
 
-use daemon::{NUMBERS, Qemu, Writer};
+use daemon::{Io, NUMBERS, Qemu, Writer};
 use serde_json::{Value, json};
 use snapgroup::qmp::{QemuSwitch, QmpError};
 use snapgroup::storage::{DiskStore, Store};

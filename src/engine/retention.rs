@@ -29,7 +29,7 @@ use uuid::Uuid;
 /// let plan = engine.plan_retention(&Thin::new(machine, Retention { last: 2, ..Retention::default() }))?;
 /// assert!(plan.groups[0].kept_by.is_empty()); // monday would go
 /// assert!(engine.run(&plan)?.is_success());
-/// assert_eq!(engine.group_tree(machine)?.len(), 1);
+/// assert_eq!(engine.group_tree(machine)?.len(), 2);
 /// # Ok(())
 /// # }
 /// ```

@@ -49,17 +49,7 @@ pub enum Present {
 }
 
 /// A machine that goes back to a group.
-///
-/// ```
-/// use snapgroup::{Match, RevertGroup};
-///
-/// // The disks that the group and the machine both have, and a way back.
-/// let wish = RevertGroup {
-///     disks: Match::Matching,
-///     ..RevertGroup::new("4b13e23059033e2dbfac63b5b16eba11").keeping()
-/// };
-/// # drop(wish);
-/// ```
+#[doc = include_str!("examples/reverting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevertGroup {
     /// The group.
@@ -97,20 +87,7 @@ impl RevertGroup {
 }
 
 /// A volume that goes back to a snapshot.
-///
-/// ```
-/// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Options, RevertVolume};
-///
-/// # fn main() -> snapgroup::Result<()> {
-/// # let engine = Engine::in_memory(Options::default())?;
-/// # let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?.uuid;
-/// let monday = engine.create_snapshot(&CreateSnapshot::new(volume, "monday"))?.uuid;
-/// let reverted = engine.revert_volume(&RevertVolume::to(monday).keeping())?;
-/// // The way back is a snapshot.
-/// engine.revert_volume(&RevertVolume::to(reverted.kept[0].uuid))?;
-/// # Ok(())
-/// # }
-/// ```
+#[doc = include_str!("examples/reverting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevertVolume {
     /// The snapshot.

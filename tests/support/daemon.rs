@@ -123,7 +123,7 @@ impl Drop for Qemu {
 }
 
 /// A `qemu-io` with a disk or a file open.
-struct Io {
+pub(crate) struct Io {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -142,13 +142,13 @@ impl Io {
         Ok(io)
     }
 
-    fn export(directory: &Path, index: usize) -> Outcome<Self> {
+    pub(crate) fn export(directory: &Path, index: usize) -> Outcome<Self> {
         let socket = directory.join("nbd").display().to_string();
         Self::on("raw", &format!("nbd+unix:///d{index}?socket={socket}"))
     }
 
     /// Runs one command. It answers with whatever it says, and with a prompt; the next one is given after that.
-    fn run(&mut self, command: &str, expected: &str) -> Outcome {
+    pub(crate) fn run(&mut self, command: &str, expected: &str) -> Outcome {
         writeln!(self.stdin, "{command}")?;
         let said = self.until_prompt()?;
         if !said.contains(expected) || said.contains("failed") || said.contains("error") {
@@ -167,11 +167,11 @@ impl Io {
         Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
-    fn flush(&mut self) -> Outcome {
+    pub(crate) fn flush(&mut self) -> Outcome {
         self.run("flush", "")
     }
 
-    fn write(&mut self, number: u64) -> Outcome {
+    pub(crate) fn write(&mut self, number: u64) -> Outcome {
         let byte = 1 + number % NUMBERS;
         self.run(&format!("write -P {byte} 0 512"), "wrote 512/512")?;
         self.run(&format!("write -P {byte} {} 512", 65_536 * (1 + number % 32)), "wrote 512/512")
