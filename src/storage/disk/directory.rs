@@ -369,7 +369,8 @@ mod tests {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let kernel = |way: &str| directory.open_beneath(way, flags, Mode::empty());
         let plainly = |way: &str| directory.walk_plainly(way, flags);
-        let ways: [&dyn Fn(&str) -> nix::Result<File>; 2] = [&kernel, &plainly];
+        type Walk<'a> = &'a dyn Fn(&str) -> nix::Result<File>;
+        let ways: [Walk<'_>; 2] = [&kernel, &plainly];
         for (number, way) in ways.into_iter().enumerate() {
             match way("a/b/plain") {
                 Err(Errno::ENOSYS | Errno::EPERM) if number == 0 => continue,
