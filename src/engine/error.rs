@@ -9,8 +9,9 @@ use crate::plan::refusal::{Code, Refusal};
 use crate::storage;
 use uuid::Uuid;
 
-/// The result of a call to an engine.
-pub type Result<T> = std::result::Result<T, Error>;
+/// The result of a call to an engine. With another error it is the plain one, so that a program may name everything of
+/// this crate at once.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What a caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
