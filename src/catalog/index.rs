@@ -9,8 +9,8 @@
 use super::id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
 use super::kind::Id;
 use super::record::{
-    GroupRecord, LayerRecord, LayerState, MachineRecord, RefRecord, SnapshotRecord, Tags, TreeRecord,
-    VolumeRecord,
+    GroupRecord, LayerRecord, LayerState, MachineRecord, RefRecord, Settled, SnapshotRecord, Tags,
+    TreeRecord, VolumeRecord,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -38,6 +38,8 @@ pub enum Index {
     LayerRewriting = 0x35,
     /// The value is nothing: the layers that are being filled.
     LayerBuilding = 0x36,
+    /// The value is nothing: the layers whose files may not be durable, but for those that are to be removed.
+    LayerUnsettled = 0x37,
     SnapshotByVolume = 0x40,
     SnapshotByLayer = 0x41,
     SnapshotByParent = 0x42,
@@ -204,6 +206,9 @@ impl LayerRecord {
         }
         if self.rewrite.is_some() {
             keys.put(Index::LayerRewriting, Value::Nothing);
+        }
+        if self.settled == Settled::No && self.state != LayerState::Garbage {
+            keys.put(Index::LayerUnsettled, Value::Nothing);
         }
         keys.keys
     }
