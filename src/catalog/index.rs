@@ -315,6 +315,17 @@ mod tests {
     }
 
     #[test]
+    fn a_layer_that_may_not_have_arrived_is_found_until_its_file_is_to_be_removed() {
+        let mut record = layer(3, 2, None, LayerState::Frozen);
+        let key = [&[0x37][..], &3_u64.to_be_bytes()].concat();
+        assert!(!record.index_keys().contains(&key));
+        record.settled = Settled::No;
+        assert!(record.index_keys().contains(&key));
+        record.state = LayerState::Garbage;
+        assert!(!record.index_keys().contains(&key));
+    }
+
+    #[test]
     fn a_tag_given_twice_is_one_key() {
         let mut record = group(1, 1, 0, None);
         let without = record.index_keys().len();
