@@ -94,7 +94,7 @@ impl Counted {
 }
 
 #[test]
-fn a_group_costs_each_disk_a_sync_and_all_of_them_two() -> Result<()> {
+fn a_group_costs_two_syncs_whatever_the_number_of_its_disks() -> Result<()> {
     for disks in [1, 2, 8, 64] {
         let pool = Counted::new()?;
         let (machine, _open) = pool.machine(disks)?;
@@ -103,7 +103,7 @@ fn a_group_costs_each_disk_a_sync_and_all_of_them_two() -> Result<()> {
         })?;
         let disks = disks as u64;
         let expected = Cost {
-            layer_syncs: disks,
+            layer_syncs: 0,
             name_syncs: 1,
             layer_writes: 3 * disks,
             layer_bytes: 1,
@@ -115,6 +115,64 @@ fn a_group_costs_each_disk_a_sync_and_all_of_them_two() -> Result<()> {
         // A header with its labels, one entry of the refcount table, a few refcounts: no cluster is written as a whole.
         assert!(cost.layer_bytes < disks * 1024, "{} bytes for {disks} disks", cost.layer_bytes);
     }
+    Ok(())
+}
+
+#[test]
+fn a_group_of_disks_that_hold_unflushed_data_costs_their_flushes_more() -> Result<()> {
+    for (disks, dirty) in [(1, 1), (8, 1), (8, 8), (64, 3)] {
+        let pool = Counted::new()?;
+        let (machine, open) = pool.machine(disks)?;
+        for disk in &open[..dirty] {
+            disk.write_at(0, &[1; 4096])?;
+        }
+        let taken = pool.cost(40 + 12 * disks as u64, || {
+            pool.engine.create_group(&CreateGroup::of_machine(machine, "group"))
+        })?;
+        let dirty = dirty as u64;
+        assert_eq!(taken.layer_syncs, 2 * dirty, "new data is two syncs: {taken:?}");
+        assert_eq!((taken.name_syncs, taken.catalogue_syncs - taken.catalogue_growths), (1, 1));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_first_flush_of_a_head_costs_what_any_other_does() -> Result<()> {
+    let pool = Counted::new()?;
+    let (_, open) = pool.machine(1)?;
+    pool.snapshot(&open[0])?;
+    open[0].write_at(0, &[1; 4096])?;
+    let first = pool.cost(0, || open[0].flush())?;
+    open[0].write_at(CLUSTER, &[1; 4096])?;
+    let second = pool.cost(0, || open[0].flush())?;
+    assert_eq!((first.layer_syncs, first.catalogue_syncs), (2, 0));
+    assert_eq!(second.layer_syncs, 2);
+    Ok(())
+}
+
+#[test]
+fn giving_a_pool_back_costs_each_new_head_a_sync_and_all_of_them_a_commit() -> Result<()> {
+    let syncs = |disks: usize| -> Result<(u64, u64)> {
+        let pool = Counted::new()?;
+        let (machine, open) = pool.machine(disks)?;
+        pool.engine.create_group(&CreateGroup::of_machine(machine, "group"))?;
+        drop(open);
+        let Counted { store, engine } = pool;
+        store.record();
+        engine.close()?;
+        let calls = store.take_calls();
+        let is_catalogue = |call: &&snapgroup::storage::Call| {
+            call.name.as_ref().is_some_and(|name| name.as_str() == "snapgroup.redb")
+        };
+        let (books, layers): (Vec<_>, Vec<_>) =
+            calls.iter().filter(|call| call.operation == Operation::Sync).partition(is_catalogue);
+        Ok((layers.len() as u64, books.len() as u64))
+    };
+    let (one, of_one) = syncs(1)?;
+    let (eight, of_eight) = syncs(8)?;
+    // The head of now, and the empty one that is frozen below it.
+    assert_eq!((one, eight), (2, 16));
+    assert!(of_eight <= of_one + 1, "{of_one} syncs of the catalogue for one disk, {of_eight} for eight");
     Ok(())
 }
 

@@ -1,13 +1,14 @@
 //! What opening a pool must never do: throw away what was acknowledged.
 
+use snapgroup::image::{Image, Limits, check};
 use snapgroup::storage::{
     Access, At, BlobName, Bounds, Fault, FaultKind, FileSystem, MemoryStore, Operation, SimulatedDisk,
     SimulatedStore, Store,
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    ByteCount, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine,
-    Error, Kind, Options, ReclaimOptions, Recovered, SealOptions, Uuid, When,
+    ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteSnapshots,
+    Direction, Engine, Error, Kind, Options, ReclaimOptions, Recovered, Running, SealOptions, Uuid, When,
 };
 use std::sync::Arc;
 
@@ -358,5 +359,238 @@ fn a_commit_whose_sync_failed_is_of_unknown_outcome_and_opening_tells() -> Outco
         assert_eq!(engine.create_machine(&wish)?.uuid, Uuid::from_u128(7));
         assert!(engine.check()?.is_clean());
     }
+    Ok(())
+}
+
+/// A pool on a simulated disk: a machine with two disks, each with data in a snapshot and a head that was just made.
+struct OnDisk {
+    disk: SimulatedDisk,
+    store: SimulatedStore,
+    engine: Engine,
+    machine: Uuid,
+    volumes: Vec<Uuid>,
+}
+
+impl OnDisk {
+    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        let disk = SimulatedDisk::new(FileSystem::Strict);
+        let store = SimulatedStore::on_disk(&disk);
+        let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+        let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
+        let mut volumes = Vec::new();
+        for byte in [1, 2] {
+            let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+            engine.attach_volume(volume, machine, None)?;
+            engine.open_volume(volume)?.write_at(0, &[byte; 5000])?;
+            volumes.push(volume);
+        }
+        let pool = Self { disk, store, engine, machine, volumes };
+        pool.group()?;
+        Ok(pool)
+    }
+
+    fn group(&self) -> Outcome {
+        self.engine.create_group(&CreateGroup::of_machine(self.machine, "group"))?;
+        Ok(())
+    }
+
+    fn head(&self, index: usize) -> Result<BlobName, Box<dyn std::error::Error>> {
+        Ok(name(&self.engine.chain(self.volumes[index])?[0].file))
+    }
+
+    /// What is left when the power is cut now and nothing that was not synced has arrived. The process is gone.
+    fn cut(self) -> MemoryStore {
+        let left = self.disk.log().cut(usize::MAX).durable().store();
+        std::mem::forget(self.engine);
+        left
+    }
+}
+
+fn first_bytes(engine: &Engine, volume: Uuid) -> Result<[u8; 2], Box<dyn std::error::Error>> {
+    let (handle, mut found) = (engine.open_volume(volume)?, [0; 6000]);
+    handle.read_at(0, &mut found)?;
+    Ok([found[0], found[5500]])
+}
+
+/// Whether any program could use the image.
+fn is_usable(store: &MemoryStore, name: &BlobName) -> bool {
+    let blob = store.open(name, Access::Read).expect("the name is durable");
+    check(&*blob, name.as_str()).is_ok_and(|report| report.is_sound())
+}
+
+#[test]
+fn empty_layers_that_never_arrived_are_made_anew_once() -> Outcome {
+    let pool = OnDisk::new()?;
+    let (below, volumes) = (pool.head(0)?, pool.volumes.clone());
+    // The heads of before are frozen and empty, and have not arrived either.
+    pool.group()?;
+    let head = pool.head(0)?;
+    let left = pool.cut();
+    assert!(!is_usable(&left, &below) && !is_usable(&left, &head), "they were synced");
+    let engine = Engine::open_on(Arc::new(left.clone()), Options::default())?;
+    let rebuilt = &engine.recovered().rebuilt;
+    assert_eq!(rebuilt.len(), 4);
+    assert!([below, head].iter().all(|file| rebuilt.contains(&file.to_string())), "{rebuilt:?}");
+    assert!(engine.check()?.is_clean());
+    assert_eq!((first_bytes(&engine, volumes[0])?, first_bytes(&engine, volumes[1])?), ([1, 0], [2, 0]));
+    drop(engine);
+    let engine = Engine::open_on(Arc::new(left), Options::default())?;
+    assert_eq!(engine.recovered(), &Recovered::default());
+    Ok(())
+}
+
+#[test]
+fn a_head_whose_first_flush_has_returned_is_never_made_anew() -> Outcome {
+    let pool = OnDisk::new()?;
+    let volumes = pool.volumes.clone();
+    let handle = pool.engine.open_volume(volumes[0])?;
+    handle.write_at(0, &[7; 5000])?;
+    handle.flush()?;
+    let other = pool.engine.open_volume(volumes[1])?;
+    // Nothing but a table says so.
+    other.write_zeroes(0, 65_536)?;
+    other.flush()?;
+    let heads = [pool.head(0)?, pool.head(1)?];
+    std::mem::forget((handle, other));
+    let left = pool.cut();
+    let engine = Engine::open_on(Arc::new(left), Options::default())?;
+    let rebuilt = &engine.recovered().rebuilt;
+    assert!(heads.iter().all(|head| !rebuilt.contains(&head.to_string())), "{rebuilt:?}");
+    assert_eq!((first_bytes(&engine, volumes[0])?, first_bytes(&engine, volumes[1])?), ([7, 0], [0, 0]));
+    Ok(())
+}
+
+#[test]
+fn a_head_that_was_written_and_cannot_be_read_is_named_and_left() -> Outcome {
+    let pool = OnDisk::new()?;
+    let handle = pool.engine.open_volume(pool.volumes[0])?;
+    handle.write_at(0, &[7; 5000])?;
+    handle.flush()?;
+    std::mem::forget(handle);
+    let head = pool.head(0)?;
+    let left = pool.cut();
+    left.open(&head, Access::Write)?.write_at(HostOffset::ZERO, &[0; 512])?;
+    let before = bytes_of(&left, head.as_str())?;
+    for _ in 0..2 {
+        let engine = Engine::open_on(Arc::new(left.clone()), Options::default())?;
+        let [unfinished] = &engine.recovered().unfinished[..] else { panic!("{:?}", engine.recovered()) };
+        assert!(unfinished.starts_with(head.as_str()), "{unfinished}");
+        assert_eq!(bytes_of(&left, head.as_str())?, before);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_head_that_has_arrived_keeps_what_another_program_has_put_into_it() -> Outcome {
+    let pool = OnDisk::new()?;
+    let head = pool.head(0)?;
+    let live = pool.disk.live().fork();
+    let image = Image::open(live.open(&head, Access::Write)?, "head", Access::Write, Limits::default())?;
+    // Its L1 table still names nothing.
+    image.grow(ByteCount::mib(2), None)?;
+    drop(image);
+    let before = bytes_of(&live, head.as_str())?;
+    let engine = Engine::open_on(Arc::new(live.clone()), Options::default())?;
+    assert_eq!(engine.recovered(), &Recovered::default());
+    assert_eq!(bytes_of(&live, head.as_str())?, before);
+    std::mem::forget(pool.engine);
+    Ok(())
+}
+
+#[test]
+fn a_head_that_was_made_larger_has_arrived() -> Outcome {
+    let pool = OnDisk::new()?;
+    let volumes = pool.volumes.clone();
+    let from = pool.disk.position();
+    // The L1 table gets larger, too.
+    pool.engine.resize_volume(volumes[0], ByteCount::gib(8))?;
+    let log = pool.disk.log();
+    std::mem::forget(pool.engine);
+    for (_, cut) in log.cuts(from) {
+        let engine = Engine::open_on(Arc::new(cut.durable().store()), Options::default())?;
+        assert!(engine.recovered().unfinished.is_empty(), "{:?}", engine.recovered());
+        assert_eq!(first_bytes(&engine, volumes[0])?, [1, 0]);
+        assert!(engine.check()?.is_sound());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_another_process_is_to_use_has_arrived() -> Outcome {
+    type Lend = fn(OnDisk) -> Outcome;
+    let lends: [(&str, Lend); 4] = [
+        ("running elsewhere", |pool| {
+            pool.engine.set_running(pool.machine, Running::Elsewhere)?;
+            std::mem::forget(pool.engine);
+            Ok(())
+        }),
+        ("attached to what runs elsewhere", |pool| {
+            for volume in &pool.volumes {
+                pool.engine.detach_volume(*volume, pool.machine)?;
+            }
+            pool.engine.set_running(pool.machine, Running::Elsewhere)?;
+            for volume in &pool.volumes {
+                pool.engine.attach_volume(*volume, pool.machine, None)?;
+            }
+            std::mem::forget(pool.engine);
+            Ok(())
+        }),
+        ("closed", |pool| Ok(pool.engine.close()?)),
+        ("dropped", |pool| {
+            drop(pool);
+            Ok(())
+        }),
+    ];
+    for (how, lend) in lends {
+        let pool = OnDisk::new()?;
+        pool.group()?;
+        let heads = [pool.head(0)?, pool.head(1)?];
+        let disk = pool.disk.clone();
+        lend(pool)?;
+        let left = disk.log().cut(usize::MAX).durable().store();
+        for file in left.list()?.iter().filter(|file| file.as_str().starts_with("layer-")) {
+            assert!(is_usable(&left, file), "{how}: {file} has not arrived");
+        }
+        assert!(heads.iter().all(|head| left.open(head, Access::Read).is_ok()), "{how}");
+        let engine = Engine::open_on(Arc::new(left), Options::default())?;
+        assert_eq!(engine.recovered(), &Recovered::default(), "{how}");
+    }
+    Ok(())
+}
+
+#[test]
+fn overlays_that_another_process_will_write_have_arrived_before_it_is_told_of_them() -> Outcome {
+    let pool = OnDisk::new()?;
+    pool.engine.set_running(pool.machine, Running::Elsewhere)?;
+    let prepared = pool.engine.prepare_group(&CreateGroup::of_machine(pool.machine, "live"))?;
+    let left = pool.disk.log().cut(usize::MAX).durable().store();
+    for file in left.list()?.iter().filter(|file| file.as_str().starts_with("layer-")) {
+        assert!(is_usable(&left, file), "{file} has not arrived");
+    }
+    prepared.abort()?;
+    Ok(())
+}
+
+/// The system may remember nothing of a sync that has failed: the next one then succeeds, and writes nothing.
+#[test]
+fn a_head_whose_first_sync_has_failed_arrives_when_the_pool_is_opened_again() -> Outcome {
+    let pool = OnDisk::new()?;
+    let (head, volumes) = (pool.head(0)?, pool.volumes.clone());
+    let handle = pool.engine.open_volume(volumes[0])?;
+    handle.write_at(0, &[7; 5000])?;
+    pool.store.fail(Fault::once(At::CallOf(Operation::Sync, 1), FaultKind::EIO));
+    assert!(handle.flush().is_err());
+    drop(handle);
+    pool.store.heal();
+    let OnDisk { disk, store, engine, .. } = pool;
+    drop(engine);
+    assert!(!is_usable(&disk.log().cut(usize::MAX).durable().store(), &head));
+    let engine = Engine::open_on(Arc::new(store), Options::default())?;
+    assert!(engine.recovered().unfinished.is_empty(), "{:?}", engine.recovered());
+    std::mem::forget(engine);
+    let left = disk.log().cut(usize::MAX).durable().store();
+    assert!(is_usable(&left, &head));
+    let engine = Engine::open_on(Arc::new(left), Options::default())?;
+    assert_eq!(first_bytes(&engine, volumes[0])?, [1, 0]);
     Ok(())
 }

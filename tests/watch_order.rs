@@ -1,10 +1,11 @@
 //! The rules of order, each broken once: `watch_order` sees it in the log.
 
+use snapgroup::image::{Image, Limits};
 use snapgroup::query::Query;
 use snapgroup::storage::{
     Access, BlobName, DiskChange, DiskEvent, DiskLog, FileSystem, SimulatedDisk, Store,
 };
-use snapgroup::units::HostOffset;
+use snapgroup::units::{GuestOffset, HostOffset};
 use snapgroup::{
     ByteCount, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine, Options, OrderBreach,
     OrderRule, SealOptions, Volume, watch_order,
@@ -59,15 +60,69 @@ fn a_file_that_is_not_synced_before_the_commit_is_seen() -> Outcome {
         let events = log.events().iter().enumerate().skip(created);
         events.into_iter().find(|(_, event)| is_it(event)).map(|(at, _)| at).expect("it was synced")
     };
-    let of_bytes = after(&|event| event.change == DiskChange::Sync && event.name.as_ref() == Some(&files[0]));
     let of_names = after(&|event| event.change == DiskChange::SyncNames);
-    for sync in [of_bytes, of_names] {
-        let found = watch_order(&log.without(sync));
-        let of_head = |breach: &OrderBreach| {
-            (breach.rule, &breach.file) == (OrderRule::NamedAfterDurable, &files[0].to_string())
-        };
-        assert!(found.iter().any(of_head), "{found:?}");
-    }
+    let found = watch_order(&log.without(of_names));
+    assert!(found.iter().any(|breach| is_named_early(breach, &files[0])), "{found:?}");
+    Ok(())
+}
+
+fn is_named_early(breach: &OrderBreach, file: &BlobName) -> bool {
+    (breach.rule, breach.file.as_str()) == (OrderRule::NamedAfterDurable, file.as_str())
+}
+
+#[test]
+fn a_copy_that_is_not_synced_before_the_commit_is_seen() -> Outcome {
+    let (disk, engine, handle, _) = pool()?;
+    let full = CreateSnapshot::new(handle.uuid(), "tuesday").in_full();
+    let snapshot = engine.create_snapshot(&full)?;
+    let log = disk.log();
+    assert_eq!(watch_order(&log), []);
+    // Nothing is above it yet: the head of now is above the one that was copied no more.
+    let copy = BlobName::parse(&engine.chain(handle.uuid())?[1].file)?;
+    assert!(engine.snapshot(snapshot.uuid).is_ok());
+    let is_sync = |event: &DiskEvent| event.change == DiskChange::Sync && event.name.as_ref() == Some(&copy);
+    let syncs = log.events().iter().enumerate().filter(|(_, event)| is_sync(event));
+    let without = syncs.map(|(at, _)| watch_order(&log.without(at)));
+    assert!(without.flatten().any(|breach| is_named_early(&breach, &copy)));
+    Ok(())
+}
+
+#[test]
+fn a_head_that_is_said_to_have_arrived_and_has_not_is_seen() -> Outcome {
+    let (disk, engine, handle, _) = pool()?;
+    let volume = handle.uuid();
+    engine.create_snapshot(&CreateSnapshot::new(volume, "tuesday"))?;
+    let head = BlobName::parse(&engine.chain(volume)?[0].file)?;
+    drop(handle);
+    let is_sync = |event: &DiskEvent| event.change == DiskChange::Sync && event.name.as_ref() == Some(&head);
+    assert!(!disk.log().events().iter().any(is_sync), "an empty head was synced when it was made");
+    engine.close()?;
+    let log = disk.log();
+    assert_eq!(watch_order(&log), []);
+    let found = watch_order(&log.without(last(&log, is_sync)));
+    assert!(found.iter().any(|breach| is_named_early(breach, &head)), "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn a_written_head_that_is_frozen_as_an_empty_one_is_seen() -> Outcome {
+    let (disk, engine, handle, _) = pool()?;
+    let volume = handle.uuid();
+    // It is written behind the back of the pool, which holds it for empty.
+    engine.create_snapshot(&CreateSnapshot::new(volume, "tuesday"))?;
+    let empty = BlobName::parse(&engine.chain(volume)?[0].file)?;
+    let image = Image::open(disk.open(&empty, Access::Write)?, "head", Access::Write, Limits::default())?;
+    image.write(GuestOffset::ZERO, &[3; 4096], None)?;
+    image.flush()?;
+    assert_eq!(watch_order(&disk.log()), []);
+    let from = disk.position();
+    engine.create_snapshot(&CreateSnapshot::new(volume, "wednesday"))?;
+    assert_eq!(watch_order(&disk.log()), []);
+    let log = disk.log();
+    let is_sync = |event: &DiskEvent| event.change == DiskChange::Sync && event.name.as_ref() == Some(&empty);
+    let synced = log.events()[..from].iter().rposition(is_sync).expect("it was flushed");
+    let found = watch_order(&log.without(synced));
+    assert!(found.iter().any(|breach| is_named_early(breach, &empty)), "{found:?}");
     Ok(())
 }
 

@@ -11,16 +11,17 @@
 //! | 3 | a layer ends with the kind of its L2 entries; in version 2 they are standard ones |
 //! | 4 | a layer ends with its seal; in version 3 there is none |
 //! | 5 | a volume ends with its own longest chain; in version 4 there is none. A group may have frozen file systems; groups that are prepared are there |
+//! | 6 | a layer ends with whether its file is durable; in version 5 it is |
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version that is written.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 /// The first version; all of them are read.
 const VERSION_FIRST: u8 = 1;
 /// How many fields a record has got since at most.
-const ADDED_MAX: usize = 4;
+const ADDED_MAX: usize = 5;
 
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,6 +166,7 @@ mod tests {
             file_stamp: Some(1_000),
             sealed: Timestamp(3_000),
         });
+        record.settled = Settled::No;
         record
     }
 
@@ -202,13 +204,16 @@ mod tests {
         })
     }
 
-    const GOLDEN_MACHINE: &str = "05011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765\
+    const GOLDEN_MACHINE: &str = "06011001a5a5a5a5a5a5a50000000000000001096d616368696e652d3101037765\
         620001ac02d00fa01f";
-    const GOLDEN_VOLUME: &str = "05021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
+    const GOLDEN_VOLUME: &str = "06021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
         69736b0000010100b8178080808004030000d00fa01f01ac02";
     const V4_VOLUME: &str = "04021002a5a5a5a5a5a5a5000000000000000208766f6c756d652d320106612064\
         69736b0000010100b8178080808004030000d00fa01f";
-    const GOLDEN_LAYER: &str = "05031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
+    const GOLDEN_LAYER: &str = "06031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
+        65722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d392e71636f77\
+        320107ac0201010b7365616c2d332e73756d738008effdb6f50d808040ac020701e807f02e01";
+    const V5_LAYER: &str = "05031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
         65722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d392e71636f77\
         320107ac0201010b7365616c2d332e73756d738008effdb6f50d808040ac020701e807f02e";
     const V3_LAYER: &str = "03031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
@@ -216,7 +221,7 @@ mod tests {
         320107ac0201";
     const V2_LAYER: &str = "02031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c\
         617965722d312e71636f77328080808004100200d00f0104514649fb0109010d6c617965722d392e71636f77320107ac02";
-    const GOLDEN_SNAPSHOT: &str = "05041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
+    const GOLDEN_SNAPSHOT: &str = "06041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d340101\
         64021002a5a5a5a5a5a5a500000000000000020002010203018080c00180808080040106011000000000000000\
         00000000000000feed01076e696768746c7901017307f02ef02e01066261636b7570";
     const V1_LAYER: &str = "01031003a5a5a5a5a5a5a500000000000000030d6c617965722d332e71636f773200020101010d6c6179\
@@ -224,15 +229,15 @@ mod tests {
     const V1_SNAPSHOT: &str = "01041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34010164021002a5a5a5a5a5a5\
         a500000000000000020002010203018080c0018080808004010601100000000000000000000000000000\
         feed01076e696768746c7901017307f02ef02e";
-    const GOLDEN_PREPARED: &str = "05011000000000000000000000000000006060046c697665010164011000000000000000000000000000\
+    const GOLDEN_PREPARED: &str = "06011000000000000000000000000000006060046c697665010164011000000000000000000000000000\
         00beef01100000000000000000000000000000feed01076e696768746c79010173ac0210010210000000\
         000000000000000000000000011000000000000000000000000000000002100000000000000000000000\
         00000000030d6c617965722d322e71636f7732f02e";
-    const GOLDEN_TREE: &str = "05051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
-    const GOLDEN_GROUP: &str = "05061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
+    const GOLDEN_TREE: &str = "06051005a5a5a5a5a5a5a50000000000000005020104d00fa01f";
+    const GOLDEN_GROUP: &str = "06061006a5a5a5a5a5a5a500000000000000060767726f75702d3601126265666f72\
         65207468652075706772616465011001a5a5a5a5a5a5a500000000000000010201050000011000000000000000\
         00000000000000feed01076e696768746c7901017309f02ef02e";
-    const GOLDEN_REF: &str = "050601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34000002\
+    const GOLDEN_REF: &str = "060601041004a5a5a5a5a5a5a500000000000000040a736e617073686f742d34000002\
         1002a5a5a5a5a5a5a5000000000000000208766f6c756d652d32000d6c617965722d332e71636f7732b817f02e\
         f02e";
 
@@ -261,8 +266,16 @@ mod tests {
         }
         check(V4_VOLUME, volume(2, 1, 0, 3));
         check(GOLDEN_MACHINE, full_machine());
-        check(GOLDEN_LAYER, full_layer());
+        check(V5_LAYER, LayerRecord { settled: Settled::Yes, ..full_layer() });
         check(GOLDEN_GROUP, full_group());
+    }
+
+    #[test]
+    fn records_of_version_5_are_read() {
+        let before = LayerRecord { settled: Settled::Yes, ..full_layer() };
+        assert_eq!(decode::<LayerRecord>(&bytes(V5_LAYER)).unwrap(), before);
+        let volume_bytes = bytes(&format!("05{}", &GOLDEN_VOLUME[2..]));
+        assert_eq!(decode::<VolumeRecord>(&volume_bytes).unwrap(), full_volume());
     }
 
     #[test]
@@ -275,7 +288,7 @@ mod tests {
 
     #[test]
     fn records_of_versions_2_and_3_are_read() {
-        let before = LayerRecord { seal: None, ..full_layer() };
+        let before = LayerRecord { seal: None, settled: Settled::Yes, ..full_layer() };
         assert_eq!(decode::<LayerRecord>(&bytes(V3_LAYER)).unwrap(), before);
         let before = LayerRecord { l2: L2Entries::Standard, ..before };
         assert_eq!(decode::<LayerRecord>(&bytes(V2_LAYER)).unwrap(), before);

@@ -83,6 +83,11 @@ impl Reader {
         self.found(Index::LayerBuilding, Value::Nothing)
     }
 
+    /// The layers whose files may not be durable.
+    pub fn layers_unsettled(&self) -> Result<Found<'_, LayerRecord>> {
+        self.found(Index::LayerUnsettled, Value::Nothing)
+    }
+
     /// The layers whose headers are being written.
     pub fn layers_rewriting(&self) -> Result<Found<'_, LayerRecord>> {
         self.found(Index::LayerRewriting, Value::Nothing)

@@ -9,8 +9,8 @@
 use super::id::{GroupId, LayerId, MachineId, SnapshotId, TreeId, VolumeId};
 use super::kind::Id;
 use super::record::{
-    GroupRecord, LayerRecord, LayerState, MachineRecord, RefRecord, SnapshotRecord, Tags, TreeRecord,
-    VolumeRecord,
+    GroupRecord, LayerRecord, LayerState, MachineRecord, RefRecord, Settled, SnapshotRecord, Tags,
+    TreeRecord, VolumeRecord,
 };
 use std::collections::BTreeSet;
 use std::fmt;
@@ -38,6 +38,8 @@ pub enum Index {
     LayerRewriting = 0x35,
     /// The value is nothing: the layers that are being filled.
     LayerBuilding = 0x36,
+    /// The value is nothing: the layers whose files may not be durable, but for those that are to be removed.
+    LayerUnsettled = 0x37,
     SnapshotByVolume = 0x40,
     SnapshotByLayer = 0x41,
     SnapshotByParent = 0x42,
@@ -205,6 +207,9 @@ impl LayerRecord {
         if self.rewrite.is_some() {
             keys.put(Index::LayerRewriting, Value::Nothing);
         }
+        if self.settled == Settled::No && self.state != LayerState::Garbage {
+            keys.put(Index::LayerUnsettled, Value::Nothing);
+        }
         keys.keys
     }
 }
@@ -307,6 +312,17 @@ mod tests {
         ];
         expected.iter_mut().for_each(|key| key.extend(id));
         assert_eq!(record.index_keys().into_iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_layer_that_may_not_have_arrived_is_found_until_its_file_is_to_be_removed() {
+        let mut record = layer(3, 2, None, LayerState::Frozen);
+        let key = [&[0x37][..], &3_u64.to_be_bytes()].concat();
+        assert!(!record.index_keys().contains(&key));
+        record.settled = Settled::No;
+        assert!(record.index_keys().contains(&key));
+        record.state = LayerState::Garbage;
+        assert!(!record.index_keys().contains(&key));
     }
 
     #[test]

@@ -62,8 +62,8 @@ pub use open::{Catalog, CatalogOptions, CatalogueCheck, QuickRepair, Start};
 pub use reader::Reader;
 pub use record::{
     Attachment, Consistency, GroupRecord, HeaderRewrite, L2Entries, LayerFormat, LayerRecord, LayerState,
-    MachineRecord, Origin, PreparedMember, PreparedRecord, RefRecord, Running, Seal, Sharing, SnapshotRecord,
-    Tags, TakenIn, Timestamp, TreeRecord, VolumeKind, VolumeRecord, WishMark,
+    MachineRecord, Origin, PreparedMember, PreparedRecord, RefRecord, Running, Seal, Settled, Sharing,
+    SnapshotRecord, Tags, TakenIn, Timestamp, TreeRecord, VolumeKind, VolumeRecord, WishMark,
 };
 pub use verify::Severity;
 pub use view::{DiskView, MachineView};

@@ -174,6 +174,19 @@ pub struct LayerRecord {
     /// The checksums of what it holds; absent when there are none, and from before the first write of this pool to the
     /// file on.
     pub seal: Option<Seal>,
+    /// Whether its file was durable when the books said this.
+    pub settled: Settled,
+}
+
+/// Whether the file of a layer is durable, as far as the books know. The name of the file always is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Settled {
+    /// It is.
+    #[default]
+    Yes,
+    /// It was made empty and not synced: when its L1 table names nothing, nobody was promised anything of it, and opening
+    /// the pool makes it anew from this record. The first flush of the layer makes all of it durable.
+    No,
 }
 
 /// Where the checksums of a layer are, and what its file looked like when they were taken.

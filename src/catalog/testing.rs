@@ -277,6 +277,7 @@ pub fn layer(id: u64, volume: u64, parent: Option<u64>, state: LayerState) -> La
         taken_in: None,
         l2: L2Entries::Standard,
         seal: None,
+        settled: Settled::Yes,
     }
 }
 

@@ -237,8 +237,8 @@ impl Pool {
             let mut plan = Plan::default();
             let ids = self.catalog.ids();
             let mut asides = Vec::with_capacity(held.len());
-            for ((writes, (disk, minted)), way) in held.iter().zip(disks).zip(ways) {
-                let allocated = writes.freeze()?;
+            for ((writes, (mut disk, minted)), way) in held.iter().zip(disks).zip(ways) {
+                let allocated = writes.freeze(&mut disk.chain[0])?;
                 let flat = (*way == Taking::Copied).then(|| self.source.mint());
                 asides.push(set_aside(disk, minted, allocated, flat, moment, &ids, &mut plan));
             }

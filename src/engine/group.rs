@@ -444,8 +444,8 @@ impl Pool {
         expected: Option<u64>,
     ) -> Result<(GroupRecord, Vec<Arc<Layer>>)> {
         let mut members = Vec::with_capacity(disks.len());
-        for (disk, writes) in disks.into_iter().zip(held) {
-            let head_allocated = writes.freeze()?;
+        for (mut disk, writes) in disks.into_iter().zip(held) {
+            let head_allocated = writes.freeze(&mut disk.chain[0])?;
             members.push(Member { disk, minted: self.mint_member(), head_allocated });
         }
         // Again, now that what the heads take up is known to the last byte.

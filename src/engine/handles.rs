@@ -9,7 +9,7 @@
 use super::error::{Error, Result};
 use super::layers::unopened;
 use super::pool::Pool;
-use crate::catalog::{LayerRecord, VolumeId, VolumeRecord};
+use crate::catalog::{LayerRecord, Settled, VolumeId, VolumeRecord};
 use crate::chain::{Chain, Layer};
 use crate::image::{Facts, Space};
 use crate::plan::refusal::Refusal;
@@ -326,12 +326,17 @@ pub(super) struct WritesHeld<'a> {
 }
 
 impl WritesHeld<'_> {
-    /// Makes the head durable and closes it to writes; answers the bytes that its file takes up.
-    pub(super) fn freeze(&self) -> Result<ByteCount> {
+    /// Makes the head durable and closes it to writes; answers the bytes that its file takes up. `head` is its record,
+    /// which is told when all of the file is durable by that.
+    pub(super) fn freeze(&self, head: &mut LayerRecord) -> Result<ByteCount> {
         let chain = self.open.chain();
         let image = chain.head().as_qcow2().ok_or(Refusal::NotYet { what: "a snapshot of a raw head" })?;
         self.open.pool.catalog.look_for_owner()?;
         image.freeze()?;
+        // The flush that made the first entry of its L1 table durable has synced everything before it.
+        if head.settled == Settled::No && !image.names_nothing() {
+            head.settled = Settled::Yes;
+        }
         Ok(image.blob().allocated()?)
     }
 

@@ -20,7 +20,7 @@ use super::readers::Claim;
 use super::reclaim::Reclaimed;
 use super::uuid_arg::{UuidArg, parse_optional};
 use crate::catalog::{
-    L2Entries, LayerFormat, LayerRecord, LayerState, Origin, Sharing, VolumeKind, WishMark,
+    L2Entries, LayerFormat, LayerRecord, LayerState, Origin, Settled, Sharing, VolumeKind, WishMark,
 };
 use crate::chain::{Chain, Flatten, FlattenBase, Layer, RawLayer, Step};
 use crate::image::{Facts, Image};
@@ -314,6 +314,7 @@ impl Engine {
             taken_in: None,
             l2: L2Entries::Standard,
             seal: None,
+            settled: Settled::Yes,
         };
         let file = NewFile {
             layer: record.clone(),

@@ -124,11 +124,13 @@ impl Engine {
         let machine = self.machine_record(&reader, found.uuid)?;
         pool.refuse_prepared(&reader, &machine)?;
         if running == Running::Elsewhere {
-            for volume in reader.volumes_of(machine.id)?.into_vec()? {
+            let volumes = reader.volumes_of(machine.id)?.into_vec()?;
+            for volume in &volumes {
                 if pool.open_volumes.has(volume.id) {
                     return Err(Refusal::VolumeOpen { uuid: volume.uuid }.into());
                 }
             }
+            pool.settle_disks(&volumes)?;
         }
         let (plan, machine) = plan::machine::run(&machine, running, pool.source.now());
         pool.perform(&plan)?;

@@ -51,6 +51,7 @@ mod snapshot;
 mod space;
 mod spans;
 mod tree;
+mod unsettled;
 mod update_group;
 mod update_volume;
 mod uuid_arg;

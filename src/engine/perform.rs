@@ -1,20 +1,25 @@
 //! The one place where the order of durable steps is written.
 //!
-//! 1. Files are made under names that no record has: [`Pool::prepare`]. All are written, then each is synced.
+//! 1. Files are made under names that no record has: [`Pool::prepare`]. All are written. An empty image is a function of
+//!    its record: it is not synced, and its record says so ([`Settled::No`]). Any other file is synced, and so is an
+//!    image that another process is going to write.
 //! 2. Their names are synced.
 //! 3. One commit publishes the records that name them: [`Prepared::publish`].
 //!
-//! A crash before 3 leaves files that no record names; `recover` removes them. After 3 everything is there. An
-//! error before 3 removes the files at once. When the sync of the commit itself fails, nobody knows on which
-//! side of 3 the pool is: the files stay, the pool refuses every further write, and opening it again tells.
+//! So a durable group costs two syncs, whatever the number of its disks.
+//!
+//! A crash before 3 leaves files that no record names; `recover` removes them. After 3 everything is there, but for the
+//! bytes of empty images, which `unsettled` makes anew. An error before 3 removes the files at once. When the sync of the
+//! commit itself fails, nobody knows on which side of 3 the pool is: the files stay, the pool refuses every further
+//! write, and opening it again tells.
 
 use super::error::{Error, Result};
 use super::layers::{format_name, l2_width};
 use super::notes::{Claims, Foreseen};
 use super::pool::Pool;
-use crate::catalog::{Edit, LayerState, Seal};
+use crate::catalog::{Edit, LayerFormat, LayerRecord, LayerState, Seal, Settled};
 use crate::chain::Layer;
-use crate::image::{BackingLabel, Image, LayerIdentity, NewImage, Version};
+use crate::image::{BackingLabel, Image, LayerIdentity, LayerNotes, NewImage, Version};
 use crate::plan::refusal::Refusal;
 use crate::plan::{NewFile, Plan};
 use crate::storage::{Access, Blob, BlobName, Hold, Store};
@@ -25,7 +30,32 @@ use uuid::Uuid;
 /// log2 of the width of the refcounts of every image that is made here: 16 bits, as QEMU does by default.
 const REFCOUNT_ORDER: u32 = 4;
 
-/// A plan whose files are there and durable, and whose records are not published yet.
+/// The ids that the file of a layer carries.
+pub(super) fn identity_in(pool: Uuid, volume: Uuid, layer: Uuid) -> LayerIdentity {
+    LayerIdentity { pool: *pool.as_bytes(), volume: *volume.as_bytes(), layer: *layer.as_bytes() }
+}
+
+/// The image that a new layer is: a function of its record, of what is below it, and of what it is told of the catalogue.
+pub(super) fn new_image(
+    record: &LayerRecord,
+    below: Option<LayerFormat>,
+    identity: LayerIdentity,
+    notes: LayerNotes,
+) -> NewImage {
+    let backing = record.backing_label.clone().zip(below);
+    NewImage {
+        version: Version::V3,
+        cluster_bits: u32::from(record.cluster_bits),
+        refcount_order: REFCOUNT_ORDER,
+        l2: l2_width(record.l2),
+        size: record.size,
+        backing: backing.map(|(name, format)| BackingLabel { name, format: format_name(format).to_owned() }),
+        identity: Some(identity),
+        notes: Some(notes),
+    }
+}
+
+/// A plan whose files are there, durable as far as that is needed, and whose records are not published yet.
 ///
 /// Dropping it removes the files.
 #[derive(Debug)]
@@ -51,9 +81,14 @@ impl Pool {
         let foreseen = Foreseen::of(&reader, &plan.edits);
         let files =
             plan.files.iter().map(|file| prepared.make(file, &foreseen)).collect::<Result<Vec<_>>>()?;
-        files.iter().for_each(|blob| blob.sync_soon());
-        for (file, blob) in plan.files.iter().zip(files) {
-            prepared.settle(file, blob)?;
+        let made = || plan.files.iter().zip(&files);
+        let synced: Vec<_> = made().filter(|(file, _)| file.layer.settled == Settled::Yes).collect();
+        synced.iter().for_each(|(_, blob)| blob.sync_soon());
+        for (_, blob) in synced {
+            blob.sync()?;
+        }
+        for (file, blob) in made() {
+            prepared.open(file, Arc::clone(blob))?;
         }
         self.store().sync_names()?;
         Ok(prepared)
@@ -61,11 +96,7 @@ impl Pool {
 
     /// The ids that the file of a layer carries.
     pub(super) fn identity_of(&self, volume: Uuid, layer: Uuid) -> LayerIdentity {
-        LayerIdentity {
-            pool: *self.catalog.pool().as_bytes(),
-            volume: *volume.as_bytes(),
-            layer: *layer.as_bytes(),
-        }
+        identity_in(self.catalog.pool(), volume, layer)
     }
 
     /// Says in a file that was being filled, and is durable, that it is whole.
@@ -96,18 +127,8 @@ impl Prepared<'_> {
             true if record.state == LayerState::Head => Claims::BelowAndAside,
             _ => Claims::Below,
         };
-        let backing = record.backing_label.clone().zip(file.backing_format);
-        let image = NewImage {
-            version: Version::V3,
-            cluster_bits: u32::from(record.cluster_bits),
-            refcount_order: REFCOUNT_ORDER,
-            l2: l2_width(record.l2),
-            size: record.size,
-            backing: backing
-                .map(|(name, format)| BackingLabel { name, format: format_name(format).to_owned() }),
-            identity: Some(self.pool.identity_of(file.volume_uuid, record.uuid)),
-            notes: Some(foreseen.notes_of(record, claims)?),
-        };
+        let identity = self.pool.identity_of(file.volume_uuid, record.uuid);
+        let image = new_image(record, file.backing_format, identity, foreseen.notes_of(record, claims)?);
         let name = record.blob.as_str();
         // What no image can be is refused before a file is there.
         let layout = image.layout(name).map_err(|error| Refusal::ImpossibleImage {
@@ -122,9 +143,8 @@ impl Prepared<'_> {
         Ok(blob)
     }
 
-    /// Makes a file durable that was written, and opens it.
-    fn settle(&mut self, file: &NewFile, blob: Arc<dyn Blob>) -> Result<()> {
-        blob.sync()?;
+    /// Opens a file that was written.
+    fn open(&mut self, file: &NewFile, blob: Arc<dyn Blob>) -> Result<()> {
         let (name, limits) = (file.layer.blob.as_str(), self.pool.options.image_limits);
         let image = Image::open(blob, name, Access::Write, limits)?;
         self.layers.push(Arc::new(Layer::from(image)));

@@ -12,7 +12,7 @@ use super::options::{CreatePool, Options, Source};
 use super::readers::Readers;
 use super::recover::Recovered;
 use super::seal::Sealings;
-use crate::catalog::{self, Catalog, Entity, GroupId, MachineId, Reader, VolumeId, VolumeRecord};
+use crate::catalog::{self, Catalog, Entity, GroupId, LayerId, MachineId, Reader, VolumeId, VolumeRecord};
 use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::plan::text;
@@ -47,7 +47,7 @@ pub struct Engine {
 #[derive(Debug)]
 pub(super) struct Pool {
     store: Arc<FusedStore>,
-    pub(super) catalog: Catalog,
+    pub(super) catalog: Arc<Catalog>,
     pub(super) options: Options,
     pub(super) source: Source,
     pub(super) locks: Locks,
@@ -62,12 +62,23 @@ pub(super) struct Pool {
     pub(super) readers: Readers,
     pub(super) sealings: Sealings,
     pub(super) taken_up: TakenUp,
+    /// The layers whose files had not arrived when the pool was opened, and could not be made anew.
+    pub(super) not_arrived: Vec<LayerId>,
     /// The message of the commit of which nobody knows whether it took place. Whatever is written after it might
     /// be written below a snapshot.
     unknown: OnceLock<String>,
     recovered: Recovered,
     /// Given back last: whoever opens the pool next finds it finished.
-    _owned: Box<dyn Owned>,
+    owned: Option<Box<dyn Owned>>,
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Best effort: what is not settled now is settled when the pool is opened the next time.
+        if !std::thread::panicking() {
+            drop(self.settle_all());
+        }
+    }
 }
 
 impl Engine {
@@ -124,9 +135,10 @@ impl Engine {
         let source = Source::new(&options);
         let catalog = open_catalogue(&store, &options, &source)?;
         let recovered = super::recover::recover(&*store, &catalog, options.prepared)?;
+        let unsettled = catalog.read()?.layers_unsettled()?.into_vec()?;
         let pool = Pool {
             store,
-            catalog,
+            catalog: Arc::new(catalog),
             options,
             source,
             locks: Locks::default(),
@@ -135,16 +147,18 @@ impl Engine {
             readers: Readers::default(),
             sealings: Sealings::default(),
             taken_up: TakenUp::default(),
+            not_arrived: unsettled.into_iter().map(|layer| layer.id).collect(),
             open_layers: OpenLayers::default(),
             open_volumes: OpenVolumes::default(),
             unknown: OnceLock::new(),
             recovered,
-            _owned: owned,
+            owned: Some(owned),
         };
         Ok(Self { pool: Arc::new(pool) })
     }
 
-    /// Flushes every open volume and gives the pool back. Drop the handles and the other clones first.
+    /// Flushes every open volume, makes every file durable that is not yet, and gives the pool back: other programs may use
+    /// the disks then. Drop the handles and the other clones first.
     ///
     /// Dropping the last clone and the last handle does the same, but cannot tell of an error.
     ///
@@ -168,7 +182,13 @@ impl Engine {
         self.pool.open_volumes.tell_of_loss()?;
         self.pool.admit_change()?;
         match Arc::try_unwrap(self.pool) {
-            Ok(pool) => Ok(pool.catalog.close()?),
+            Ok(mut pool) => {
+                pool.settle_all()?;
+                let _owned = pool.owned.take();
+                let catalog = Arc::clone(&pool.catalog);
+                drop(pool);
+                Ok(Arc::into_inner(catalog).expect("only the pool had it").close()?)
+            }
             Err(pool) => Err(Refusal::StillOpen { holders: Arc::strong_count(&pool) - 1 }.into()),
         }
     }

@@ -9,6 +9,7 @@ use super::live::settle::{GiveUp, give_up};
 use super::options::OpenPrepared;
 use super::reclaim::{finish::finish_rewrite, sweep::sweep};
 use super::seal::file::{SealHeader, is_torn_header};
+use super::unsettled::settle_left;
 use crate::catalog::{Catalog, LayerRecord, Reader, VolumeId};
 use crate::image::{Facts, LayerIdentity};
 use crate::plan::books::Books;
@@ -35,6 +36,9 @@ pub struct Recovered {
     /// Groups that are still being prepared: they were to be kept, or an overlay of them was written to, is in use or
     /// cannot be looked at. [`Engine::prepared_groups`](super::Engine::prepared_groups) says more about them.
     pub prepared: Vec<Uuid>,
+    /// Files of layers that nobody had written to and that a crash had left incomplete, made anew. An empty image is
+    /// not synced when it is made: it is a function of what the catalogue says of it.
+    pub rebuilt: Vec<String>,
     /// Files whose headers were being written, finished.
     pub finished: Vec<String>,
     /// Files that nothing reads any more, removed: a deletion or a reclaim had been cut short. And files that were
@@ -64,6 +68,7 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog, prepared: OpenPrepar
     let (removed, failed) = sweep(store, catalog)?;
     recovered.reclaimed.extend(removed.into_iter().map(|(layer, _)| layer.blob.to_string()));
     recovered.unfinished.extend(failed.into_iter().map(|(layer, error)| format!("{}: {error}", layer.blob)));
+    settle_left(store, catalog, &mut recovered)?;
     settle_prepared(store, catalog, prepared, &mut recovered)?;
     let reader = catalog.read()?;
     let prepared = reader.prepared_blobs()?;

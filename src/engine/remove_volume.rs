@@ -75,6 +75,9 @@ impl Engine {
         {
             return Err(Error::HeadInUse { volume: uuid, blob: head.blob.to_string(), holder });
         }
+        // A layer that stays is made anew from its record and from that of its volume.
+        let others = reader.layers_of(volume.id)?.into_vec()?.into_iter().filter(|layer| layer.id != head.id);
+        pool.settle_files(&others.collect::<Vec<_>>())?;
         let all = DeleteSnapshots::all(snapshots.iter().map(|snapshot| snapshot.uuid));
         let wish = DeleteSnapshots { mode: request.mode, reclaim: request.reclaim, ..all };
         let deletion = Deletion::from(&wish);

@@ -190,6 +190,7 @@ impl Pool {
             None if mode == RepairMode::Plan => repaired.layers.push(LayerRepair { file, repair: found }),
             None => {
                 let open = self.store().open(&layer.blob, Access::Write)?;
+                self.settle_files(std::slice::from_ref(&layer))?;
                 let held = open.hold(Hold::Write).map_err(image::Error::from);
                 let done = held.and_then(|()| image::repair(&*open, &blob, mode));
                 self.open_layers.forget(layer.id);

@@ -168,7 +168,7 @@ impl Engine {
         };
         let taken = match way {
             Taking::Copied => pool.take_snapshot_in_full(&handle, disk, &name, minted, &moment),
-            Taking::Frozen => pool.take_snapshot(&handle, &disk, name, minted, &moment),
+            Taking::Frozen => pool.take_snapshot(&handle, disk, name, minted, &moment),
         };
         drop(held);
         self.tidy_up_after_full(&[way], &[head], &taken);
@@ -221,16 +221,16 @@ impl Pool {
     fn take_snapshot(
         &self,
         handle: &Volume,
-        disk: &DiskView,
+        mut disk: DiskView,
         name: String,
         minted: Minted,
         moment: &Moment,
     ) -> Result<SnapshotRecord> {
         let writes = handle.hold_writes();
-        let head_allocated = writes.freeze()?;
+        let head_allocated = writes.freeze(&mut disk.chain[0])?;
         let mut plan = Plan::default();
         let ids = self.catalog.ids();
-        let snapshot = freeze(disk, name, minted, head_allocated, moment, &ids, &mut plan);
+        let snapshot = freeze(&disk, name, minted, head_allocated, moment, &ids, &mut plan);
         // Again, now that what the head takes up is known to the last byte.
         let counted = self.check_quota(&self.read()?, Amount { snapshots: 1, bytes: head_allocated });
         match counted.and_then(|()| self.prepare(&plan)?.publish()) {

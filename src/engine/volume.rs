@@ -278,8 +278,11 @@ impl Engine {
         let machine = self.machine_record(&reader, machine.uuid)?;
         pool.refuse_prepared(&reader, &machine)?;
         // The process that runs the machine would write to it at once.
-        if machine.running == Running::Elsewhere && pool.open_volumes.has(volume.id) {
-            return Err(Refusal::VolumeOpen { uuid: volume.uuid }.into());
+        if machine.running == Running::Elsewhere {
+            if pool.open_volumes.has(volume.id) {
+                return Err(Refusal::VolumeOpen { uuid: volume.uuid }.into());
+            }
+            pool.settle_disks(std::slice::from_ref(&volume))?;
         }
         let (plan, volume) = plan::volume::attach(
             &machine,
@@ -348,6 +351,7 @@ impl Engine {
         )?;
         let handle = Volume::open(pool, &volume)?;
         handle.check_size(size)?;
+        pool.sync_unsettled(&[reader.need_layer(volume.head)?])?;
         // The books first: a head that is shorter than they say is made longer whenever it is opened.
         pool.perform(&plan)?;
         if let Err(error) = handle.grow(size) {

@@ -5,7 +5,7 @@
 
 use super::pool::CATALOGUE;
 use crate::catalog::{
-    Catalog, CatalogOptions, CatalogueCheck, LayerFormat, LayerId, LayerRecord, LayerState, Origin,
+    Catalog, CatalogOptions, CatalogueCheck, LayerFormat, LayerId, LayerRecord, LayerState, Origin, Settled,
 };
 use crate::image::{self, Facts, Held, Image, Limits};
 use crate::storage::{Access, BlobName, DiskChange, DiskEvent, DiskLog, MemoryStore, PowerCut, Store};
@@ -19,14 +19,16 @@ use std::ops::Range;
 #[non_exhaustive]
 pub enum OrderRule {
     /// A commit is durable after the files that it names: their names, and what was written to them so far when the
-    /// commit makes them, freezes them, or has them read through something else.
+    /// commit makes them, freezes them, or has them read through something else. Of an empty image that is to be made anew
+    /// when it does not arrive only the name; a commit that says of one that it has arrived is durable after it.
     NamedAfterDurable,
     /// No file is removed, and no part of one punched, before the commit that allows it is durable.
     RemovedAfterCommit,
-    /// No write leaves tables of an image that contradict each other: none lands on a table that is in use.
+    /// No write leaves tables of an image that contradict each other: none lands on a table that is in use. An empty image
+    /// that did not arrive is one once it is made anew.
     TablesWhole,
     /// Nothing is written to a frozen layer, unless the durable books say that it takes over what a retired one below it
-    /// holds, or which header it gets. Nothing ever is to a base.
+    /// holds, which header it gets, or that it is empty and may not have arrived. Nothing ever is to a base.
     FrozenUntouched,
     /// Nothing is written to a layer of which the durable books hold checksums.
     SealedUntouched,
@@ -161,12 +163,12 @@ impl Watch {
             }
             _ => {}
         }
-        follow(&self.live, name, &event.change);
-        if !matches!(event.change, DiskChange::Write { .. } | DiskChange::Punch { .. }) {
-            return;
-        }
+        let changes = matches!(event.change, DiskChange::Write { .. } | DiskChange::Punch { .. });
         let is_image = |layer: &LayerRecord| layer.format == LayerFormat::Qcow2 && layer.rewrite.is_none();
-        if self.books.needed(name).is_some_and(is_image) && !self.is_whole(name) {
+        let image = self.books.needed(name).filter(|layer| changes && is_image(layer));
+        let was_whole = image.is_some_and(|layer| layer.settled == Settled::Yes || self.is_whole(name));
+        follow(&self.live, name, &event.change);
+        if was_whole && !self.is_whole(name) {
             self.breach(index, name, OrderRule::TablesWhole);
         }
     }
@@ -180,11 +182,21 @@ impl Watch {
                     == (layer.state, &layer.backing_label, layer.rewrite.is_some())
             })
         };
+        let was_unsettled =
+            |name: &BlobName| self.books.needed(name).is_some_and(|before| before.settled == Settled::No);
+        let is_lawful = |layer: &&LayerRecord| match (is_same(layer), layer.settled) {
+            (true, Settled::Yes) if was_unsettled(&layer.blob) => {
+                is_whole(&after.durable().store(), &layer.blob)
+            }
+            (true, _) => true,
+            (false, Settled::No) if self.shows_nothing(&layer.blob) => is_named(&layer.blob, after),
+            (false, _) => self.is_durable(&layer.blob, after),
+        };
         let files = books.layers.keys().filter_map(|name| books.needed(name));
-        let files = files.filter(|layer| !is_same(layer)).map(|layer| &layer.blob);
+        let files = files.filter(|layer| !is_lawful(layer)).map(|layer| &layer.blob);
         let seals = books.seals.keys().filter(|name| !self.books.seals.contains_key(*name));
-        let named: Vec<BlobName> =
-            files.chain(seals).filter(|name| !self.is_durable(name, after)).cloned().collect();
+        let seals = seals.filter(|name| !self.is_durable(name, after));
+        let named: Vec<BlobName> = files.chain(seals).cloned().collect();
         for name in named {
             self.breach(index, &name, OrderRule::NamedAfterDurable);
         }
@@ -204,7 +216,8 @@ impl Watch {
     fn written(&mut self, index: usize, name: &BlobName, change: &DiskChange) {
         let Some(layer) = self.books.layers.get(name) else { return };
         let is_sealed = layer.seal.is_some();
-        if layer.state == LayerState::Frozen && !self.books.admits_write(layer) {
+        let may_be_missing = layer.settled == Settled::No && self.shows_nothing(name);
+        if layer.state == LayerState::Frozen && !may_be_missing && !self.books.admits_write(layer) {
             let rule = match change {
                 DiskChange::Punch { .. } => OrderRule::RemovedAfterCommit,
                 _ => OrderRule::FrozenUntouched,
@@ -218,10 +231,25 @@ impl Watch {
 
     /// Whether the tables of an image agree with each other, as they read now.
     fn is_whole(&self, name: &BlobName) -> bool {
-        let report =
-            self.live.open(name, Access::Read).ok().and_then(|blob| image::check(&*blob, name.as_str()).ok());
-        report.is_some_and(|report| report.is_sound())
+        is_whole(&self.live, name)
     }
+
+    /// Whether an image defines nothing of its disk, or cannot be read at all.
+    fn shows_nothing(&self, name: &BlobName) -> bool {
+        Shown::of(&self.live, name).is_none_or(|shown| shown.stretches.is_empty())
+    }
+}
+
+/// Whether the tables of an image agree with each other.
+fn is_whole(store: &MemoryStore, name: &BlobName) -> bool {
+    let report =
+        store.open(name, Access::Read).ok().and_then(|blob| image::check(&*blob, name.as_str()).ok());
+    report.is_some_and(|report| report.is_sound())
+}
+
+/// Whether a power cut leaves the name of a file, whatever of its bytes.
+fn is_named(name: &BlobName, after: &PowerCut) -> bool {
+    after.durable().store().open(name, Access::Read).is_ok()
 }
 
 /// What an image shows: its header in words, and what it defines of its disk.

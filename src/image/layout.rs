@@ -67,6 +67,8 @@ pub struct Layout {
     pub pieces: Vec<(HostOffset, Vec<u8>)>,
     /// The length of the file, the zeros of the L1 table included.
     pub length: ByteCount,
+    /// Where the L1 table begins, which goes to the end.
+    pub l1_table: HostOffset,
 }
 
 impl NewImage {
@@ -126,8 +128,8 @@ impl NewImage {
             pieces.push((geometry.host_offset(first_block + ClusterCount::new(index)), block));
         }
         pieces.retain(|(_, bytes)| !bytes.is_empty());
-        let length = (geometry.host_offset(l1) + l1_bytes).as_length();
-        Ok(Layout { pieces, length })
+        let l1_table = geometry.host_offset(l1);
+        Ok(Layout { pieces, length: (l1_table + l1_bytes).as_length(), l1_table })
     }
 }
 
@@ -144,7 +146,39 @@ impl Layout {
         blob.set_length(self.length)?;
         Ok(())
     }
+
+    /// Whether the L1 table names nothing in a blob that this image was written into, by whatever has become of it since.
+    /// What never arrived names nothing.
+    ///
+    /// An entry of it is on disk only after a sync that took along the whole of the image: see `flush`. So as long as
+    /// nothing is named, no flush that had anything to flush has returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub fn names_nothing_in(&self, blob: &dyn Blob) -> Result<bool> {
+        let end = HostOffset::end_of(self.length.min(blob.length()?));
+        let mut at = self.l1_table;
+        let mut piece = vec![0; PIECE.as_usize()];
+        while let Some(held) = blob.next_data(at)?.filter(|held| held.start < end) {
+            at = held.start.max(at);
+            let stop = held.end.min(end);
+            while at < stop {
+                let length = (stop - at).min(PIECE);
+                let piece = &mut piece[..length.as_usize()];
+                blob.read_at(at, piece)?;
+                if piece.iter().any(|byte| *byte != 0) {
+                    return Ok(false);
+                }
+                at += length;
+            }
+        }
+        Ok(true)
+    }
 }
+
+/// How much of a table is looked at in one go.
+const PIECE: ByteCount = ByteCount::kib(64);
 
 /// How many clusters the refcount table and its blocks take, themselves, the header and the L1 table counted.
 fn refcount_shape(geometry: Geometry, l1: ClusterCount) -> (ClusterCount, ClusterCount) {

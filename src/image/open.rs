@@ -253,6 +253,13 @@ impl Image {
         unreadable(&self.state.read().header).is_none()
     }
 
+    /// Whether the image holds nothing at all, not even zeros: its L1 table names nothing. What is to be written by the
+    /// next flush counts.
+    #[must_use]
+    pub fn names_nothing(&self) -> bool {
+        self.state.read().l1.iter().all(|entry| *entry == 0)
+    }
+
     /// The header as it is now.
     #[must_use]
     pub fn header(&self) -> Header {

@@ -3,8 +3,8 @@
 use super::*;
 use crate::catalog::{
     self, Attachment, GroupId, GroupRecord, LayerFormat, LayerId, LayerRecord, LayerState, MachineId,
-    MachineRecord, Origin, RefRecord, Running, Sharing, SnapshotId, SnapshotRecord, Tags, Timestamp, TreeId,
-    TreeRecord, VolumeId, VolumeKind, VolumeRecord, WishMark,
+    MachineRecord, Origin, RefRecord, Running, Settled, Sharing, SnapshotId, SnapshotRecord, Tags, Timestamp,
+    TreeId, TreeRecord, VolumeId, VolumeKind, VolumeRecord, WishMark,
 };
 use crate::units::ByteCount;
 use serde::de::DeserializeOwned;
@@ -45,6 +45,7 @@ fn layer(id: u64, format: LayerFormat) -> LayerRecord {
         taken_in: None,
         l2: crate::catalog::L2Entries::Standard,
         seal: None,
+        settled: Settled::Yes,
         origin: Origin::Created,
         created: Timestamp(0),
     }

@@ -5,8 +5,8 @@ use super::refusal::Refusal;
 use super::volume::{ImageShape, VolumeWish, add_overlay};
 use super::{Plan, text};
 use crate::catalog::{
-    Edit, IdSource, L2Entries, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, Tags, Timestamp,
-    TreeRecord, VolumeRecord, WishMark,
+    Edit, IdSource, L2Entries, LayerFormat, LayerRecord, LayerState, Origin, Settled, SnapshotRecord, Tags,
+    Timestamp, TreeRecord, VolumeRecord, WishMark,
 };
 use crate::storage::BlobName;
 use crate::units::ByteCount;
@@ -77,6 +77,7 @@ pub(crate) fn adopt(
                 taken_in: None,
                 l2: layer.l2,
                 seal: None,
+                settled: Settled::Yes,
             },
         };
         if layer.known.is_none() {

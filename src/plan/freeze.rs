@@ -6,8 +6,8 @@ use super::refusal::Refusal;
 use super::text::{backing_label, layer_blob};
 use super::{NewFile, Plan};
 use crate::catalog::{
-    DiskView, Edit, GroupId, IdSource, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, Tags,
-    Timestamp, TreeRecord, VolumeRecord, WishMark,
+    DiskView, Edit, GroupId, IdSource, LayerFormat, LayerRecord, LayerState, Origin, Settled, SnapshotRecord,
+    Tags, Timestamp, TreeRecord, VolumeRecord, WishMark,
 };
 use crate::units::ByteCount;
 use uuid::Uuid;
@@ -97,6 +97,7 @@ pub(super) fn add_overlay(
         taken_in: None,
         l2: head.l2,
         seal: None,
+        settled: Settled::No,
     };
     plan.files.push(NewFile {
         layer: overlay.clone(),

@@ -15,7 +15,8 @@ use super::refusal::Refusal;
 use super::text::{backing_label, layer_blob};
 use super::{NewFile, Plan};
 use crate::catalog::{
-    DiskView, Edit, IdSource, LayerFormat, LayerRecord, LayerState, Origin, SnapshotRecord, VolumeRecord,
+    DiskView, Edit, IdSource, LayerFormat, LayerRecord, LayerState, Origin, Settled, SnapshotRecord,
+    VolumeRecord,
 };
 use crate::storage::BlobName;
 use crate::units::ByteCount;
@@ -100,6 +101,7 @@ pub(crate) fn set_aside(
             taken_in: None,
             l2: head.l2,
             seal: None,
+            settled: Settled::Yes,
         };
         plan.files.push(NewFile { layer: layer.clone(), backing_format: None, volume_uuid: volume.uuid });
         plan.edits.push(Edit::PutLayer(layer.clone()));

@@ -8,7 +8,8 @@ use super::refusal::Refusal;
 use super::text::layer_blob;
 use super::{NewFile, Plan};
 use crate::catalog::{
-    Consistency, Edit, GroupRecord, IdSource, MachineRecord, PreparedMember, PreparedRecord, Timestamp,
+    Consistency, Edit, GroupRecord, IdSource, LayerState, MachineRecord, PreparedMember, PreparedRecord,
+    Settled, Timestamp,
 };
 
 /// Plans the overlays of a group, and the note that they are there.
@@ -20,7 +21,8 @@ pub(crate) fn prepare(
     cluster_bits: u8,
     ids: &IdSource,
 ) -> Result<(Plan, PreparedRecord), Refusal> {
-    let (group, _) = create(machine, members, wish, at, cluster_bits, ids)?;
+    let (mut group, _) = create(machine, members, wish, at, cluster_bits, ids)?;
+    settle_overlays(&mut group);
     let noted = |member: &Member| PreparedMember {
         volume: member.disk.volume.id,
         snapshot: member.minted.snapshot,
@@ -73,7 +75,19 @@ pub(crate) fn publish(
         consistency,
     };
     let (mut plan, group) = create(machine, members, &wish, at, prepared.cluster_bits, ids)?;
+    settle_overlays(&mut plan);
     let overlays = std::mem::take(&mut plan.files);
     plan.edits.push(Edit::RemovePrepared(prepared.machine));
     Ok(Published { plan, overlays, group })
+}
+
+/// Has the overlays synced before anybody is told of them: of the flushes of another process nothing is known here.
+fn settle_overlays(plan: &mut Plan) {
+    let published = plan.edits.iter_mut().filter_map(|edit| match edit {
+        Edit::PutLayer(layer) if layer.state == LayerState::Head => Some(layer),
+        _ => None,
+    });
+    for layer in plan.files.iter_mut().map(|file| &mut file.layer).chain(published) {
+        layer.settled = Settled::Yes;
+    }
 }

@@ -7,7 +7,7 @@ use super::group::ref_of;
 use super::text::{backing_label, layer_blob};
 use crate::catalog::{
     Consistency, GroupId, GroupRecord, LayerFormat, LayerRecord, LayerState, MachineId, MachineRecord,
-    Origin, SnapshotRecord, Tags, TreeRecord, VolumeId, VolumeRecord, WishMark,
+    Origin, Settled, SnapshotRecord, Tags, TreeRecord, VolumeId, VolumeRecord, WishMark,
 };
 use crate::units::ByteCount;
 use uuid::Uuid;
@@ -108,6 +108,7 @@ fn go_back(
         taken_in: None,
         l2: base.l2,
         seal: None,
+        settled: Settled::No,
     };
     let file =
         NewFile { layer: overlay.clone(), backing_format: Some(base.format), volume_uuid: volume.uuid };

@@ -5,7 +5,7 @@ use super::text::{backing_label, layer_blob};
 use super::{NewFile, Plan};
 use crate::catalog::{
     Attachment, Edit, IdSource, L2Entries, LayerFormat, LayerId, LayerRecord, LayerState, MachineRecord,
-    Origin, Running, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord, WishMark,
+    Origin, Running, Settled, Sharing, Timestamp, VolumeId, VolumeKind, VolumeRecord, WishMark,
 };
 use crate::units::ByteCount;
 use uuid::Uuid;
@@ -132,6 +132,7 @@ pub(crate) fn add_overlay(
         taken_in: None,
         l2: shape.l2,
         seal: None,
+        settled: Settled::No,
     };
     plan.files.push(NewFile {
         layer: head.clone(),
@@ -214,7 +215,7 @@ pub(crate) fn detach(
     Ok((Plan { edits, ..Plan::default() }, volume))
 }
 
-/// Plans a larger disk.
+/// Plans a larger disk. The file of its head is durable: what it holds is no function of the record any more.
 pub(crate) fn resize(
     volume: &VolumeRecord,
     head: &LayerRecord,
@@ -231,13 +232,16 @@ pub(crate) fn resize(
         return Err(Refusal::Shrink { uuid: volume.uuid, size: volume.size, wanted: size });
     }
     let volume = VolumeRecord { size, changed: at, ..volume.clone() };
-    let edits = vec![Edit::PutVolume(volume.clone()), Edit::PutLayer(LayerRecord { size, ..head.clone() })];
+    let edits = vec![
+        Edit::PutVolume(volume.clone()),
+        Edit::PutLayer(LayerRecord { size, settled: Settled::Yes, ..head.clone() }),
+    ];
     Ok((Plan { edits, ..Plan::default() }, volume))
 }
 
 /// Plans the way back when a disk could not be made larger.
 pub(crate) fn restore(volume: &VolumeRecord, head: &LayerRecord) -> Plan {
-    let head = LayerRecord { size: volume.size, ..head.clone() };
+    let head = LayerRecord { size: volume.size, settled: Settled::Yes, ..head.clone() };
     let edits = vec![Edit::PutVolume(volume.clone()), Edit::PutLayer(head)];
     Plan { edits, ..Plan::default() }
 }

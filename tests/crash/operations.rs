@@ -2,7 +2,9 @@
 
 use crate::dice::Dice;
 use crate::world::{Made, World};
-use snapgroup::storage::{BlobName, MemoryStore, Store};
+use snapgroup::image::{Image, Limits};
+use snapgroup::storage::{Access, BlobName, MemoryStore, Store};
+use snapgroup::units::GuestOffset;
 use snapgroup::{
     AdoptVolume, ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeleteScope,
     DeleteSnapshots, DeleteVolume, Direction, Export, ImportFrom, ImportVolume, LayerFormat, Members,
@@ -185,6 +187,43 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         world.write(disk, 1000, 700, 36)?;
         world.close()
     }),
+    ("groups of new heads", |world| {
+        if world.things.machine.is_none() {
+            return Ok(());
+        }
+        world.group()?;
+        // The heads of now, and the empty ones below them.
+        world.group()?;
+        let disk = world.disk(0);
+        world.write(disk, 900, 300, 48)?;
+        world.discard(disk, 0, 512)?;
+        world.group()?;
+        world.write(disk, 900, 300, 49)
+    }),
+    ("close, heads never written", |world| {
+        let disk = world.disk(0);
+        world.snapshot(disk)?;
+        world.snapshot(disk)?;
+        world.close()
+    }),
+    ("merge of new heads", |world| {
+        let disk = world.disk(0);
+        let empty = world.snapshot(disk)?;
+        let other = world.snapshot(disk)?;
+        world.resize(disk, world.size(disk) + 1024)?;
+        delete_later(world, &[empty, other])?;
+        reclaim(world, Direction::Auto, u64::MAX)
+    }),
+    ("zeros in a new head", |world| {
+        let disk = world.disk(0);
+        world.snapshot(disk)?;
+        world.zeroes(disk, 0, 2048)?;
+        world.flush(disk)?;
+        world.snapshot(disk)?;
+        world.discard(disk, 4096, 2048)?;
+        world.flush(disk)
+    }),
+    ("another program writes a new head", beside),
 ];
 
 /// A group of many disks, on a pool of its own.
@@ -288,6 +327,25 @@ fn group(world: &mut World) -> Made<()> {
     let disk = world.disk(0);
     world.write(disk, 900, 300, 28)?;
     world.flush(disk)
+}
+
+/// The process of the pool is killed, and another program writes the head that was made last, as an emulator does that
+/// outlives it.
+fn beside(world: &mut World) -> Made<()> {
+    let disk = world.disk(0);
+    world.snapshot(disk)?;
+    let size = world.size(disk);
+    let Some(head) = world.kill(disk)? else { return Ok(()) };
+    let image = Image::open(head, "head", Access::Write, Limits::default())?;
+    // Whole clusters: what is below need not be known.
+    let length = size.min(image.geometry().cluster_size().as_usize());
+    for byte in [50, 51] {
+        image.write(GuestOffset::ZERO, &vec![byte; length], None)?;
+        world.written_beside(disk, length, byte);
+        image.flush()?;
+        world.synced_beside(disk);
+    }
+    Ok(())
 }
 
 fn export(world: &mut World) -> Made<()> {

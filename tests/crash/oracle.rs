@@ -6,8 +6,11 @@
 //! what was acknowledged is there (I9).
 
 use crate::shapes::FOREIGN;
-use crate::world::{Moment, books, sealed};
-use snapgroup::storage::{At, BlobName, CrashState, Fault, FaultKind, MemoryStore, SimulatedStore, Store};
+use crate::world::{Closed, Moment, books, sealed};
+use snapgroup::image::check;
+use snapgroup::storage::{
+    Access, At, BlobName, CrashState, Fault, FaultKind, MemoryStore, SimulatedStore, Store,
+};
 use snapgroup::{
     CreatePool, Direction, Engine, Generation, Ids, Options, ReclaimOptions, Recovered, VerifyDepth, VerifyOf,
 };
@@ -70,6 +73,9 @@ fn judge_all(
 ) -> Result<(), String> {
     let name = BlobName::parse(CATALOGUE).expect("one component");
     let (store, catalogue) = (state.store(), state.digest_of(&name));
+    if allowed[0].closed == Closed::Yes {
+        open_without_the_pool(&store)?;
+    }
     let opened = Opened::of(&store, options)?;
     let engine = opened.engine();
     let recovered = engine.recovered();
@@ -130,6 +136,18 @@ fn judge_all(
         read_all(engine, &store, &matching).map_err(|wrong| format!("reclaimed afterwards, {wrong}"))?;
     }
     memo.sound.insert(key);
+    Ok(())
+}
+
+/// Looks at the images of a pool that was given back as any other program finds them, which knows of no pool.
+fn open_without_the_pool(store: &MemoryStore) -> Result<(), String> {
+    for name in store.list().expect("in memory").iter().filter(|name| name.as_str().starts_with("layer-")) {
+        let blob = store.open(name, Access::Read).expect("in memory");
+        let report = check(&*blob, name.as_str());
+        if !report.as_ref().is_ok_and(|report| report.is_sound()) {
+            return Err(format!("{name} has not arrived when the pool was given back: {report:?}"));
+        }
+    }
     Ok(())
 }
 

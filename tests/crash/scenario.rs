@@ -113,8 +113,8 @@ impl Scenario {
         let mut moments = Vec::new();
         if self == Self::Fresh {
             // Before there was a pool.
-            let (books, content, sealed) = Default::default();
-            moments.push(Moment { position: 0, books, content, sealed });
+            let (books, content, sealed, closed) = Default::default();
+            moments.push(Moment { position: 0, books, content, sealed, closed });
         }
         let mut world = world.on(&disk)?;
         match self.go(&mut world) {

@@ -4,7 +4,7 @@
 //! moments must leave the one or the other.
 
 use snapgroup::query::Query;
-use snapgroup::storage::{MemoryStore, SimulatedDisk, Store};
+use snapgroup::storage::{Access, Blob, BlobName, MemoryStore, SimulatedDisk, Store};
 use snapgroup::{
     ByteCount, Clock, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, Deleted, Engine,
     Error, Ids, Options, Reverted, Uuid, Verdict, Verification, VerifyDepth, VerifyOf, Volume,
@@ -32,6 +32,17 @@ pub(crate) struct Moment {
     pub(crate) content: Arc<Content>,
     /// The files of which the books hold checksums.
     pub(crate) sealed: Arc<BTreeSet<String>>,
+    /// Whether the pool was given back.
+    pub(crate) closed: Closed,
+}
+
+/// Whether a pool was given back: from then on its images are anybody's to open, whether or not the pool was opened
+/// since the power was cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Closed {
+    #[default]
+    No,
+    Yes,
 }
 
 /// The things in a pool, as the steps need them.
@@ -185,7 +196,8 @@ impl World {
         {
             let (books, content) = (Arc::new(books(engine)?), Arc::new(self.content.clone()));
             let sealed = Arc::new(sealed(&engine.verify(&VerifyOf::Pool, VerifyDepth::Looks)?));
-            self.moments.push(Moment { position: disk.position(), books, content, sealed });
+            let closed = Closed::No;
+            self.moments.push(Moment { position: disk.position(), books, content, sealed, closed });
         }
         Ok(())
     }
@@ -198,11 +210,41 @@ impl World {
             self.is_durable(disk);
         }
         self.steps += 1;
+        self.note_as_before(Closed::Yes);
+        Ok(())
+    }
+
+    /// Notes that a step has returned which has changed nothing in the books.
+    fn note_as_before(&mut self, closed: Closed) {
         if let (Some(disk), Some(last)) = (&self.disk, self.moments.last()) {
             let (position, content) = (disk.position(), Arc::new(self.content.clone()));
-            self.moments.push(Moment { position, content, ..last.clone() });
+            self.moments.push(Moment { position, content, closed, ..last.clone() });
         }
-        Ok(())
+    }
+
+    /// Ends the process as a kill does: nothing is flushed, nothing is given back. Answers the file of a disk's head, for
+    /// another program; none when nobody keeps a log that it could be found in.
+    pub(crate) fn kill(&mut self, disk: Uuid) -> Made<Option<Arc<dyn Blob>>> {
+        let file = self.engine().chain(disk)?.remove(0).file;
+        std::mem::forget(std::mem::take(&mut self.handles));
+        std::mem::forget(self.engine.take());
+        let name = BlobName::parse(&file).expect("the name of a layer");
+        Ok(self.disk.as_ref().map(|disk| disk.open(&name, Access::Write)).transpose()?)
+    }
+
+    /// A program beside the pool has written so many bytes to a disk, from its beginning on.
+    pub(crate) fn written_beside(&mut self, disk: Uuid, length: usize, byte: u8) {
+        let contents = self.content.volumes.get_mut(&disk).expect("a disk has a content");
+        let mut bytes = (**contents.last().expect("a disk has a content")).clone();
+        bytes[..length].fill(byte);
+        contents.push(Arc::new(bytes));
+        self.note_as_before(Closed::No);
+    }
+
+    /// A program beside the pool has made durable what it has written to a disk.
+    pub(crate) fn synced_beside(&mut self, disk: Uuid) {
+        self.is_durable(disk);
+        self.note_as_before(Closed::No);
     }
 
     /// A step is over.

@@ -176,6 +176,9 @@ fn a_catalogue_that_is_lost_in_the_middle_of_a_merge_costs_nothing() -> Outcome 
             }
             volume.flush()?;
             drop(volume);
+            // A head that was never flushed has arrived once the pool was given back.
+            engine.close()?;
+            let engine = Engine::open_on(Arc::new(disk.clone()), options(904))?;
             let from = disk.position();
             engine.delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::all([middle]) })?;
             let volume = engine.open_volume(volumes[0])?;

@@ -96,6 +96,7 @@ fn options(policies: &Policies) -> Options {
 fn tell_of_recovery(engine: &Engine) {
     let recovered = engine.recovered();
     let counts = [
+        (recovered.rebuilt.len(), "empty layers that had not arrived were made anew"),
         (recovered.finished.len(), "headers were finished"),
         (recovered.removed.len(), "files of calls that never ended were removed"),
         (recovered.reclaimed.len(), "files that nothing reads any more were removed"),

@@ -9,8 +9,8 @@ use super::graph::{Graph, Listed};
 use super::report::{IncompleteGroup, Proof, Rebuilt, RebuiltSnapshot, RebuiltVolume};
 use crate::catalog::{
     Attachment, Consistency, Edit, GroupId, GroupRecord, LayerId, LayerRecord, LayerState, MachineId,
-    MachineRecord, Origin, RefRecord, Running, Sharing, SnapshotId, SnapshotRecord, Start, Tags, Timestamp,
-    TreeId, TreeRecord, VolumeId, VolumeKind, VolumeRecord, WishMark,
+    MachineRecord, Origin, RefRecord, Running, Settled, Sharing, SnapshotId, SnapshotRecord, Start, Tags,
+    Timestamp, TreeId, TreeRecord, VolumeId, VolumeKind, VolumeRecord, WishMark,
 };
 use crate::image::SnapshotClaim;
 use crate::plan::text::{NAME_MAX, layer_blob};
@@ -165,6 +165,7 @@ impl Books<'_> {
                 taken_in: None,
                 l2: node.file.l2,
                 seal: None,
+                settled: Settled::Yes,
             });
         }
         for (uuid, head) in &self.graph.heads {

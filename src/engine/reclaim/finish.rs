@@ -16,8 +16,8 @@ use super::super::pool::Pool;
 use super::survey::Around;
 use super::work::Target;
 use crate::catalog::{
-    Catalog, Edit, HeaderRewrite, LayerId, LayerRecord, LayerState, Reader, RefRecord, SnapshotRecord,
-    VolumeRecord,
+    Catalog, Edit, HeaderRewrite, LayerId, LayerRecord, LayerState, Reader, RefRecord, Settled,
+    SnapshotRecord, VolumeRecord,
 };
 use crate::chain::{Chain, Layer};
 use crate::image::{BackingLabel, HeaderDraft, Image, LayerNotes, write_header};
@@ -165,6 +165,9 @@ fn note_headers<'a>(pool: &Pool, moves: &[Move<'a>], also: Vec<Edit>) -> Result<
         let Some(image) = layer.as_qcow2() else { continue };
         let unusable = |source| pool.unusable(record, source);
         image.flush().map_err(unusable)?;
+        if record.settled == Settled::No {
+            image.blob().sync()?;
+        }
         let label = below.map(|below| backing_label(&below.blob));
         let backing = below
             .zip(label.clone())
@@ -176,7 +179,8 @@ fn note_headers<'a>(pool: &Pool, moves: &[Move<'a>], also: Vec<Edit>) -> Result<
         let floor = if *takes == Takes::Place { notes.written } else { 0 };
         let draft = image.draft_noted(backing, LayerNotes { floor, ..notes }).map_err(unusable)?;
         let rewrite = HeaderRewrite { header: draft.bytes().to_vec(), parent, backing_label: label };
-        edits.push(LayerRecord { rewrite: Some(rewrite), seal: None, ..(*record).clone() }.into());
+        let settled = Settled::Yes;
+        edits.push(LayerRecord { rewrite: Some(rewrite), seal: None, settled, ..(*record).clone() }.into());
         noted.push(Noted { record, image, draft });
     }
     drop(foreseen);

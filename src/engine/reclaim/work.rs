@@ -116,9 +116,11 @@ impl Pool {
         self.perform(&Plan { edits: books.edits(), ..Plan::default() })
     }
 
-    /// Makes a layer ready to be written to: its seal is in the books no more. Answers them, and its record.
+    /// Makes a layer ready to be written to: its seal is in the books no more, and its file is durable. Answers the
+    /// books, and its record.
     fn unsealed(&self, id: LayerId) -> Result<(Reader, LayerRecord)> {
         self.void_seal(id)?;
+        self.settle_files(&[self.read()?.need_layer(id)?])?;
         let reader = self.read()?;
         let record = reader.need_layer(id)?;
         Ok((reader, record))

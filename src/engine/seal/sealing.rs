@@ -8,7 +8,7 @@ use super::super::uuid_arg::UuidArg;
 use super::Look;
 use super::content::Alone;
 use super::file::{Content, SealHeader, SealWriter};
-use crate::catalog::{Edit, LayerId, LayerRecord, LayerState, Seal};
+use crate::catalog::{Edit, LayerId, LayerRecord, LayerState, Seal, Settled};
 use crate::chain::Step;
 use crate::inventory::ErrorCode;
 use crate::plan::Plan;
@@ -363,7 +363,9 @@ impl UnderWay {
             file_stamp: self.before.stamp.map(|stamp| stamp.0),
             sealed: pool.source.now(),
         };
-        let edits = vec![Edit::PutLayer(LayerRecord { seal: Some(seal), ..record.clone() })];
+        // The file was synced before the first of it was read.
+        let sealed = LayerRecord { seal: Some(seal), settled: Settled::Yes, ..record.clone() };
+        let edits = vec![Edit::PutLayer(sealed)];
         let published = pool.perform(&Plan { edits, ..Plan::default() });
         if !matches!(&published, Err(error) if !matches!(error, Error::OutcomeUnknown(_))) {
             self.is_published = Published::Yes;

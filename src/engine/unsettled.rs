@@ -1,0 +1,194 @@
+//! Layers whose files the books do not vouch for: made empty, and not synced before the commit that names them.
+//!
+//! Such a file holds nothing that its record does not say, until a flush has made the first entry of its L1 table durable.
+//! Whoever writes a qcow2 image syncs everything that an entry of it leads to before he writes the entry, the header and
+//! the refcounts of the file with it, and does not acknowledge a flush of anything new before the entry is on disk.
+//!
+//! * **U1** An L1 table that names something says that the rest of the file has arrived. It is never made anew.
+//! * **U2** An L1 table that names nothing says that nothing was acknowledged. When the file is not whole, it is made anew
+//!   from its record, and a crash in that leaves a table that names nothing.
+//! * **U3** A file that is whole is left as it is, whatever it holds, and made durable: its own bytes are written once
+//!   more, since of a sync that has failed the system may remember nothing.
+//! * **U4** Before what the file holds is no function of its record any more - another size, another header, a merge into
+//!   it -, and before another program is to use it, it is synced, and its record says so: [`Settled::Yes`].
+
+use super::error::{Error, Result};
+use super::layers::l2_entries;
+use super::notes::{Claims, Foreseen};
+use super::perform::{identity_in, new_image};
+use super::pool::Pool;
+use super::recover::Recovered;
+use crate::catalog::{Catalog, Edit, LayerId, LayerRecord, Reader, Settled, VolumeRecord};
+use crate::image::{self, Facts, NewImage};
+use crate::plan::Plan;
+use crate::plan::refusal::Refusal;
+use crate::storage::{self, Access, Blob, Hold, Store};
+use crate::units::{ByteCount, HostOffset};
+use std::sync::Arc;
+use uuid::Uuid;
+
+impl Pool {
+    /// Makes the files of those of the layers durable that are not settled.
+    pub(super) fn sync_unsettled(&self, layers: &[LayerRecord]) -> Result<()> {
+        self.sync_files(layers).map(drop)
+    }
+
+    /// As [`Pool::sync_unsettled`], and says so in the books.
+    pub(super) fn settle_files(&self, layers: &[LayerRecord]) -> Result<()> {
+        let ids: Vec<LayerId> =
+            layers.iter().filter(|layer| layer.settled == Settled::No).map(|layer| layer.id).collect();
+        self.settle_found(|reader| {
+            let found = ids.iter().map(|id| Ok(reader.layer(*id)?)).collect::<Result<Vec<_>>>()?;
+            Ok(found.into_iter().flatten().collect())
+        })
+    }
+
+    /// Settles all that disks read and write, before another process uses them.
+    pub(super) fn settle_disks(&self, volumes: &[VolumeRecord]) -> Result<()> {
+        self.settle_found(|reader| {
+            let mut layers = Vec::new();
+            for volume in volumes {
+                layers.extend(reader.chain(volume.head)?);
+            }
+            Ok(layers)
+        })
+    }
+
+    /// Settles every layer of the pool, before it is given back.
+    pub(super) fn settle_all(&self) -> Result<()> {
+        self.settle_found(|reader| Ok(reader.layers_unsettled()?.into_vec()?))
+    }
+
+    /// Settles what `find` answers: looks again when the books have changed meanwhile.
+    fn settle_found(&self, find: impl Fn(&Reader) -> Result<Vec<LayerRecord>>) -> Result<()> {
+        loop {
+            let reader = self.read()?;
+            let settled = self.sync_files(&find(&reader)?)?;
+            if settled.is_empty() {
+                return Ok(());
+            }
+            let edits = settled.into_iter().map(settled_edit).collect();
+            match self.perform_at(&Plan { edits, ..Plan::default() }, Some(reader.generation())) {
+                Err(Error::Refused(Refusal::Stale { .. })) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Syncs the files of those layers that are not settled, and answers them. One whose file is not there, or was left to
+    /// the next opening, stays as it is.
+    fn sync_files(&self, layers: &[LayerRecord]) -> Result<Vec<LayerRecord>> {
+        let mut files: Vec<(&LayerRecord, Arc<dyn Blob>)> = Vec::new();
+        let is_left = |layer: &&LayerRecord| self.not_arrived.contains(&layer.id);
+        let unsettled = layers.iter().filter(|layer| layer.settled == Settled::No);
+        for layer in unsettled.filter(|layer| !is_left(layer)) {
+            match self.store().open(&layer.blob, Access::Write) {
+                Ok(blob) => files.push((layer, blob)),
+                Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.admit_change()?;
+        files.iter().for_each(|(_, blob)| blob.sync_soon());
+        for (_, blob) in &files {
+            blob.sync()?;
+        }
+        Ok(files.into_iter().map(|(layer, _)| layer.clone()).collect())
+    }
+}
+
+fn settled_edit(layer: LayerRecord) -> Edit {
+    LayerRecord { settled: Settled::Yes, ..layer }.into()
+}
+
+/// What was found of a file that may not have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// It is whole, and durable now.
+    Whole,
+    /// It was not, held nothing, and was made anew.
+    Rebuilt,
+}
+
+/// Settles the layers of a pool that was not given back: makes those anew that did not arrive. Costs as many syncs as there
+/// are such layers, and a commit.
+pub(super) fn settle_left(store: &dyn Store, catalog: &Catalog, recovered: &mut Recovered) -> Result<()> {
+    let reader = catalog.read()?;
+    let mut edits = Vec::new();
+    for layer in reader.layers_unsettled()?.into_vec()? {
+        match settle_one(store, catalog, &reader, &layer) {
+            Ok(arrival) => {
+                if arrival == Arrival::Rebuilt {
+                    recovered.rebuilt.push(layer.blob.to_string());
+                }
+                edits.push(settled_edit(layer));
+            }
+            Err(error) => recovered.unfinished.push(format!("{}: {error}", layer.blob)),
+        }
+    }
+    if !edits.is_empty() {
+        catalog.commit(None, &edits)?;
+    }
+    Ok(())
+}
+
+fn settle_one(store: &dyn Store, catalog: &Catalog, reader: &Reader, layer: &LayerRecord) -> Result<Arrival> {
+    let name = layer.blob.as_str();
+    let volume = reader.need_volume(layer.volume)?.uuid;
+    let wanted = image_of(catalog, reader, layer, volume)?;
+    let layout = wanted.layout(name)?;
+    let blob = store.open(&layer.blob, Access::Write)?;
+    let facts = Facts::of(&*blob, name);
+    let is_ours = facts.as_ref().is_ok_and(|facts| {
+        let of_record = (wanted.identity, u64::from(layer.cluster_bits), layer.l2);
+        let bits = u64::from(facts.cluster_size.as_u64().trailing_zeros());
+        (facts.identity, bits, l2_entries(facts.l2)) == of_record
+    });
+    if !layout.names_nothing_in(&*blob)? {
+        // U1. What cannot be told to be this layer is nobody's to decide here.
+        if !is_ours {
+            let blob = name.to_owned();
+            facts.map_err(|source| Error::Layer { volume, blob: blob.clone(), source: Box::new(source) })?;
+            let (expected, found) = (layer.uuid.simple().to_string(), "another image".to_owned());
+            return Err(Error::LayerDisagrees { volume, blob, what: "layer id", expected, found });
+        }
+        blob.sync()?;
+        return Ok(Arrival::Whole);
+    }
+    let is_whole = is_ours
+        && blob.length()? >= layout.length
+        && image::check(&*blob, name).is_ok_and(|report| report.is_sound());
+    match (is_whole, blob.hold(Hold::Write)) {
+        // U3
+        (true, Ok(())) => write_again(&*blob, layout.l1_table)?,
+        // Another process uses it, as it could not if it had not arrived.
+        (true, Err(storage::Error::InUse { .. })) => {}
+        // U2
+        (false, Ok(())) => {
+            blob.set_length(ByteCount::ZERO)?;
+            layout.write(&*blob)?;
+        }
+        (_, Err(error)) => return Err(error.into()),
+    }
+    blob.sync()?;
+    Ok(if is_whole { Arrival::Whole } else { Arrival::Rebuilt })
+}
+
+/// The image that a layer is while nobody has written to it, with what is to be told of the catalogue now.
+fn image_of(catalog: &Catalog, reader: &Reader, layer: &LayerRecord, volume: Uuid) -> Result<NewImage> {
+    let below = layer.parent.map(|parent| reader.need_layer(parent)).transpose()?;
+    let notes = Foreseen::of(reader, &[]).notes_of(layer, Claims::BelowAndAside)?;
+    let identity = identity_in(catalog.pool(), volume, layer.uuid);
+    Ok(new_image(layer, below.map(|below| below.format), identity, notes))
+}
+
+/// Writes what lies before `end` once more, and the length.
+fn write_again(blob: &dyn Blob, end: HostOffset) -> storage::Result<()> {
+    let mut bytes = vec![0; end.as_length().as_usize()];
+    blob.read_at(HostOffset::ZERO, &mut bytes)?;
+    blob.write_at(HostOffset::ZERO, &bytes)?;
+    blob.set_length(blob.length()?)
+}
