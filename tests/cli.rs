@@ -89,6 +89,23 @@ fn two_groups_a_deletion_and_a_revert_take_under_ten_commands() -> Outcome {
 }
 
 #[test]
+fn a_base_beside_the_pool_is_read_where_the_program_is_told_of_it() -> Outcome {
+    let (shell, golden) = (Shell::new()?, TempDir::new()?);
+    let base = golden.path().canonicalize()?.join("base.raw");
+    std::fs::write(&base, vec![5; 1 << 20])?;
+    let create = format!("volume create disk --base {}:raw", base.display());
+    shell.ok("init")?;
+    let (code, complaint) = shell.fails(&create)?;
+    assert_eq!(code, 1, "{complaint}");
+    let told = format!("--base-directory {}", golden.path().display());
+    shell.ok(&format!("{told} {create}"))?;
+    assert_eq!(shell.ok(&format!("read disk {told}"))?.into_bytes(), vec![5; 1 << 20]);
+    assert!(shell.ok(&format!("{told} check"))?.contains("clean"));
+    assert_eq!(std::fs::read(&base)?, vec![5; 1 << 20]);
+    Ok(())
+}
+
+#[test]
 #[ignore = "needs qemu-img"]
 fn a_chain_of_qemu_is_adopted_and_read_by_qemu_afterwards() -> Outcome {
     let shell = Shell::new()?;

@@ -5,7 +5,7 @@ use crate::find;
 use crate::output::{Failure, Outcome, Output};
 use serde_json::{Value, json};
 use snapgroup::{Engine, Options, Proof, RebuildOptions, Rebuilt, RepairMode, RepairOptions, Uuid};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn check(engine: &Engine, output: &Output) -> Outcome {
     let check = engine.check()?;
@@ -93,9 +93,10 @@ pub(crate) fn repair(engine: &Engine, repair: &Repair, output: &Output) -> Outco
     if repaired.is_whole() { Ok(()) } else { Err(Failure::Found) }
 }
 
-pub(crate) fn rebuild(pool: &Path, rebuild: &Rebuild, output: &Output) -> Outcome {
+pub(crate) fn rebuild(pool: &Path, bases: &[PathBuf], rebuild: &Rebuild, output: &Output) -> Outcome {
     let request = RebuildOptions { pool: rebuild.of.as_deref().map(Into::into) };
-    let rebuilt = Engine::rebuild(pool, &Options::default(), &request)?;
+    let options = Options { base_directories: bases.to_vec(), ..Options::default() };
+    let rebuilt = Engine::rebuild(pool, &options, &request)?;
     output.print(&rebuilt_json(&rebuilt), || rebuilt_text(&rebuilt));
     if rebuilt.is_whole() { Ok(()) } else { Err(Failure::Found) }
 }

@@ -28,7 +28,6 @@ use arguments::{Arguments, Command, Policies, WhenFull};
 use clap::{CommandFactory, Parser};
 use output::{Failure, Outcome, Output};
 use snapgroup::{ByteCount, ChainFull, CreatePool, Engine, OpenPrepared, Options};
-use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -50,16 +49,18 @@ fn run(arguments: &Arguments, output: &Output) -> Outcome {
             Ok(())
         }
         Command::Init => {
-            let options = Options { create: CreatePool::Here, ..options(&arguments.policies) };
+            let options = Options { create: CreatePool::Here, ..options(arguments) };
             let engine = Engine::open(&arguments.pool, options)?;
             let said =
                 serde_json::json!({ "uuid": engine.uuid().simple().to_string(), "path": engine.location() });
             output.done(&said, &format!("made a pool in {}", engine.location()));
             Ok(engine.close()?)
         }
-        Command::Rebuild(rebuild) => health::rebuild(&arguments.pool, rebuild, output),
+        Command::Rebuild(rebuild) => {
+            health::rebuild(&arguments.pool, &arguments.base_directory, rebuild, output)
+        }
         command => {
-            let engine = open(&arguments.pool, &arguments.policies)?;
+            let engine = open(arguments)?;
             tell_of_recovery(&engine);
             perform(&engine, command, &arguments.policies, output)?;
             Ok(engine.close()?)
@@ -68,12 +69,15 @@ fn run(arguments: &Arguments, output: &Output) -> Outcome {
 }
 
 /// Opens a pool that is there: a mistyped path makes none.
-fn open(pool: &Path, policies: &Policies) -> Result<Engine, Failure> {
-    Ok(Engine::open(pool, Options { create: CreatePool::Never, ..options(policies) })?)
+fn open(arguments: &Arguments) -> Result<Engine, Failure> {
+    let options = Options { create: CreatePool::Never, ..options(arguments) };
+    Ok(Engine::open(&arguments.pool, options)?)
 }
 
-fn options(policies: &Policies) -> Options {
+fn options(arguments: &Arguments) -> Options {
+    let policies = &arguments.policies;
     let mut options = Options {
+        base_directories: arguments.base_directory.clone(),
         listener: progress::listener(),
         snapshots_max: policies.pool_snapshots_max,
         snapshot_bytes_max: policies.pool_bytes_max.map(ByteCount::new),

@@ -43,6 +43,10 @@ pub(crate) struct Arguments {
     /// The directory of the pool.
     #[arg(long, short, global = true, env = "SNAPGROUP_POOL", default_value = ".", value_name = "DIR")]
     pub(crate) pool: PathBuf,
+    /// A directory beside the pool's whose files volumes may stand above: they are only read. Can be given several times,
+    /// and with every command as long as a volume needs it.
+    #[arg(long, global = true, env = "SNAPGROUP_BASE_DIRECTORY", value_name = "DIR")]
+    pub(crate) base_directory: Vec<PathBuf>,
     /// Answer with JSON in the shapes of the API.
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -92,7 +92,8 @@ pub(crate) struct CreateVolume {
     pub(crate) description: Option<String>,
     #[command(flatten)]
     pub(crate) disk: NewDisk,
-    /// A file of the pool's directory that it reads through to, and its format: `golden.raw:raw`.
+    /// A file that it reads through to, and its format: `golden.raw:raw`. It lies in the directory of the pool, or in a
+    /// `--base-directory` and has an absolute path.
     #[arg(long, value_name = "FILE:FORMAT", conflicts_with = "clone_of")]
     pub(crate) base: Option<String>,
     /// A snapshot that it begins as.
