@@ -419,17 +419,20 @@ fn read_table(
     if bytes > 0 && (at >= end || reach.is_none_or(|reach| reach > limit)) {
         return Err(Error::OutsideFile { image: image(), structure, at, end });
     }
-    // In pieces: a large table is not held twice.
-    let mut piece = vec![0; ByteCount::new(bytes).as_usize().min(1 << 16)];
-    let mut table = Vec::with_capacity(ByteCount::new(bytes).as_usize() / 8);
-    while (table.len() as u64) < bytes / 8 {
-        let done = table.len() as u64 * 8;
-        let left = ByteCount::new(bytes - done).as_usize().min(piece.len());
-        let piece = &mut piece[..left];
-        read_zero_extended(blob, end.as_length(), at + ByteCount::new(done), piece)?;
-        let entries =
-            piece.chunks_exact(8).map(|raw| u64::from_be_bytes(raw.try_into().expect("eight bytes")));
-        table.extend(entries);
+    let mut table = vec![0; ByteCount::new(bytes).as_usize() / 8];
+    // In pieces: a large table is not held twice. Most of a table is zeros.
+    let mut piece = vec![0; ByteCount::new(bytes).as_usize().min(1 << 14)];
+    let mut at = at;
+    for entries in table.chunks_mut(piece.len().max(8) / 8) {
+        let piece = &mut piece[..entries.len() * 8];
+        read_zero_extended(blob, end.as_length(), at, piece)?;
+        at += ByteCount::of(piece.len());
+        if piece.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        for (entry, raw) in entries.iter_mut().zip(piece.chunks_exact(8)) {
+            *entry = u64::from_be_bytes(raw.try_into().expect("eight bytes"));
+        }
     }
     Ok(table)
 }

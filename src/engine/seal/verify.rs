@@ -240,6 +240,8 @@ impl Pool {
             let mut touched = Vec::new();
             let verdict = match self.compare(&record, depth, &mut touched, bytes_read, round) {
                 Ok(verdict) => verdict,
+                // Of the books, which say nothing of this layer then.
+                Err(error @ Error::Catalog(_)) => return Err(error),
                 Err(error) => Verdict::Unusable { error: error.to_error_code() },
             };
             // What was read while this pool wrote to the file, or exchanged the files, says nothing.
