@@ -292,3 +292,28 @@ fn a_merge_that_fails_is_told_and_made_up_for() -> Outcome {
     assert_eq!((site.engine.chain(site.root())?.len(), site.read(site.root())?), (2, 2));
     site.assert_sound()
 }
+
+/// The platform commits only below a machine that is stopped. Asked for below one that runs elsewhere it is refused, and
+/// nothing happens; enforced, the books are done and the bytes wait for the machine.
+#[test]
+fn a_commit_below_a_running_machine_is_refused_and_enforced_it_is_owed() -> Outcome {
+    let site = Site::new(1)?;
+    let taken = site.snapshots(site.root(), 1, 3)?;
+    site.engine.set_running(site.vm, Running::Elsewhere)?;
+    let before = site.engine.generation();
+    let wish = DeleteSnapshots { direction: Direction::Commit, ..DeleteSnapshots::one(taken[1].uuid) };
+    let deleted = site.engine.delete_snapshots(&wish)?;
+    assert_eq!(deleted.results.iter().map(codes).collect::<Vec<_>>(), [("SYS.1004", "SYS.1006")]);
+    assert!(!deleted.is_success() && site.is_there(taken[1].uuid));
+    assert_eq!((site.engine.generation(), site.engine.owed()?.len()), (before, 0));
+
+    let enforced = site.engine.delete_snapshots(&DeleteSnapshots { mode: DeleteMode::Enforcing, ..wish })?;
+    assert!(!site.is_there(taken[1].uuid), "{enforced:#?}");
+    let owed: Vec<_> = site.engine.owed()?.iter().map(|owed| owed.reason).collect();
+    assert_eq!(owed, [OwedReason::Hindered]);
+    site.engine.set_running(site.vm, Running::Here)?;
+    assert_eq!((site.read(site.root())?, site.read_snapshot(taken[2].uuid)?), (3, 3));
+    site.engine.reclaim(&ReclaimOptions::towards(Direction::Commit))?.finish()?;
+    assert_eq!((site.engine.owed()?.len(), site.read(site.root())?), (0, 3));
+    site.assert_sound()
+}

@@ -86,11 +86,11 @@
 //! | detach, re-attach | `lifecycle`: a_disk_that_comes_back_under_another_device_id_is_back; `suite` a_detached_volume_is_named_until_it_is_back |
 //! | attached to another machine | `lifecycle`: a_disk_at_another_machine_is_in_the_groups_of_that_one |
 //! | a new disk | `lifecycle`: a_new_disk_makes_older_groups_unavailable_until_it_is_detached |
-//! | memory groups, boot volume | no memory volumes yet, and no switch of roots |
+//! | memory groups, boot volume | memory volumes are looked at in the binary `suite`; no switch of roots |
 //! | owner | no accounts |
 //! | flatten, overwrite | no such call; the nearest is `deletion`: deleting_the_root_node_makes_the_disk_stand_alone |
 //! | lastOpDate | `lifecycle`: the_last_change_of_a_group_is_that_of_its_members_too |
-//! | events | none |
+//! | events | a listener is told of every change: in the binary `suite` |
 //! | names | `snapshots`: names_may_be_the_same_and_of_any_characters |
 //! | trees: one current at most, one latest each | `trees`: all of them; every small one in the binary `trees` |
 
