@@ -77,7 +77,7 @@ fn colours_are_for_terminals_that_know_them() -> Outcome {
     for line in ["group show nosuch", "plan delete monday", "group create", "--help"] {
         let seen = at_terminal(&shell, line, &[COLOURED])?;
         assert!(seen.contains("\u{1b}["), "{line}: {seen}");
-        for variables in [&[COLOURED, ("NO_COLOR", "1")][..], &[DUMB], &[]] {
+        for variables in [&[COLOURED, ("NO_COLOR", "1")][..], &[DUMB], &[DUMB, ("CI", "true")], &[]] {
             let seen = at_terminal(&shell, line, variables)?;
             assert!(!seen.contains('\u{1b}') && !seen.is_empty(), "{line}, {variables:?}: {seen:?}");
         }

@@ -25,13 +25,13 @@ mod thin;
 mod volume;
 
 use arguments::{Arguments, Command, Policies, WhenFull};
-use clap::{CommandFactory, Parser};
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use output::{Failure, Outcome, Output};
 use snapgroup::{ByteCount, ChainFull, CreatePool, Engine, OpenPrepared, Options};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments();
     let output = Output::new(arguments.json);
     match run(&arguments, &output) {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,6 +40,13 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// What was said, or the answer to a mistake: with colours where the commands use them, too.
+fn arguments() -> Arguments {
+    let colours = if output::knows_colours() { ColorChoice::Auto } else { ColorChoice::Never };
+    let found = Arguments::command().color(colours).get_matches();
+    Arguments::from_arg_matches(&found).unwrap_or_else(|error| error.exit())
 }
 
 fn run(arguments: &Arguments, output: &Output) -> Outcome {

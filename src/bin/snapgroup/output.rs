@@ -70,12 +70,8 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self {
-            json,
-            colours: wanted && is_terminal(&std::io::stdout()),
-            colours_of_errors: wanted && is_terminal(&std::io::stderr()),
-        }
+        let colours = knows_colours() && std::io::stdout().is_terminal();
+        Self { json, colours, colours_of_errors: knows_colours() && std::io::stderr().is_terminal() }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -169,10 +165,18 @@ impl Output {
     }
 }
 
+/// Whether a terminal, if there is one, knows colours, and nobody said that they are unwanted.
+pub(crate) fn knows_colours() -> bool {
+    is_capable() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Whether somebody looks at a stream with something that knows colours and moves its cursor.
 pub(crate) fn is_terminal(stream: &impl IsTerminal) -> bool {
-    let knows_more = |term: std::ffi::OsString| !term.is_empty() && term != "dumb";
-    stream.is_terminal() && std::env::var_os("TERM").is_some_and(knows_more)
+    stream.is_terminal() && is_capable()
+}
+
+fn is_capable() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
 
 fn red(text: &str, colours: bool) -> String {
