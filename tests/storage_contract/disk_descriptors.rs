@@ -181,6 +181,12 @@ fn a_closed_file_is_held_again_when_it_is_opened_and_a_writer_is_noticed_then() 
     let Err(Error::InUse { .. }) = read else { panic!("somebody writes to it: {read:?}") };
     lock(&outsider, libc::F_UNLCK, USES_WRITE)?;
     assert_eq!(first_byte(&*blobs[0])?, 0);
+
+    // Its name can go all the same, and who reads it reads on.
+    assert_eq!(first_byte(&*blobs[1])?, 1);
+    lock(&outsider, libc::F_RDLCK, USES_WRITE)?;
+    store.remove(&name("0"))?;
+    assert_eq!(first_byte(&*blobs[0])?, 0);
     Ok(())
 }
 

@@ -32,8 +32,6 @@ pub(super) struct DiskBlob {
     identity: Identity,
     /// The locks of all blobs of the store; `None` when it takes none.
     locks: Option<Arc<HeldLocks>>,
-    /// What this handle holds.
-    hold: Mutex<Option<ImageHold>>,
     /// The map of a frozen file; `None` when it is read by system calls.
     frozen: Option<Frozen>,
     /// Where maps of this file are known; `None` when the store maps nothing.
@@ -44,7 +42,11 @@ pub(super) struct DiskBlob {
 #[derive(Debug)]
 enum Handle {
     /// It stays open.
-    Kept(Arc<File>),
+    Kept {
+        file: Arc<File>,
+        /// What this handle holds.
+        held: Mutex<Option<ImageHold>>,
+    },
     /// It may have been closed, and is opened again.
     Seat(Arc<Seat>),
 }
@@ -59,8 +61,8 @@ impl DiskBlob {
         locks: Option<Arc<HeldLocks>>,
     ) -> Self {
         let identity = opened.identity();
-        let handle = Handle::Kept(opened.file);
-        Self { name, access, handle, identity, locks, hold: Mutex::default(), frozen: None, bounds }
+        let handle = Handle::Kept { file: opened.file, held: Mutex::default() };
+        Self { name, access, handle, identity, locks, frozen: None, bounds }
     }
 
     /// Wraps a file that is open for reading; maps it when the store maps.
@@ -73,13 +75,13 @@ impl DiskBlob {
         let (name, identity) = (seat.name().clone(), opened.identity());
         let frozen = bounds.as_ref().and_then(|bounds| Frozen::map(bounds, identity, &opened.file));
         let handle = Handle::Seat(seat);
-        Self { name, access: Access::Read, handle, identity, locks, hold: Mutex::default(), frozen, bounds }
+        Self { name, access: Access::Read, handle, identity, locks, frozen, bounds }
     }
 
     /// The file, open as long as the answer lives.
     fn file(&self) -> Result<Arc<File>> {
         match &self.handle {
-            Handle::Kept(file) => Ok(Arc::clone(file)),
+            Handle::Kept { file, .. } => Ok(Arc::clone(file)),
             Handle::Seat(seat) => seat.file(),
         }
     }
@@ -250,19 +252,14 @@ impl Blob for DiskBlob {
     }
 
     fn hold(&self, hold: Hold) -> Result<()> {
-        let file = match &self.handle {
+        let (file, held) = match &self.handle {
             Handle::Seat(seat) => return seat.hold(hold),
-            Handle::Kept(file) => file,
+            Handle::Kept { file, held } => (file, held),
         };
         let Some(locks) = &self.locks else { return Ok(()) };
-        let mut held = self.hold.lock();
-        let taken =
-            locks.hold(self.identity, file, hold).map_err(|source| self.failed(Operation::Hold, source))?;
-        match taken {
-            // The new hold stands before the old one is given up.
-            Ok(taken) => *held = Some(taken),
-            Err(holder) => return Err(Error::InUse { name: self.name.clone(), holder }),
-        }
+        let mut held = held.lock();
+        // The new hold stands before the old one is given up.
+        *held = Some(locks.hold(&self.name, self.identity, file, hold)?);
         Ok(())
     }
 }

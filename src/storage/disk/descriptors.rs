@@ -123,6 +123,10 @@ impl Descriptors {
         let seats = self.table.lock().named.get(name).cloned().unwrap_or_default();
         for seat in seats.iter().filter_map(Weak::upgrade) {
             let mut state = seat.state.write();
+            if state.file.is_none() {
+                // Without a name nobody else finds it, and who has it open by now takes nothing from its readers.
+                state.wanted = None;
+            }
             // What is another file by now is lost already.
             if seat.filled(&mut state).is_ok() {
                 state.stays = Stays::Open;
@@ -207,7 +211,7 @@ impl Seat {
         let _not_removed = self.descriptors.removals.read();
         let mut state = self.state.write();
         let file = self.filled(&mut state)?;
-        let held = self.taken(locks, &file, hold)?;
+        let held = locks.hold(&self.name, self.identity, &file, hold)?;
         // The new hold stands before the old one is given up.
         state.held = Some(held);
         state.wanted = Some(hold);
@@ -224,7 +228,7 @@ impl Seat {
             return Err(Error::failed(Operation::Open, &self.name, Errno::ESTALE.into()));
         }
         state.held = match (&self.locks, state.wanted) {
-            (Some(locks), Some(hold)) => Some(self.taken(locks, &opened.file, hold)?),
+            (Some(locks), Some(hold)) => Some(locks.hold(&self.name, self.identity, &opened.file, hold)?),
             _ => None,
         };
         self.fill(state, &opened.file);
@@ -238,12 +242,6 @@ impl Seat {
         self.descriptors.table.lock().open.push_back(Weak::clone(&self.itself));
         self.descriptors.open.fetch_add(1, Ordering::Relaxed);
         self.descriptors.close_down_to(self.descriptors.most);
-    }
-
-    fn taken(&self, locks: &Arc<HeldLocks>, file: &Arc<File>, hold: Hold) -> Result<ImageHold> {
-        let taken = locks.hold(self.identity, file, hold);
-        let taken = taken.map_err(|source| Error::failed(Operation::Hold, &self.name, source))?;
-        taken.map_err(|holder| Error::InUse { name: self.name.clone(), holder })
     }
 
     /// Closes the file, unless it has to stay open or somebody is at it.

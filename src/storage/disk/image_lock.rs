@@ -13,7 +13,7 @@
 //! Bytes 0 and 1 belong to libvirt and are never touched. A program that does not speak this way, `dd` say, is not kept
 //! out by any of it.
 
-use super::super::{Hold, Holder, Identity};
+use super::super::{BlobName, Error, Hold, Holder, Identity, Operation, Result};
 use super::holder;
 use super::lock::{kind, range};
 use nix::errno::Errno;
@@ -97,13 +97,25 @@ pub(super) struct ImageHold {
 }
 
 impl HeldLocks {
-    /// Holds a file, or says who stands against it.
+    /// Holds the file of a blob, or says who stands against it.
     pub(super) fn hold(
+        self: &Arc<Self>,
+        name: &BlobName,
+        identity: Identity,
+        file: &Arc<File>,
+        hold: Hold,
+    ) -> Result<ImageHold> {
+        let taken = self.take(identity, file, hold);
+        let taken = taken.map_err(|source| Error::failed(Operation::Hold, name, source))?;
+        taken.map_err(|holder| Error::InUse { name: name.clone(), holder })
+    }
+
+    fn take(
         self: &Arc<Self>,
         identity: Identity,
         file: &Arc<File>,
         hold: Hold,
-    ) -> io::Result<Result<ImageHold, Holder>> {
+    ) -> io::Result<std::result::Result<ImageHold, Holder>> {
         let mut table = self.held.lock();
         let held =
             table.entry(identity).or_insert_with(|| Held { file: Arc::clone(file), readers: 0, writers: 0 });
