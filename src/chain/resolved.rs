@@ -35,8 +35,9 @@ pub(super) struct Resolved {
     /// How long a stretch is, in bytes.
     length: u64,
     held: RwLock<Held>,
-    /// How many stretches were resolved so far. What is used between two of them need not be told apart.
-    resolved: AtomicU64,
+    /// Goes on by two when a stretch is resolved, so that who reads what is resolved changes nothing that other threads
+    /// look at. What is used between two such moments is not told apart; it was used later than what was only resolved.
+    clock: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ struct Held {
 #[derive(Debug)]
 struct Stretch {
     pieces: Box<[Piece]>,
-    /// How many stretches had been resolved when it was used last.
+    /// When it was used last, by that clock.
     used: AtomicU64,
 }
 
@@ -82,7 +83,7 @@ impl Resolved {
         }
         let uppermost = lower.iter().find_map(|layer| layer.as_qcow2());
         let length = uppermost.map_or(LENGTH_RAW, |image| ENTRIES * image.geometry().cluster_size().as_u64());
-        Some(Self { length, held: RwLock::default(), resolved: AtomicU64::new(0) })
+        Some(Self { length, held: RwLock::default(), clock: AtomicU64::new(0) })
     }
 
     /// Fills `buffer` with what the lower layers show from `at` on.
@@ -103,7 +104,7 @@ impl Resolved {
 
     /// A stretch, resolved now if it was not before.
     fn stretch(&self, lower: &[Arc<Layer>], number: u64) -> Arc<Stretch> {
-        let now = self.resolved.load(Ordering::Relaxed);
+        let now = self.clock.load(Ordering::Relaxed) + 1;
         if let Some(stretch) = self.held.read().stretches.get(&number) {
             if stretch.used.load(Ordering::Relaxed) != now {
                 stretch.used.store(now, Ordering::Relaxed);
@@ -112,7 +113,7 @@ impl Resolved {
         }
         let start = number * self.length;
         let pieces = resolve(lower, start..start.saturating_add(self.length));
-        let now = self.resolved.fetch_add(1, Ordering::Relaxed) + 1;
+        let now = self.clock.fetch_add(2, Ordering::Relaxed) + 2;
         let stretch = Arc::new(Stretch { pieces, used: AtomicU64::new(now) });
         let mut held = self.held.write();
         held.bytes += stretch.bytes();

@@ -21,7 +21,7 @@ pub(super) struct Table {
     /// The entries that differ from those on disk: all of them lie in this range.
     dirty: Option<Range<usize>>,
     fresh: bool,
-    /// How many tables had been taken in when it was used last.
+    /// When it was used last, by the clock of the tables.
     used: AtomicU64,
 }
 
@@ -85,9 +85,9 @@ pub(super) struct Tables {
     /// How many may be held before clean ones are dropped.
     held_max: usize,
     words_per_entry: usize,
-    /// How many were taken in so far. What is used between two of them need not be told apart, so that who only reads
-    /// changes nothing that other threads look at.
-    taken_in: u64,
+    /// Goes on by two when a table is taken in, so that who only reads changes nothing that other threads look at. What is
+    /// used between two such moments is not told apart; it was used later than what was only taken in.
+    clock: u64,
 }
 
 /// Spreads the indices of tables. They come from the guest's addresses, and only as many as are held meet.
@@ -117,14 +117,15 @@ impl Hasher for IndexHasher {
 impl Tables {
     pub(super) fn new(geometry: Geometry, held_max: usize) -> Self {
         let words_per_entry = geometry.l2_entry_size() / 8;
-        Self { held: HashMap::default(), held_max: held_max.max(2), words_per_entry, taken_in: 0 }
+        Self { held: HashMap::default(), held_max: held_max.max(2), words_per_entry, clock: 0 }
     }
 
     /// A table that is in memory.
     pub(super) fn get(&self, l1_index: usize) -> Option<&Table> {
         let table = self.held.get(&l1_index)?;
-        if table.used.load(Ordering::Relaxed) != self.taken_in {
-            table.used.store(self.taken_in, Ordering::Relaxed);
+        let now = self.clock + 1;
+        if table.used.load(Ordering::Relaxed) != now {
+            table.used.store(now, Ordering::Relaxed);
         }
         Some(table)
     }
@@ -132,15 +133,15 @@ impl Tables {
     /// A table that is in memory, to be changed.
     pub(super) fn get_mut(&mut self, l1_index: usize) -> Option<&mut Table> {
         let table = self.held.get_mut(&l1_index)?;
-        *table.used.get_mut() = self.taken_in;
+        *table.used.get_mut() = self.clock + 1;
         Some(table)
     }
 
     /// Takes in a table that was read from disk, as the words that it is stored in.
     pub(super) fn insert_read(&mut self, l1_index: usize, at: HostOffset, words: Box<[u64]>) {
         let words_per_entry = self.words_per_entry;
-        self.taken_in += 1;
-        let used = AtomicU64::new(self.taken_in);
+        self.clock += 2;
+        let used = AtomicU64::new(self.clock);
         self.held.insert(l1_index, Table { at, words, words_per_entry, dirty: None, fresh: false, used });
         self.drop_clean(l1_index);
     }
@@ -206,6 +207,17 @@ mod tests {
         assert!(tables.get(0).is_some(), "a fresh table was dropped");
         assert!(tables.get(1).is_none(), "the oldest clean table was kept");
         assert_eq!(tables.held(), 2);
+    }
+
+    #[test]
+    fn a_table_that_was_used_since_stays_longer_than_one_that_was_not() {
+        let mut tables = tables(L2Width::Standard);
+        for index in [0, 1] {
+            tables.insert_read(index, HostOffset::new(512), vec![0; 64].into());
+        }
+        assert!(tables.get(0).is_some());
+        tables.insert_read(2, HostOffset::new(512), vec![0; 64].into());
+        assert!(tables.get(0).is_some() && tables.get(1).is_none());
     }
 
     #[test]
