@@ -7,8 +7,9 @@ use snapgroup::storage::{
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteSnapshots,
-    Direction, Engine, Error, Kind, Options, ReclaimOptions, Recovered, Running, SealOptions, Uuid, When,
+    ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteMode,
+    DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Kind, Options, ReclaimOptions, Recovered,
+    Running, SealOptions, Uuid, When,
 };
 use std::sync::Arc;
 
@@ -436,6 +437,44 @@ fn empty_layers_that_never_arrived_are_made_anew_once() -> Outcome {
     drop(engine);
     let engine = Engine::open_on(Arc::new(left), Options::default())?;
     assert_eq!(engine.recovered(), &Recovered::default());
+    Ok(())
+}
+
+/// The end of the file is the end of its L1 table, of which nothing has to be written: it is all zeros.
+#[test]
+fn a_head_whose_length_never_arrived_is_made_anew() -> Outcome {
+    let store = MemoryStore::new();
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    let head = name(&engine.chain(volume)?[0].file);
+    let left = store.fork();
+    std::mem::forget(engine);
+    let length = left.open(&head, Access::Read)?.length()?;
+    left.open(&head, Access::Write)?.set_length(length - ByteCount::new(1))?;
+    let engine = Engine::open_on(Arc::new(left), Options::default())?;
+    assert_eq!(engine.recovered().rebuilt, [head.to_string()]);
+    engine.open_volume(volume)?.read_at(0, &mut [1; 512])?;
+    Ok(())
+}
+
+#[test]
+fn a_layer_that_stays_when_its_volume_goes_has_arrived() -> Outcome {
+    let pool = OnDisk::new()?;
+    // The head is frozen empty, and read by a clone.
+    let snapshot = pool.engine.create_snapshot(&CreateSnapshot::new(pool.volumes[0], "golden"))?.uuid;
+    let clone = pool.engine.create_volume(&CreateVolume::of_snapshot("clone", snapshot))?.uuid;
+    let wish = DeleteVolume {
+        mode: DeleteMode::Enforcing,
+        reclaim: When::Later,
+        ..DeleteVolume::new(pool.volumes[0])
+    };
+    pool.engine.detach_volume(pool.volumes[0], pool.machine)?;
+    pool.engine.delete_volume(&wish)?;
+    let engine = Engine::open_on(Arc::new(pool.cut()), Options::default())?;
+    assert_eq!(engine.recovered().unfinished, Vec::<String>::new());
+    assert_eq!(first_bytes(&engine, clone)?, [1, 0]);
+    let check = engine.check()?;
+    assert!(check.is_sound(), "{check:#?}");
     Ok(())
 }
 

@@ -119,6 +119,10 @@ pub(super) fn settle_left(store: &dyn Store, catalog: &Catalog, recovered: &mut 
     let reader = catalog.read()?;
     let mut edits = Vec::new();
     for layer in reader.layers_unsettled()?.into_vec()? {
+        // The head of a volume that was deleted: nobody reads it, and it waits to be removed.
+        if reader.volume(layer.volume)?.is_none() {
+            continue;
+        }
         match settle_one(store, catalog, &reader, &layer) {
             Ok(arrival) => {
                 if arrival == Arrival::Rebuilt {
@@ -191,4 +195,57 @@ fn write_again(blob: &dyn Blob, end: HostOffset) -> storage::Result<()> {
     blob.read_at(HostOffset::ZERO, &mut bytes)?;
     blob.write_at(HostOffset::ZERO, &bytes)?;
     blob.set_length(blob.length()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine, Options, ReclaimOptions,
+        RepairMode, RepairOptions, When,
+    };
+    use super::*;
+    use crate::storage::{BlobName, MemoryStore};
+
+    type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
+
+    fn unsettled(engine: &Engine) -> Result<Vec<String>> {
+        let layers = engine.pool.read()?.layers_unsettled()?.into_vec()?;
+        Ok(layers.into_iter().map(|layer| layer.blob.to_string()).collect())
+    }
+
+    /// U4
+    #[test]
+    fn a_layer_is_settled_before_another_one_is_merged_into_it() -> Outcome {
+        let engine = Engine::in_memory(Options::default())?;
+        let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+        let empty = engine.create_snapshot(&CreateSnapshot::new(volume, "empty"))?.uuid;
+        let disk = engine.open_volume(volume)?;
+        disk.write_at(0, &[1; 300_000])?;
+        engine.create_snapshot(&CreateSnapshot::new(volume, "full"))?;
+        drop(disk);
+        let chain = engine.chain(volume)?;
+        let [head, lowest] = [&chain[0].file, &chain[2].file];
+        assert_eq!(unsettled(&engine)?, [lowest.clone(), head.clone()]);
+        engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(empty) })?;
+        let mut reclaim = engine.reclaim(&ReclaimOptions::towards(Direction::Commit))?;
+        assert_eq!(reclaim.step(ByteCount::new(1))?, crate::chain::Step::More);
+        assert_eq!(unsettled(&engine)?, [head.clone()]);
+        Ok(())
+    }
+
+    /// U4
+    #[test]
+    fn a_layer_is_settled_before_it_is_repaired() -> Outcome {
+        let store = MemoryStore::new();
+        let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+        let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+        let head = engine.chain(volume)?[0].file.clone();
+        assert_eq!(unsettled(&engine)?, [head.clone()]);
+        // The refcount of a cluster that nothing uses, in the block behind header and refcount table.
+        let blob = store.open(&BlobName::parse(&head)?, Access::Write)?;
+        blob.write_at(HostOffset::new((2 << 16) + 20), &[0, 1])?;
+        engine.repair(&RepairOptions { mode: RepairMode::Perform, ..RepairOptions::default() })?;
+        assert_eq!(unsettled(&engine)?, Vec::<String>::new());
+        Ok(())
+    }
 }

@@ -113,6 +113,24 @@ fn an_l1_entry_that_leads_to_the_header_or_past_the_end_shows_a_guest_nothing() 
     Ok(())
 }
 
+/// A mark says that nobody else refers to a cluster, and so that it may be written in place.
+#[test]
+fn a_mark_that_the_refcount_does_not_bear_out_is_found_whatever_else_agrees() -> Outcome {
+    let twice = |cluster: u64| (BLOCK + cluster * 2, &[0, 2][..]);
+    let (unmarked, again) = (DATA.to_be_bytes(), (L2 | COPIED).to_be_bytes());
+    for (patches, name) in [
+        (vec![twice(5)], "counted twice, referred to once, and marked"),
+        (vec![(L2, &unmarked[..])], "counted once, and not marked"),
+        // The refcounts agree with the references then.
+        (vec![(L1 + 8, &again[..]), twice(4), twice(5), twice(6)], "one table for two ranges, and marked"),
+    ] {
+        let report = doors(name, &patched(&patches)?)?.only_looked_at(name).clone();
+        let is_it = |found: &Finding| matches!(found, Finding::CopiedDisagrees { cluster, .. } if *cluster == HostCluster::new(5));
+        assert!(report.findings.iter().any(is_it), "{name}: {report:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_refcount_of_zero_for_what_is_in_use_is_found_before_anybody_writes() -> Outcome {
     for (cluster, name) in [(0, "header"), (2, "block"), (4, "L2 table"), (5, "data")] {

@@ -353,6 +353,29 @@ fn a_store_reads_a_base_directory_and_does_nothing_else_there() -> Outcome {
 }
 
 #[test]
+fn a_base_directory_is_the_one_that_was_declared() -> Outcome {
+    let place = Place::new()?;
+    place.put_chain()?;
+    for path in [Path::new("golden"), Path::new("../golden"), &place.path("sub/..")] {
+        let declared = DiskStore::open(place.pool.path())?.with_bases([path]);
+        let Err(StorageError::Io { .. }) = declared else { panic!("{path:?} was taken") };
+    }
+    let disk = DiskStore::open(place.pool.path())?.with_bases([place.golden.path()])?;
+    let lower = place.text("sub/lower.raw")?;
+    assert!(disk.name_of(&lower).is_some());
+    let through_a_file = BlobName::in_base(&format!("{lower}/x"))?;
+    let Err(StorageError::NotFound { .. }) = disk.open(&through_a_file, Access::Read) else {
+        panic!("a file has a file below it")
+    };
+    // Another one has taken its place.
+    let aside = TempDir::new()?;
+    fs::rename(place.golden.path(), aside.path().join("golden"))?;
+    fs::create_dir(place.golden.path())?;
+    assert_eq!(disk.name_of(&lower), None);
+    Ok(())
+}
+
+#[test]
 fn a_lost_catalogue_comes_back_with_what_lies_in_a_base_directory() -> Outcome {
     let place = Place::new()?;
     place.put_chain()?;
