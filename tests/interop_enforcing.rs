@@ -226,7 +226,8 @@ fn enforcing_takes_every_member_from_the_books_and_lists_what_files_keep() -> Ou
         troubles.iter().enumerate().map(|(member, trouble)| trouble.cause(&setting, member)).collect();
 
     let wish = DeleteGroup { mode: DeleteMode::Enforcing, ..DeleteGroup::new(setting.group) };
-    let deleted = engine.delete_group(&wish)?;
+    let plan = engine.plan_delete(&wish)?;
+    let deleted = engine.run(&plan)?;
     let lines: Vec<DeleteResult> = causes
         .iter()
         .enumerate()
@@ -238,6 +239,14 @@ fn enforcing_takes_every_member_from_the_books_and_lists_what_files_keep() -> Ou
         ])
         .collect();
     assert_eq!(blurred(&deleted.results), lines);
+    // The plan has said so, and has counted nothing that cannot be done.
+    assert_eq!(plan.results, deleted.results);
+    let (figures, done) = (&plan.figures, &deleted.reclaimed);
+    assert_eq!(
+        (figures.bytes_copied(), figures.bytes_punched, figures.bytes_removed, &figures.files_removed),
+        (done.bytes_copied(), done.bytes_punched, done.bytes_removed, &done.files_removed)
+    );
+    assert!(!done.bytes_freed().is_zero());
 
     // The books are done, all of them.
     assert_eq!(deleted.groups_removed, [setting.group]);

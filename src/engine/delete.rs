@@ -82,7 +82,8 @@ impl DeleteGroup {
     }
 }
 
-/// The deletion of snapshots, of one volume or of several.
+/// The deletion of snapshots, of one volume or of several. Those that no person asked for
+/// ([`Among::AUTOMATIC`](super::Among::AUTOMATIC)) are kept and deleted as any others.
 ///
 /// ```
 /// use snapgroup::{DeleteScope, DeleteSnapshots, Uuid};

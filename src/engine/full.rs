@@ -67,15 +67,17 @@ impl Pool {
         fits.map(|()| Taking::Frozen)
     }
 
-    /// Adds what taking a snapshot of a disk would do to the figures; with no way, it refuses.
+    /// Adds what taking a snapshot of a disk would do to the figures, once its chain has `length` layers; with no way, it
+    /// refuses.
     pub(super) fn foretell_taking(
         &self,
         disk: &DiskView,
+        length: usize,
         way: Option<&Taking>,
         figures: &mut Figures,
     ) -> Result<()> {
         let before = disk.chain.len();
-        let after = if way == Some(&Taking::Copied) { LAYERS_AFTER } else { before + 1 };
+        let after = if way == Some(&Taking::Copied) { LAYERS_AFTER } else { length + 1 };
         figures.chains.push(ChainChange { volume_uuid: disk.volume.uuid, before, after });
         figures.files_made += match way {
             // The copy, and the overlay on it.

@@ -165,17 +165,17 @@ impl Engine {
     }
 
     fn create_group_untold(&self, request: &CreateGroup) -> Result<CreatedGroup> {
+        self.admit(request, None)?;
         self.create_group_at(request, None)
     }
 
-    /// Takes a group; refuses when the catalogue is not at the generation `expected`.
+    /// Takes a group, once room is made; refuses when the catalogue is not at the generation `expected`.
     pub(super) fn create_group_at(
         &self,
         request: &CreateGroup,
         expected: Option<u64>,
     ) -> Result<CreatedGroup> {
         let pool = &self.pool;
-        self.admit(request, expected)?;
         // Attaching takes the machine's lock: from here on its disks are these.
         let (held, reader, machine) = self.lock_machine_of(&request.of)?;
         let wish = parse_wish(request, &machine)?;
@@ -215,16 +215,12 @@ impl Engine {
     }
 
     /// Makes room in full chains, unless something is wrong with the request: then nothing is merged.
-    fn admit(&self, request: &CreateGroup, expected: Option<u64>) -> Result<()> {
+    pub(super) fn admit(&self, request: &CreateGroup, expected: Option<u64>) -> Result<()> {
         let reader = self.pool.read()?;
         refuse_stale(&reader, expected)?;
-        parse_wish(request, &self.machine_of(&reader, &request.of)?)?;
+        let wish = parse_wish(request, &self.machine_of(&reader, &request.of)?)?;
         parse_optional(request.resource_uuid.as_ref())?;
-        match expected {
-            None => self.make_room(&request.of),
-            // A plan says what is done, and merging is not in it.
-            Some(_) => Ok(()),
-        }
+        self.make_room(&reader, request, &wish)
     }
 
     /// What taking a group would do, and who refuses.
@@ -243,19 +239,24 @@ impl Engine {
             left_out: show_left_out(&selection),
             refused: None,
             figures: Figures::default(),
+            makes_room: false,
             request: request.clone(),
         };
+        let ready = selection.members.iter().map(|disk| match machine.running {
+            Running::Elsewhere => Ok(()),
+            Running::Here => pool.open_members(std::slice::from_ref(disk)).map(drop),
+        });
+        let ready: Vec<Result<()>> = ready.collect();
+        let room = pool.foretell_room(&reader, &selection.members, request.mode)?;
+        (plan.figures, plan.makes_room) = (room.figures, room.is_made);
         let mut adding = Vec::with_capacity(selection.members.len());
-        for disk in &selection.members {
-            let ready = match machine.running {
-                Running::Elsewhere => Ok(()),
-                Running::Here => pool.open_members(std::slice::from_ref(disk)).map(drop),
-            };
-            let way = ready.and_then(|()| Ok(pool.way_to_take(disk, request.mode)?));
-            let foretold = pool.foretell_taking(disk, way.as_ref().ok(), &mut plan.figures);
+        for ((disk, ready), (left, grown)) in selection.members.iter().zip(ready).zip(&room.disks) {
+            let way = ready.and_then(|()| Ok(pool.way_to_take(left, request.mode)?));
+            let foretold = pool.foretell_taking(disk, left.chain.len(), way.as_ref().ok(), &mut plan.figures);
             // A disk that refuses adds nothing that could be known, but is counted.
             let amount = way.as_ref().ok().and_then(|way| pool.amount_added(disk, *way).ok());
-            adding.push(amount.unwrap_or(Amount { snapshots: 1, bytes: ByteCount::ZERO }));
+            let amount = amount.unwrap_or(Amount { snapshots: 1, bytes: ByteCount::ZERO });
+            adding.push(Amount { bytes: amount.bytes + *grown, ..amount });
             plan.members.push(PlannedMember {
                 volume_uuid: disk.volume.uuid,
                 name: text::joined_name(&wish.name, &disk.volume.name)?,

@@ -48,8 +48,8 @@ pub struct RevertPlan {
 
 /// What taking a group would do. Run it with [`Engine::run`].
 ///
-/// Merging to make room in a full chain ([`ChainFull::Merge`](super::ChainFull::Merge)) is in no plan: a disk without
-/// room refuses here, where the call itself would merge first.
+/// Where a chain is full and retired layers of it can be merged ([`ChainFull::Merge`](super::ChainFull::Merge)), that is in
+/// the plan: in [`CreatePlan::figures`], with the chains as they get shorter and longer again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreatePlan {
@@ -63,6 +63,8 @@ pub struct CreatePlan {
     pub refused: Option<ErrorCode>,
     /// What would be done to files.
     pub figures: Figures,
+    /// Whether room is made first.
+    pub(super) makes_room: bool,
     pub(super) request: CreateGroup,
 }
 
@@ -93,6 +95,15 @@ impl CreatePlan {
     #[must_use]
     pub fn is_possible(&self) -> bool {
         self.refused.is_none() && self.members.iter().all(|member| member.refused.is_none())
+    }
+
+    /// Whether another plan is one of the same disks, by the same ways.
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        let members = |plan: &Self| {
+            let of_one = |member: &PlannedMember| (member.volume_uuid, member.name.clone(), member.mode);
+            plan.members.iter().map(of_one).collect::<Vec<_>>()
+        };
+        members(self) == members(other) && self.left_out == other.left_out
     }
 }
 
@@ -134,7 +145,7 @@ impl Planned for CreatePlan {
     type Answer = CreatedGroup;
 
     fn run_on(&self, engine: &Engine) -> Result<CreatedGroup> {
-        engine.create_group_at(&self.request, Some(self.generation.0))
+        engine.create_planned_group(self)
     }
 }
 
@@ -197,6 +208,8 @@ impl Engine {
 
     /// What taking a group would do, and each disk that refuses. Nothing is changed, but open disks are flushed. The
     /// figures are exact but for [`Figures::bytes_flattened`](super::Figures), which is the most that is copied.
+    /// Running a plan in which room is made does that first, and refuses ([`Refusal::Stale`](super::Refusal::Stale)) when
+    /// the group would be another one afterwards; what was merged stays merged.
     ///
     /// # Errors
     ///

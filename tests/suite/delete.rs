@@ -10,8 +10,9 @@ use crate::support::{
 use snapgroup::inventory::{DeleteResult, SnapshotInventory};
 use snapgroup::storage::{At, Fault, FaultKind, Operation};
 use snapgroup::{
-    CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeleteScope, DeleteSnapshots, DeleteVolume,
-    Direction, Engine, Members, Owed, OwedReason, ReclaimOptions, RevertGroup, Step, Uuid, When,
+    Among, CreateSnapshot, CreateVolume, DeleteGroup, DeleteMode, DeleteScope, DeleteSnapshots, DeleteVolume,
+    Direction, Engine, Members, Owed, OwedReason, ReclaimOptions, RevertGroup, RevertVolume, Step, Uuid,
+    When,
 };
 
 on_every_store! {
@@ -24,6 +25,8 @@ on_every_store! {
     a_member_with_broken_tables_keeps_all_of_them_unless_bytes_wait
     each_on_its_own_deletes_the_willing
     enforcing_overrules_a_hold
+    what_no_person_asked_for_is_kept_and_deleted_as_anything_else
+    what_is_owed_says_what_it_waits_for
     a_line_tells_of_what_goes_with_its_snapshot
     enforcing_overrules_a_file_that_is_gone_and_says_so
     members_of_detached_volumes_are_deleted_too
@@ -239,6 +242,63 @@ fn enforcing_overrules_a_hold(home: &Home) -> Outcome {
     let deleted = engine.delete_group(&wish)?;
     assert!(deleted.is_success() && deleted.owed.is_empty());
     assert_eq!(deleted.groups_removed, [group]);
+    assert_sound(&engine)
+}
+
+/// A group that a revert has kept, and a snapshot that its taker has marked.
+fn what_no_person_asked_for_is_kept_and_deleted_as_anything_else(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    fill(&engine.open_volume(vm.root())?, 0, 9000, 1)?;
+    let asked_for = take(&engine, &vm, "g")?.uuid;
+    fill(&engine.open_volume(vm.root())?, 0, 9000, 2)?;
+    let kept = engine.revert_group(&RevertGroup::new(asked_for).keeping())?.kept_group.expect("kept").uuid;
+    let system_tags = vec![Among::AUTOMATIC.to_owned()];
+    let marked = CreateSnapshot { system_tags, ..CreateSnapshot::new(vm.root(), "nightly") };
+    let marked = engine.create_snapshot(&marked)?.uuid;
+    let before = read_volume(&engine, vm.root())?;
+    let of_kept = members(&engine, kept)?[0];
+    for uuid in [of_kept, marked] {
+        engine.hold(uuid, "audit")?;
+        let refused = engine.delete_snapshots(&DeleteSnapshots::one(uuid))?;
+        let error = refused.results[0].error.as_ref().expect("a hold refuses");
+        assert_eq!((error.code.as_str(), engine.snapshot(uuid).is_ok()), ("SYS.1004", true));
+    }
+    let clone = engine.create_volume(&CreateVolume::of_snapshot("clone", of_kept))?.uuid;
+    let cloned = read_volume(&engine, clone)?;
+    engine.release(marked, "audit")?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::one(marked))?.is_success());
+    let wish = DeleteGroup { mode: DeleteMode::Enforcing, ..DeleteGroup::new(kept) };
+    let deleted = engine.delete_group(&wish)?;
+    assert!(deleted.is_success() && deleted.owed.is_empty());
+    assert_eq!(deleted.groups_removed, [kept]);
+    assert!(read_volume(&engine, clone)? == cloned && read_volume(&engine, vm.root())? == before);
+    assert_eq!(read_snapshot(&engine, members(&engine, asked_for)?[0])?[..9000], [1; 9000]);
+    assert_sound(&engine)
+}
+
+fn what_is_owed_says_what_it_waits_for(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let taken = snapshots(&engine, vm.root(), 2)?;
+    let head = engine.chain(vm.root())?[0].file.clone();
+    let file = file_of(&taken[0].0.primary_storage_install_path);
+    engine.delete_snapshots(&DeleteSnapshots {
+        reclaim: When::Later,
+        ..DeleteSnapshots::one(taken[0].0.uuid)
+    })?;
+    engine.revert_volume(&RevertVolume { reclaim: When::Later, ..RevertVolume::to(taken[1].0.uuid) })?;
+    let mut told = engine.owed()?;
+    told.sort_by_key(|owed| owed.reason != OwedReason::Waiting);
+    let shown: Vec<_> = told.iter().map(|owed| (owed.file.as_str(), owed.reason, owed.needed_by)).collect();
+    let expected = [(file.as_str(), OwedReason::Waiting, 1), (head.as_str(), OwedReason::ToBeRemoved, 0)];
+    assert_eq!(shown, expected);
+    for owed in &told {
+        assert_eq!((owed.volume_uuid, owed.error.clone()), (Some(vm.root()), None));
+        assert!(owed.allocated.is_some_and(|bytes| !bytes.is_zero()));
+    }
+    engine.reclaim(&ReclaimOptions::default())?.finish()?;
+    assert_eq!(engine.owed()?, []);
     assert_sound(&engine)
 }
 

@@ -208,10 +208,12 @@ fn a_request_that_is_out_of_date_or_wrong_merges_nothing(home: &Home) -> Outcome
     let old = engine.plan_create(&vm.group("g"))?;
     engine.delete_snapshots(&DeleteSnapshots::one(taken[0]))?;
     let now = engine.plan_create(&vm.group("g"))?;
-    assert!(!now.is_possible(), "what makes room is in no plan");
+    assert!(!old.is_possible() && now.is_possible(), "a retired layer makes room");
     let error = home.refusal(&engine, || engine.run(&old))?;
     assert!(matches!(error, snapgroup::Error::Refused(Refusal::Stale { .. })), "{error}");
-    home.refusal(&engine, || engine.run(&now))?;
+    engine.hold(taken[1], "somebody")?;
+    let error = home.refusal(&engine, || engine.run(&now))?;
+    assert!(matches!(error, snapgroup::Error::Refused(Refusal::Stale { .. })), "{error}");
     home.refusal(&engine, || engine.create_group(&vm.group("")))?;
     home.refusal(&engine, || engine.create_snapshot(&CreateSnapshot::new(vm.root(), "")))?;
     assert_eq!(take(&engine, &vm, "g")?.snapshot_count, 1);

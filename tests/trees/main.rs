@@ -16,6 +16,7 @@
 mod model;
 mod pool;
 mod reverts;
+mod room;
 mod shapes;
 mod watched;
 

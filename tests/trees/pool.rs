@@ -34,6 +34,12 @@ pub(crate) struct File {
     data: ByteCount,
 }
 
+impl File {
+    pub(crate) fn allocated(&self) -> ByteCount {
+        self.allocated
+    }
+}
+
 pub(crate) type Files = BTreeMap<String, File>;
 
 pub(crate) fn open(store: &MemoryStore) -> Made<Engine> {
@@ -253,22 +259,10 @@ pub(crate) fn figures_hold(
         assert_eq!(change.after, engine.chain(change.volume_uuid)?.len());
     }
 
-    let gone: BTreeSet<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
-    let made = after.keys().filter(|name| !before.contains_key(*name)).count();
-    assert_eq!(told.files_made, made, "the files that were made");
-    assert_eq!(told.files_removed.iter().collect::<BTreeSet<_>>(), gone);
+    let gone = files_hold(told, before, after);
     assert_eq!(done.files_removed.iter().collect::<BTreeSet<_>>(), gone);
-    let written =
-        after.iter().filter(|(name, file)| before.get(*name).is_some_and(|old| old.bytes != file.bytes));
-    let written: BTreeSet<&String> = written.map(|(name, _)| name).collect();
-    assert_eq!(told.files_written.iter().collect::<BTreeSet<_>>(), written);
-
     let removed = gone.iter().fold(ByteCount::ZERO, |sum, name| sum + before[*name].allocated);
-    let room = |files: &Files| -> i128 {
-        let stay = files.iter().filter(|(name, _)| !gone.contains(name));
-        stay.map(|(_, file)| i128::from(file.data.as_u64())).sum()
-    };
-    let growth = room(after) - room(before);
+    let growth = growth(before, after, &gone);
     let [pulled, committed, punched] =
         [done.bytes_pulled, done.bytes_committed, done.bytes_punched].map(|bytes| i128::from(bytes.as_u64()));
     if punched == 0 {
@@ -283,6 +277,28 @@ pub(crate) fn figures_hold(
         assert_eq!(growth, pulled);
     }
     Ok(())
+}
+
+/// Sees that the files that were to be made, removed and written are those that were; answers the removed ones.
+pub(crate) fn files_hold<'a>(told: &Figures, before: &'a Files, after: &Files) -> BTreeSet<&'a String> {
+    let gone: BTreeSet<&String> = before.keys().filter(|name| !after.contains_key(*name)).collect();
+    let made = after.keys().filter(|name| !before.contains_key(*name)).count();
+    assert_eq!(told.files_made, made, "the files that were made");
+    assert_eq!(told.files_removed.iter().collect::<BTreeSet<_>>(), gone);
+    let written =
+        after.iter().filter(|(name, file)| before.get(*name).is_some_and(|old| old.bytes != file.bytes));
+    let written: BTreeSet<&String> = written.map(|(name, _)| name).collect();
+    assert_eq!(told.files_written.iter().collect::<BTreeSet<_>>(), written);
+    gone
+}
+
+/// By how much the files that stay have grown.
+pub(crate) fn growth(before: &Files, after: &Files, gone: &BTreeSet<&String>) -> i128 {
+    let room = |files: &Files| -> i128 {
+        let stay = files.iter().filter(|(name, _)| !gone.contains(name));
+        stay.map(|(_, file)| i128::from(file.data.as_u64())).sum()
+    };
+    room(after) - room(before)
 }
 
 /// Sees that no more room was taken than was foretold, and not less. A commit gives clusters up when what it has

@@ -73,6 +73,8 @@ struct Tally {
     figures: Figures,
     written: BTreeSet<String>,
     removed: BTreeMap<LayerId, String>,
+    /// The bytes of clusters that layers have taken in.
+    grown: BTreeMap<LayerId, ByteCount>,
     /// What is taken up beyond the present, less what was given back.
     extra: i128,
 }
@@ -89,6 +91,72 @@ impl Tally {
     }
 }
 
+/// A reclaim on a model, one layer after the other.
+pub(in super::super) struct Rehearsal<'a> {
+    pool: &'a Pool,
+    reader: &'a Reader,
+    model: Model,
+    tally: Tally,
+}
+
+impl<'a> Rehearsal<'a> {
+    pub(in super::super) fn new(pool: &'a Pool, reader: &'a Reader) -> Self {
+        Self { pool, reader, model: Model::default(), tally: Tally::default() }
+    }
+
+    /// Looks at a layer and at what is around it, before the first one is merged; refuses when nothing may be done with
+    /// it now, or when it cannot be looked at.
+    pub(in super::super) fn look(&mut self, id: LayerId) -> Result<()> {
+        self.look_in(self.reader, id)
+    }
+
+    fn look_in(&mut self, records: &dyn Records, id: LayerId) -> Result<()> {
+        let (_, around) = Pool::around(self.reader, id)?;
+        self.pool.refuse_busy(self.reader, &around)?;
+        self.pool.survey(records, id, &mut self.model)
+    }
+
+    /// Does what is to be done with a layer that was looked at.
+    pub(in super::super) fn merge(&mut self, id: LayerId, direction: Direction) {
+        foretell_one(&mut self.model, id, direction, &mut self.tally);
+    }
+
+    /// Removes the files that nothing reads, in the catalogue as it is.
+    pub(in super::super) fn sweep(&mut self) -> Result<()> {
+        for layer in self.reader.layers_garbage()? {
+            self.remove(&layer?);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, layer: &LayerRecord) {
+        let blob = Store::open(self.pool.store(), &layer.blob, Access::Read);
+        let allocated = blob.and_then(|blob| blob.allocated()).unwrap_or_default();
+        self.tally.figures.bytes_removed += allocated;
+        self.tally.give_back(self.pool.held_by_garbage(layer));
+        self.tally.removed.insert(layer.id, layer.blob.to_string());
+    }
+
+    /// Whether a layer is gone.
+    pub(in super::super) fn was_taken(&self, id: LayerId) -> bool {
+        self.model.was_taken(id)
+    }
+
+    /// The bytes of clusters that a layer has taken in.
+    pub(in super::super) fn grown(&self, id: LayerId) -> ByteCount {
+        self.tally.grown.get(&id).copied().unwrap_or_default()
+    }
+
+    /// What all that came to, but for the chains.
+    pub(in super::super) fn end(self) -> Figures {
+        let mut figures = self.tally.figures;
+        figures.files_removed = self.tally.removed.into_values().collect();
+        let written = self.tally.written.into_iter();
+        figures.files_written = written.filter(|file| !figures.files_removed.contains(file)).collect();
+        figures
+    }
+}
+
 impl Pool {
     /// What a reclaim of these layers would do, once the books are as they are to be. A layer that cannot be
     /// looked at, or with which nothing may be done now, is left out: it would be owed.
@@ -100,45 +168,26 @@ impl Pool {
         direction: Direction,
     ) -> Result<Figures> {
         let expected = Expected { books, reader };
-        let mut tally = Tally::default();
-        let mut garbage: BTreeMap<LayerId, LayerRecord> = BTreeMap::new();
+        let mut rehearsal = Rehearsal::new(self, reader);
         // What is garbage already goes along.
+        let mut garbage: BTreeMap<LayerId, LayerRecord> = BTreeMap::new();
         for layer in reader.layers_garbage()? {
             let layer = layer?;
             garbage.insert(layer.id, layer);
         }
         let to_be = books.layers().filter(|layer| layer.state == LayerState::Garbage);
         garbage.extend(to_be.map(|layer| (layer.id, layer.clone())));
-        for layer in garbage.into_values() {
-            let blob = Store::open(self.store(), &layer.blob, Access::Read);
-            let allocated = blob.and_then(|blob| blob.allocated()).unwrap_or_default();
-            tally.figures.bytes_removed += allocated;
-            tally.give_back(self.held_by_garbage(&layer));
-            tally.removed.insert(layer.id, layer.blob.to_string());
+        garbage.values().for_each(|layer| rehearsal.remove(layer));
+        let looked = retired.iter().filter(|id| rehearsal.look_in(&expected, **id).is_ok());
+        for id in looked.copied().collect::<Vec<_>>() {
+            rehearsal.merge(id, direction);
         }
-        let mut model = Model::default();
-        let mut queue = Vec::new();
-        for id in retired {
-            let (_, around) = Self::around(reader, *id)?;
-            let looked =
-                self.refuse_busy(reader, &around).and_then(|()| self.survey(&expected, *id, &mut model));
-            if looked.is_ok() {
-                queue.push(*id);
-            }
-        }
-        for id in queue {
-            foretell_one(&mut model, id, direction, &mut tally);
-        }
-        for (id, layer) in &model.layers {
+        for (id, layer) in &rehearsal.model.layers {
             // What was removed from the model was removed from the pool, and told above.
-            debug_assert!(!tally.removed.contains_key(id), "{} is gone", layer.record.blob);
+            debug_assert!(!rehearsal.tally.removed.contains_key(id), "{} is gone", layer.record.blob);
         }
-        let mut figures = tally.figures;
-        figures.files_removed = tally.removed.into_values().collect();
-        figures.files_written =
-            tally.written.into_iter().filter(|file| !figures.files_removed.contains(file)).collect();
-        figures.chains = self.chains(reader, &expected, &model, retired)?;
-        Ok(figures)
+        let chains = self.chains(reader, &expected, &rehearsal.model, retired)?;
+        Ok(Figures { chains, ..rehearsal.end() })
     }
 
     /// The bytes of clusters that a file holds which nothing reads any more; none when it is no image.
@@ -218,7 +267,9 @@ fn foretell_one(model: &mut Model, id: LayerId, direction: Direction, tally: &mu
             }
             Decision::Pull { child, copies } => {
                 tally.figures.bytes_pulled += copies.copied_bytes();
-                tally.add(model.growth(*child, copies, size_of(child)));
+                let growth = model.growth(*child, copies, size_of(child));
+                tally.add(growth);
+                *tally.grown.entry(*child).or_default() += growth;
                 tally.written.insert(sizes[child].0.clone());
             }
             Decision::Commit { child, copies } => {

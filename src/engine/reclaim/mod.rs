@@ -13,6 +13,7 @@ mod survey;
 pub(super) mod sweep;
 mod work;
 
+pub(super) use estimate::Rehearsal;
 pub use estimate::{ChainChange, Figures};
 pub use owed::{Owed, OwedReason};
 
