@@ -12,7 +12,8 @@ mod steps;
 use crate::dice::Dice;
 use model::Model;
 use snapgroup::query::Query;
-use snapgroup::storage::Store;
+use snapgroup::storage::{Access, Store};
+use snapgroup::units::HostOffset;
 use snapgroup::{
     Clock, CreateMachine, Direction, Engine, Ids, Options, OwedReason, Reclaim, ReclaimOptions, Snapshot,
     Uuid, Volume,
@@ -132,6 +133,19 @@ impl History {
     fn files(&self) -> Outcome<BTreeSet<String>> {
         let present = (self.home)().list()?.into_iter().map(|name| name.to_string());
         Ok(present.filter(|name| name.ends_with(".qcow2")).collect())
+    }
+
+    /// A checksum of each of them.
+    fn contents(&self) -> Outcome<BTreeMap<String, u32>> {
+        let home = (self.home)();
+        let mut contents = BTreeMap::new();
+        for name in home.list()?.into_iter().filter(|name| name.as_str().ends_with(".qcow2")) {
+            let blob = home.open(&name, Access::Read)?;
+            let mut bytes = vec![0; blob.length()?.as_usize()];
+            blob.read_at(HostOffset::ZERO, &mut bytes)?;
+            contents.insert(name.to_string(), crc32fast::hash(&bytes));
+        }
+        Ok(contents)
     }
 
     fn direction(&mut self) -> Direction {

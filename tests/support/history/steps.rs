@@ -7,7 +7,7 @@ use snapgroup::{
     DeleteSnapshots, DeleteVolume, Deleted, Direction, Engine, Figures, Members, Owed, ReclaimOptions,
     Reclaimed, Step, Uuid, When,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// More disks make a history slow and show nothing new.
 const DISKS_MAX: usize = 5;
@@ -154,8 +154,12 @@ impl History {
         uuids.dedup();
         let (going, _) = self.model.going(&uuids, manner);
         let plan = self.engine().plan_delete(&wish)?;
+        let before = self.contents()?;
         let deleted = self.engine().run(&plan)?;
         self.compare(&plan, &deleted, &going, reclaim);
+        if reclaim == When::Now && self.readers.is_empty() {
+            self.compare_written(&plan.figures, &before)?;
+        }
         self.count_deletion("snapshots", manner, direction, &deleted, going.len());
         self.model.remove(&going);
         Ok(())
@@ -170,9 +174,13 @@ impl History {
         let wanted: Vec<Uuid> = self.model.groups[&uuid].members.iter().map(|(member, _)| *member).collect();
         let (going, _) = self.model.going(&wanted, manner);
         let plan = self.engine().plan_delete(&wish)?;
+        let before = self.contents()?;
         let deleted = self.engine().run(&plan)?;
         assert_eq!(deleted.results.len(), wanted.len());
         self.compare(&plan, &deleted, &going, reclaim);
+        if reclaim == When::Now && self.readers.is_empty() {
+            self.compare_written(&plan.figures, &before)?;
+        }
         self.count_deletion("group", manner, direction, &deleted, going.len());
         self.model.remove(&going);
         Ok(())
@@ -221,6 +229,18 @@ impl History {
             let after = self.engine().chain(change.volume_uuid).map(|chain| chain.len());
             assert_eq!(Some(change.after), after.ok());
         }
+    }
+
+    /// The files that were foretold to be written are those that have changed. An open disk is flushed as well.
+    fn compare_written(&self, told: &Figures, before: &BTreeMap<String, u32>) -> Outcome {
+        let after = self.contents()?;
+        let has_changed = |(name, sum): &(&String, &u32)| before.get(*name).is_some_and(|old| old != *sum);
+        let written: BTreeSet<String> =
+            after.iter().filter(has_changed).map(|(name, _)| name.clone()).collect();
+        if self.open.is_empty() {
+            assert_eq!(told.files_written.iter().cloned().collect::<BTreeSet<_>>(), written);
+        }
+        Ok(())
     }
 
     /// Only a handle to a deleted snapshot keeps bytes from being dealt with.
