@@ -68,7 +68,8 @@ const DONE: [&str; 35] = [
 ];
 
 /// What must come of it at least once.
-const OUTCOMES: [&str; 21] = [
+const OUTCOMES: [&str; 22] = [
+    "a deletion writes to the files that its plan names",
     "an open disk is left as it is",
     "revert group, Strict: refused",
     "revert group, Matching: refused",

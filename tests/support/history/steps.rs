@@ -232,13 +232,16 @@ impl History {
     }
 
     /// The files that were foretold to be written are those that have changed. An open disk is flushed as well.
-    fn compare_written(&self, told: &Figures, before: &BTreeMap<String, u32>) -> Outcome {
+    fn compare_written(&mut self, told: &Figures, before: &BTreeMap<String, u32>) -> Outcome {
         let after = self.contents()?;
         let has_changed = |(name, sum): &(&String, &u32)| before.get(*name).is_some_and(|old| old != *sum);
         let written: BTreeSet<String> =
             after.iter().filter(has_changed).map(|(name, _)| name.clone()).collect();
         if self.open.is_empty() {
             assert_eq!(told.files_written.iter().cloned().collect::<BTreeSet<_>>(), written);
+            if !written.is_empty() {
+                self.count("a deletion writes to the files that its plan names");
+            }
         }
         Ok(())
     }
