@@ -288,6 +288,7 @@ mod tests {
         ] {
             assert_eq!([flag.is_in_use(), flag.is_auto(), flag.is_extra_data_compatible()], is);
         }
+        assert_eq!(BitmapFlags::AUTO.with(BitmapFlags::AUTO), BitmapFlags::AUTO);
         let flags = BitmapFlags::IN_USE.with(BitmapFlags::AUTO);
         assert!(flags.is_in_use() && flags.is_auto() && !flags.is_extra_data_compatible());
         assert_eq!(flags.without(BitmapFlags::IN_USE), BitmapFlags::AUTO);
@@ -315,7 +316,16 @@ mod tests {
                 panic!("{length} bytes are enough")
             };
             assert_eq!(wrong.field, "length");
+            if length < 24 {
+                assert_eq!((wrong.found, wrong.rule), (length as u64, Rule::AtLeast(24)));
+            }
         }
+        let extension = BitmapsExtension {
+            count: 2,
+            directory_size: ByteCount::of(bytes.len()),
+            directory: HostOffset::ZERO,
+        };
+        assert_eq!(extension.parse_directory(&bytes, geometry())?, entries);
         let Err(Error::Malformed(wrong)) = parse_directory(&bytes, 1, geometry()) else { panic!() };
         assert_eq!((wrong.structure, wrong.rule), ("bitmap directory", Rule::Exactly(32)));
         Ok(())
@@ -359,6 +369,21 @@ mod tests {
         let long = BitmapEntry { name: vec![b'n'; 1024], ..entry() };
         let Err(Error::Malformed(wrong)) = long.encode(geometry()) else { panic!() };
         assert_eq!((wrong.field, wrong.rule), ("name_size", Rule::Between(1, 1023)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_table_lies_between_cluster_0_and_the_end_of_all_files() -> Result<(), Error> {
+        let last = HostOffset::new((1 << 63) - 0x10000);
+        for lawful in [
+            BitmapEntry { table: HostOffset::new(0x10000), ..entry() },
+            BitmapEntry { table: last, table_entries: 8191, ..entry() },
+        ] {
+            assert_eq!(BitmapEntry::parse(&lawful.encode(geometry())?, geometry())?.0, lawful);
+        }
+        let long = BitmapEntry { table: last, table_entries: 8192, ..entry() };
+        let Err(Error::Malformed(wrong)) = long.encode(geometry()) else { panic!() };
+        assert_eq!((wrong.field, wrong.rule), ("bitmap_table_offset", Rule::InsideFileOffsets));
         Ok(())
     }
 

@@ -352,6 +352,35 @@ mod tests {
     }
 
     #[test]
+    fn what_an_extension_points_to_lies_between_cluster_0_and_the_end_of_all_files() -> Result<(), Error> {
+        let [first, last] = [HostOffset::new(0x10000), HostOffset::new((1 << 63) - 0x10000)];
+        let refused = |parsed: Result<(), Error>| match parsed {
+            Err(Error::Malformed(wrong)) => (wrong.field, wrong.rule),
+            other => panic!("{other:?}"),
+        };
+        let largest =
+            BitmapsExtension { count: 1, directory_size: ByteCount::new(1024 * 65_535), directory: first };
+        assert_eq!(BitmapsExtension::parse(&largest.encode().data, geometry())?, largest);
+        for (at, length, lawful) in [
+            (first, 0xffff, true),
+            (last, 0xffff, true),
+            (last, 0x10000, false),
+            (HostOffset::ZERO, 1, false),
+            (HostOffset::new(0x10001), 1, false),
+        ] {
+            let length = ByteCount::new(length);
+            let bitmaps = BitmapsExtension { count: 1, directory_size: length, directory: at };
+            let bitmaps = BitmapsExtension::parse(&bitmaps.encode().data, geometry());
+            let crypto = CryptoExtension::parse(&CryptoExtension { at, length }.encode().data, geometry());
+            assert_eq!([bitmaps.is_ok(), crypto.is_ok()], [lawful; 2], "{at:?} {length}");
+        }
+        let long = CryptoExtension { at: first, length: ByteCount::new(1) }.encode().data;
+        let long = CryptoExtension::parse(&[long, vec![0]].concat(), geometry());
+        assert_eq!(refused(long.map(drop)), ("length", Rule::Exactly(16)));
+        Ok(())
+    }
+
+    #[test]
     fn the_crypto_extension_has_these_bytes() -> Result<(), Error> {
         let crypto = CryptoExtension { at: HostOffset::new(0x40000), length: ByteCount::new(0x1f8000) };
         let golden = [0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0x1f, 0x80, 0];

@@ -277,6 +277,26 @@ mod tests {
     }
 
     #[test]
+    fn an_external_data_file_begins_with_data_and_holds_nothing_compressed() -> Result<(), Error> {
+        let geometry = geometry(16, L2Width::Standard);
+        let [first, at] = [HostOffset::ZERO, HostOffset::new(0x50000)];
+        for (raw, entry) in [
+            (0, L2Entry::Absent),
+            (1, L2Entry::Zero { allocation: None, copied: Copied::No }),
+            (COPIED, L2Entry::Data { at: first, copied: Copied::Yes }),
+            (COPIED | 1, L2Entry::Zero { allocation: Some(first), copied: Copied::Yes }),
+            (0x50000, L2Entry::Data { at, copied: Copied::No }),
+            (COPIED | 0x50000, L2Entry::Data { at, copied: Copied::Yes }),
+        ] {
+            assert_eq!(L2Entry::decode_external(raw, 0, geometry, Version::V3)?, entry, "{raw:#x}");
+        }
+        let compressed = L2Entry::decode_external(COMPRESSED | 0x50000, 0, geometry, Version::V3);
+        let Err(Error::Malformed(wrong)) = compressed else { panic!("{compressed:?}") };
+        assert_eq!(wrong.rule, Rule::Excludes("an external data file"));
+        Ok(())
+    }
+
+    #[test]
     fn whole_clusters_are_written_as_32_subclusters() -> Result<(), Error> {
         let geometry = geometry(16, L2Width::Extended);
         let at = HostOffset::new(0x50000);

@@ -62,7 +62,6 @@ impl SnapshotEntry {
     /// longer than the format allows.
     pub fn size_of(head: &[u8]) -> Result<ByteCount, Error> {
         let record = Record::new("snapshot", head);
-        record.slice(0, Self::HEAD)?;
         let extra = record.u32(36)?;
         let rule = Rule::AtMost(u64::from(Self::EXTRA_MAX));
         require(extra <= Self::EXTRA_MAX, "snapshot", "extra_data_size", u64::from(extra), rule)?;
@@ -363,9 +362,24 @@ mod tests {
     }
 
     #[test]
+    fn a_table_has_65536_entries_and_64_mib_at_most() -> Result<(), Error> {
+        SnapshotEntry::check_table_size(SnapshotEntry::TABLE_SIZE_MAX)?;
+        let mut entries = vec![entry(0); 65_536];
+        let bytes = encode_snapshots(&entries, Version::V2)?;
+        assert_eq!(parse_snapshots(&bytes, 65_536, Version::V2)?.0.len(), 65_536);
+        entries.push(entry(0));
+        let Err(Error::Malformed(wrong)) = encode_snapshots(&entries, Version::V2) else { panic!() };
+        assert_eq!((wrong.field, wrong.rule), ("count", Rule::AtMost(65_536)));
+        Ok(())
+    }
+
+    #[test]
     fn the_l1_table_of_a_snapshot_has_the_limits_of_the_headers() -> Result<(), Error> {
         let geometry = Geometry::new(16, 4, L2Width::Standard)?;
         entry(16).check_l1(geometry)?;
+        let largest =
+            SnapshotEntry { l1_table: HostOffset::new(0x10000), l1_entries: 4_194_304, ..entry(16) };
+        largest.check_l1(geometry)?;
         for (at, entries, rule) in [
             (0x70000, 4_194_305, Rule::AtMost(4_194_304)),
             (0x70200, 1, Rule::ClusterAligned),

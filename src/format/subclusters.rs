@@ -127,6 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_is_no_zero_any_more_and_lies_in_a_cluster_of_its_own() {
+        let at = HostOffset::new(0x50000);
+        let before = Subclusters { at: None, copied: Copied::No, allocated: 0b0001, zero: 0b1110 };
+        let after = before.stored(at, 0b0111);
+        assert_eq!(after, Subclusters { at: Some(at), copied: Copied::Yes, allocated: 0b0111, zero: 0b1000 });
+        assert!(after.is_own() && !before.is_own());
+        assert!(!Subclusters { copied: Copied::No, ..after }.is_own());
+        assert!(!Subclusters { at: None, ..after }.is_own());
+    }
+
+    #[test]
     fn an_entry_of_each_width_is_the_same_as_subclusters_and_back() {
         let at = HostOffset::new(0x50000);
         for (l2, all) in [(L2Width::Standard, 1), (L2Width::Extended, u32::MAX)] {

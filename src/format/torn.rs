@@ -81,6 +81,27 @@ mod tests {
     }
 
     #[test]
+    fn a_header_reaches_to_the_last_byte_of_what_is_ours() {
+        // 8 bytes of it lie in the third sector, and there is no backing name.
+        let mut bytes = header(2 * SECTOR + 8 - 104 - EXTENSION_HEAD - IDENTITY.encode().len());
+        bytes[BACKING_OFFSET..BACKING_SIZE + 4].fill(0);
+        bytes[2 * SECTOR + 8..].fill(0);
+        assert_eq!(LayerIdentity::in_torn_header(&bytes), None);
+        bytes[2 * SECTOR..].fill(0);
+        assert_eq!(LayerIdentity::in_torn_header(&bytes), Some(IDENTITY));
+    }
+
+    #[test]
+    fn what_stands_behind_the_end_of_the_extensions_is_not_read() {
+        let mut torn = header(1300);
+        torn[SECTOR..2 * SECTOR].fill(0);
+        assert_eq!(LayerIdentity::in_torn_header(&torn), Some(IDENTITY));
+        torn.splice(104..104, [0; EXTENSION_HEAD]);
+        torn[SECTOR..2 * SECTOR].fill(0);
+        assert_eq!(LayerIdentity::in_torn_header(&torn), None);
+    }
+
+    #[test]
     fn a_header_of_one_sector_is_never_torn() {
         assert_eq!(LayerIdentity::in_torn_header(&header(100)), None);
     }

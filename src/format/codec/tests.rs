@@ -96,6 +96,8 @@ fn a_stream_of_less_than_a_cluster_is_refused() {
 fn a_frame_of_more_than_a_cluster_is_refused_and_a_deflate_stream_is_cut() {
     let stream = Compression::Zstd.encode(&vec![9; 1 << 20]).expect("it gets smaller");
     assert!(refused(Compression::Zstd, &stream, 512) > 512);
+    let one_block = Compression::Zstd.encode(&[9; 4096]).expect("it gets smaller");
+    assert_eq!(refused(Compression::Zstd, &one_block, 512), 4096);
     let stream = Compression::Deflate.encode(&vec![9; 1 << 20]).expect("it gets smaller");
     let mut cluster = [0; 512];
     Compression::Deflate.decode(&stream, &mut cluster).expect("the cluster is full");
@@ -115,6 +117,29 @@ fn a_cluster_may_be_made_of_several_frames_and_of_some_to_skip() {
     assert!(cluster == [one, two].concat());
     assert_eq!(refused(Compression::Zstd, &skipped, 4096), 0);
     assert_eq!(refused(Compression::Zstd, &skipped[..10], 4096), 0);
+}
+
+#[test]
+fn a_window_of_128_mib_is_the_largest() {
+    // The magic number, no size and no checksum, a window of 128 MiB, and one last block: a byte 512 times (RFC 8878, 3.1.1).
+    let mut stream = [0x28, 0xb5, 0x2f, 0xfd, 0, 17 << 3, 0b11, 0x10, 0, 7];
+    let mut cluster = [0; 512];
+    Compression::Zstd.decode(&stream, &mut cluster).expect("a lawful window");
+    assert_eq!(cluster, [7; 512]);
+    stream[5] += 1;
+    assert_eq!(refused(Compression::Zstd, &stream, 512), 0);
+}
+
+#[test]
+fn what_is_encoded_is_smaller_whatever_of_it_is_noise() {
+    for compression in BOTH {
+        for zeros in 0..128 {
+            let mut cluster = noise(6, 512 - zeros);
+            cluster.resize(512, 0);
+            let length = compression.encode(&cluster).map_or(0, |stream| stream.len());
+            assert!(length < 512, "{compression:?} {zeros}: {length}");
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::super::{Detail, Malformed, Rule};
 use super::*;
 
 /// The place of a field in the bytes, for tests that break it.
+#[derive(Clone, Copy)]
 struct Field(usize, usize);
 
 const BACKING_FILE_OFFSET: Field = Field(8, 8);
@@ -176,6 +177,29 @@ fn each_field_has_its_range() {
 }
 
 #[test]
+fn a_table_ends_where_a_file_may() {
+    for (place, size, at, length, lawful) in [
+        (L1_TABLE_OFFSET, L1_SIZE, 1, 8191, true),
+        (L1_TABLE_OFFSET, L1_SIZE, 1, 8192, false),
+        (REFCOUNT_TABLE_OFFSET, REFCOUNT_TABLE_CLUSTERS, 3, 2, true),
+        (REFCOUNT_TABLE_OFFSET, REFCOUNT_TABLE_CLUSTERS, 2, 2, false),
+        // Entries of 40 bytes and more.
+        (SNAPSHOTS_OFFSET, NB_SNAPSHOTS, 1, 1638, true),
+        (SNAPSHOTS_OFFSET, NB_SNAPSHOTS, 1, 1639, false),
+    ] {
+        let mut bytes = with(place, (1 << 63) - (at << 16));
+        bytes[size.0..size.0 + 4].copy_from_slice(&u32::to_be_bytes(length));
+        match Header::parse(&bytes) {
+            Ok(_) => assert!(lawful, "{length} at {}", place.0),
+            Err(Error::Malformed(wrong)) => {
+                assert!(!lawful && wrong.rule == Rule::InsideFileOffsets, "{length} at {}: {wrong}", place.0);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
 fn the_largest_lawful_values_are_accepted() -> Result<(), Error> {
     for (field, value) in [
         (L1_SIZE, 4_194_304),
@@ -245,8 +269,10 @@ fn a_backing_format_is_short_text() {
     let name = "base".to_owned();
     header.set_backing(Some(Backing { name: name.clone(), format: Some("a".repeat(16)) }));
     assert_eq!(unwritable(&header).rule, Rule::AtMost(15));
-    header.set_backing(Some(Backing { name, format: Some("qcow2\n".to_owned()) }));
+    header.set_backing(Some(Backing { name: name.clone(), format: Some("qcow2\n".to_owned()) }));
     assert_eq!(unwritable(&header).rule, Rule::Text);
+    header.set_backing(Some(Backing { name, format: Some("a".repeat(15)) }));
+    assert_eq!(Header::parse(&header.encode().expect("lawful")), Ok(header));
 }
 
 #[test]
@@ -314,10 +340,25 @@ fn the_longest_backing_name_has_1023_bytes() -> Result<(), Error> {
 fn a_version_2_header_has_nothing_of_version_3() -> Result<(), Error> {
     let v2 = header(Version::V2);
     let narrow = Geometry::new(16, 3, L2Width::Standard)?;
+    let extended = Geometry::new(16, 4, L2Width::Extended)?;
     for (header, field) in [
         (Header { incompatible: Incompatible::DIRTY, ..v2.clone() }, "feature bits"),
         (Header { compatible: Compatible::LAZY_REFCOUNTS, ..v2.clone() }, "feature bits"),
         (Header { autoclear: Autoclear::BITMAPS, ..v2.clone() }, "feature bits"),
+        // The same bit in two sets.
+        (
+            Header {
+                incompatible: Incompatible::DIRTY,
+                compatible: Compatible::LAZY_REFCOUNTS,
+                ..v2.clone()
+            },
+            "feature bits",
+        ),
+        (
+            Header { incompatible: Incompatible::DIRTY, autoclear: Autoclear::BITMAPS, ..v2.clone() },
+            "feature bits",
+        ),
+        (Header { geometry: extended, ..v2.clone() }, "L2 entry size"),
         (Header { geometry: narrow, ..v2.clone() }, "refcount_order"),
         (
             Header { compression_field: CompressionField::Present { padding: [0; 7] }, ..v2.clone() },
@@ -350,7 +391,12 @@ fn fields_that_disagree_are_not_written() -> Result<(), Error> {
             },
             Rule::Needs("compression_type"),
         ),
+        (
+            Header { extra: vec![0; 8], compression_field: CompressionField::Absent, ..v3.clone() },
+            Rule::Needs("compression_type"),
+        ),
         (Header { extra: vec![0; 7], ..v3.clone() }, Rule::MultipleOf(8)),
+        (Header { extensions: [&v3.extensions[..], &v3.extensions].concat(), ..v3.clone() }, Rule::Once),
         (Header { encryption: Encryption::Luks, ..v3.clone() }, Rule::Needs("the crypto extension")),
         (Header { autoclear: Autoclear::BITMAPS, ..with_bitmaps(&v3, 23) }, Rule::Exactly(24)),
         (Header { refcount_table_clusters: 0, ..v3 }, Rule::Between(1, 128)),
@@ -358,6 +404,9 @@ fn fields_that_disagree_are_not_written() -> Result<(), Error> {
     for (header, rule) in disagreements {
         assert_eq!(unwritable(&header).rule, rule);
     }
+    let unknown = Header { incompatible: Incompatible::from_bits(0x20), ..header(Version::V3) };
+    let Err(Error::Unsupported(unknown)) = unknown.encode() else { panic!() };
+    assert_eq!(unknown.detail, Detail::Bits(0x20));
     Ok(())
 }
 
