@@ -31,10 +31,11 @@
 //! }
 //! ```
 //!
-//! The [`guide`] goes on from here, in chapters: a first pool, groups, live machines, deleting and space, reverting, bringing
-//! disks in, taking data out, durability, beyond one machine, security, hosts with a runtime, testing, and where each call of
-//! the API is that is carried over. Longer programs are in `examples`: `quickstart`, on disk; `in_memory`, for tests and fuzzers;
-//! `delete_and_reclaim` and `revert`; `live`, for a machine that another process runs.
+//! The [`guide`] goes on from here, in chapters: concepts, a first pool, groups, live machines, deleting and space, reverting,
+//! bringing disks in, taking data out, errors, formats here and elsewhere, durability, beyond one machine, security, hosts with a
+//! runtime, testing, and where each call of the API is that is carried over. Longer programs are in `examples`: `quickstart`, on
+//! disk; `in_memory`, for tests and fuzzers; `delete_and_reclaim` and `revert`; `backup` and `test_farm`; `async_host`; `live`, for a
+//! machine that another process runs.
 //!
 //! # The words
 //!

@@ -151,6 +151,16 @@ macro_rules! amount {
 
 unit!(
     /// A byte address in the guest's disk.
+    ///
+    /// ```
+    /// use snapgroup::units::{ByteCount, GuestOffset};
+    ///
+    /// // Addresses have distances and no sum; a length is no address.
+    /// let (first, last) = (GuestOffset::new(0x1000), GuestOffset::new(0x3000));
+    /// assert_eq!(last - first, ByteCount::kib(8));
+    /// assert_eq!(first + ByteCount::kib(8), last);
+    /// assert_eq!(last.to_string(), "0x3000");
+    /// ```
     GuestOffset,
     "{:#x}"
 );
@@ -176,6 +186,16 @@ unit!(
 );
 unit!(
     /// A number of bytes.
+    ///
+    /// ```
+    /// use snapgroup::ByteCount;
+    ///
+    /// let size = ByteCount::gib(1) + ByteCount::mib(512);
+    /// assert_eq!(size.as_u64(), 3 << 29);
+    /// assert_eq!(size.to_string(), "1610612736 bytes");
+    /// assert_eq!(size.rounded(), "1.5 GiB");
+    /// assert_eq!(size.saturating_sub(ByteCount::tib(1)), ByteCount::ZERO);
+    /// ```
     ByteCount,
     "{} bytes"
 );

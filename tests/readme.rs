@@ -193,24 +193,77 @@ fn sources(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What stands above an item: its documentation and its attributes.
+fn above(lines: &[&str], item: usize) -> String {
+    let is_above = |line: &&&str| ["///", "#[", "$(#["].iter().any(|begin| line.trim().starts_with(begin));
+    lines[..item].iter().rev().take_while(is_above).copied().collect()
+}
+
+/// Whether there is an example in a documentation.
+fn shows_how(documentation: &str) -> bool {
+    documentation.contains("```") || documentation.contains("include_str!(")
+}
+
 #[test]
-fn every_request_that_a_caller_fills_in_shows_how() -> io::Result<()> {
-    let mut shown = BTreeSet::new();
-    for path in sources(&root().join("src/engine"))? {
+fn every_type_at_the_door_and_every_call_on_an_engine_shows_how() -> io::Result<()> {
+    // Each `pub use` of the door, and the names with a capital in it.
+    let door = fs::read_to_string(root().join("src/engine/mod.rs"))?;
+    let uses = door.split("pub use ").skip(1).filter_map(|rest| rest.split(';').next());
+    let mut silent: BTreeSet<&str> = uses
+        .flat_map(|rest| rest.split(|letter: char| !letter.is_alphanumeric()))
+        .filter(|word| word.starts_with(char::is_uppercase))
+        .collect();
+    assert!(silent.len() > 150 && silent.contains("CreateGroup"), "the door was read wrongly: {silent:?}");
+
+    let mut calls = 0;
+    for path in sources(&root().join("src"))? {
         let text = fs::read_to_string(&path)?;
-        // What stands before each public struct, from the blank line on, and its fields.
-        for item in text.split("\n\n") {
-            let Some((above, below)) = item.split_once("pub struct ") else { continue };
-            // What is only answered can have more fields tomorrow.
-            if below.contains("\n    pub ") && !above.contains("non_exhaustive") {
-                let name = below.split([' ', '<', '(']).next().unwrap_or_default().to_owned();
-                assert!(above.contains("```") || above.contains("include_str!"), "{name} has no example");
-                shown.insert(name);
+        let lines: Vec<&str> = text.lines().collect();
+        let mut inside = "";
+        for (item, line) in lines.iter().enumerate() {
+            if line.starts_with("impl") || line.starts_with('}') {
+                inside = line;
+            }
+            let words: Vec<&str> =
+                line.split(|letter: char| !letter.is_alphanumeric() && letter != '_').collect();
+            let declared =
+                match words.iter().position(|word| ["struct", "enum", "trait", "type"].contains(word)) {
+                    Some(keyword) => words.get(keyword + 1).copied().unwrap_or_default(),
+                    // The words of the API are made by a macro.
+                    None => words.iter().find(|word| !word.is_empty()).copied().unwrap_or_default(),
+                };
+            if silent.contains(declared) && shows_how(&above(&lines, item)) {
+                silent.remove(declared);
+            }
+            if inside == "impl Engine {" && line.starts_with("    pub fn ") {
+                assert!(shows_how(&above(&lines, item)), "{}: {line}", path.display());
+                calls += 1;
             }
         }
     }
-    for name in ["Options", "CreateGroup", "CreateVolume", "DeleteGroup", "RevertGroup", "Export"] {
-        assert!(shown.contains(name), "{name} was not looked at: {shown:?}");
+    assert!(silent.is_empty(), "without an example: {silent:?}");
+    assert!(calls > 60, "only {calls} calls were found");
+    Ok(())
+}
+
+#[test]
+fn the_formats_of_the_guide_are_those_of_the_readme() -> io::Result<()> {
+    let readme = readme()?;
+    let (_, section) = readme.split_once("\n## Formats\n").expect("the README has the section");
+    let section = section.split("\n## ").next().unwrap_or(section).trim();
+    let guide = fs::read_to_string(root().join("src/guide/formats.md"))?;
+    assert!(guide.contains(section), "src/guide/formats.md has another table");
+    Ok(())
+}
+
+#[test]
+fn every_chapter_of_the_guide_is_listed() -> io::Result<()> {
+    let list = fs::read_to_string(root().join("src/guide/mod.rs"))?;
+    for entry in fs::read_dir(root().join("src/guide"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let Some(chapter) = name.strip_suffix(".md") else { continue };
+        assert!(list.contains(&format!("//! | [`{chapter}`] |")), "{chapter} is not in the table");
+        assert!(list.contains(&format!("pub mod {chapter} {{}}")), "{chapter} is no chapter");
     }
     Ok(())
 }

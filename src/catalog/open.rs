@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 /// Whether every commit also writes what makes opening after a crash quick.
+#[doc = include_str!("../engine/examples/opening.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QuickRepair {
@@ -44,6 +45,7 @@ pub enum QuickRepair {
 }
 
 /// What is checked of the catalogue when a pool is opened.
+#[doc = include_str!("../engine/examples/opening.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CatalogueCheck {
     /// Every page, against its checksum: what is damaged is refused with a typed error. It costs about 2 ms for each

@@ -12,6 +12,7 @@ use uuid::Uuid;
 pub struct Timestamp(pub i64);
 
 /// Whether a machine's disks are written by this process or by another one.
+#[doc = include_str!("../engine/examples/live.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Running {
@@ -36,6 +37,7 @@ pub struct MachineRecord {
 }
 
 /// What a volume is to its machine.
+#[doc = include_str!("../engine/examples/volumes.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum VolumeKind {
@@ -49,6 +51,7 @@ pub enum VolumeKind {
 }
 
 /// Whether one machine at a time may have the volume, or several.
+#[doc = include_str!("../engine/examples/volumes.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Sharing {
@@ -91,6 +94,7 @@ pub struct VolumeRecord {
 }
 
 /// How the bytes of a layer are laid out.
+#[doc = include_str!("../engine/examples/adopting.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum LayerFormat {
@@ -101,6 +105,7 @@ pub enum LayerFormat {
 }
 
 /// How finely an image maps its disk.
+#[doc = include_str!("../engine/examples/volumes.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum L2Entries {
@@ -113,6 +118,7 @@ pub enum L2Entries {
 }
 
 /// What a layer is now.
+#[doc = include_str!("../engine/examples/checking.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum LayerState {
     /// A volume writes to it.

@@ -23,6 +23,7 @@ const SECTOR: u64 = 512;
 const BLOCK: u64 = 64 << 10;
 
 /// What the newer disk has in a stretch that differs.
+#[doc = include_str!("../engine/examples/differing.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
     /// Bytes, to be read from it. They may all be zero.
@@ -32,6 +33,7 @@ pub enum ChangeKind {
 }
 
 /// A stretch in which two disks differ.
+#[doc = include_str!("../engine/examples/differing.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Where it begins.
@@ -51,6 +53,7 @@ impl Change {
 }
 
 /// How closely two disks are looked at.
+#[doc = include_str!("../engine/examples/differing.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Exactness {
     /// By the tables: what was written is a change, even when the bytes are what they were.

@@ -32,6 +32,7 @@ const CHUNK: u64 = 1 << 20;
 const ZERO_CHUNK: u64 = 1 << 30;
 
 /// Whether there is more to do.
+#[doc = include_str!("../engine/examples/reclaiming.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Step {

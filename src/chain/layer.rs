@@ -24,6 +24,7 @@ const SIGNATURES: [(usize, &[u8], &str); 9] = [
 ];
 
 /// One layer of a chain.
+#[doc = include_str!("../image/examples/images.md")]
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Layer {

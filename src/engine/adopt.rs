@@ -76,6 +76,12 @@ impl AdoptVolume {
     pub fn new(file: impl Into<String>, format: LayerFormat, name: impl Into<String>) -> Self {
         Self { file: file.into(), format, name: name.into(), ..Self::default() }
     }
+
+    /// The same as the root volume of its machine.
+    #[must_use]
+    pub fn as_root(self) -> Self {
+        Self { kind: VolumeKind::Root, ..self }
+    }
 }
 
 impl Engine {

@@ -17,8 +17,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// What a check of a pool has found.
+#[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "what is wrong is said here, and in no error"]
 pub struct PoolCheck {
     /// Where the catalogue disagrees with itself; each begins with the number of the invariant, C1 to C27.
     pub violations: Vec<String>,
@@ -35,6 +37,7 @@ pub struct PoolCheck {
 }
 
 /// What a check of one layer has found.
+#[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LayerCheck {
@@ -68,6 +71,7 @@ impl PoolCheck {
 }
 
 /// A layer of a chain and the file that holds it.
+#[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChainLayer {

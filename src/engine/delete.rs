@@ -19,6 +19,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
 /// When the bytes are dealt with that a deletion leaves.
+#[doc = include_str!("examples/how_to_delete.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum When {
@@ -147,6 +148,7 @@ impl DeleteSnapshots {
 }
 
 /// What a deletion has come to.
+#[doc = include_str!("examples/how_to_delete.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deleted {
@@ -169,6 +171,7 @@ impl Deleted {
 }
 
 /// What shall be deleted: a group, or snapshots.
+#[doc = include_str!("examples/deleting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deletion {
     what: What,

@@ -14,28 +14,7 @@ use std::iter::FusedIterator;
 use std::sync::Arc;
 
 /// How two snapshots are compared. The default is the whole disk, by the tables.
-///
-/// ```
-/// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, DiffOptions, Engine, Exactness, Options};
-///
-/// # fn main() -> snapgroup::Result<()> {
-/// # let engine = Engine::in_memory(Options::default())?;
-/// # let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?.uuid;
-/// # let disk = engine.open_volume(volume)?;
-/// disk.write_at(0, &[7; 65_536])?;
-/// let monday = engine.create_snapshot(&CreateSnapshot::new(volume, "monday"))?.uuid;
-/// disk.write_at(0, &[7; 65_536])?; // the same once more
-/// let tuesday = engine.create_snapshot(&CreateSnapshot::new(volume, "tuesday"))?.uuid;
-///
-/// let differing = |exactness| -> snapgroup::Result<usize> {
-///     let options = DiffOptions { exactness, ..DiffOptions::default() };
-///     Ok(engine.diff(Some(monday.into()), tuesday, &options)?.count())
-/// };
-/// assert_eq!(differing(Exactness::Tables)?, 1); // something was written
-/// assert_eq!(differing(Exactness::Content)?, 0); // nothing differs
-/// # Ok(())
-/// # }
-/// ```
+#[doc = include_str!("examples/differing.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiffOptions {
     /// Only what lies at this byte of the disk or after it.
@@ -53,7 +32,9 @@ pub struct DiffOptions {
 /// reported, too.
 ///
 /// Each item may be an error ([`Error::Image`](super::Error::Image)); nothing comes after it.
+#[doc = include_str!("examples/differing.md")]
 #[derive(Debug)]
+#[must_use = "nothing is compared before it is iterated"]
 pub struct Diff {
     changes: chain::Diff,
     /// Keeps the pool owned, and the layers as they are, while the content is read.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 /// How often a pool was opened for writing, its making counted: each owner has a larger one than the owner before it.
+#[doc = include_str!("examples/open_on.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub(super) u64);
 

@@ -11,9 +11,11 @@ use uuid::Uuid;
 
 /// The result of a call to an engine. With another error it is the plain one, so that a program may name everything of
 /// this crate at once.
+#[doc = include_str!("examples/errors.md")]
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What a caller can do about an error.
+#[doc = include_str!("examples/errors.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
@@ -26,6 +28,7 @@ pub enum Kind {
 }
 
 /// Why a call failed.
+#[doc = include_str!("examples/errors.md")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -181,9 +184,11 @@ impl Error {
             | Self::NotSwitched { .. }
             | Self::SwitchUnknown { .. }
             | Self::NotOwner { .. }
-            | Self::Storage(storage::Error::Locked { .. } | storage::Error::Poisoned { .. }) => {
-                Code::Operation
-            }
+            | Self::Storage(
+                storage::Error::Locked { .. }
+                | storage::Error::Exists { .. }
+                | storage::Error::Poisoned { .. },
+            ) => Code::Operation,
             Self::Image(image::Error::PastEndOfDisk { .. } | image::Error::Shrink { .. }) => {
                 Code::InvalidArgument
             }
@@ -205,7 +210,7 @@ impl Error {
             | Self::NewerVersion { .. }
             | Self::NotFrozen { .. }
             | Self::NotSwitched { .. }
-            | Self::Storage(storage::Error::Locked { .. }) => Kind::Refused,
+            | Self::Storage(storage::Error::Locked { .. } | storage::Error::Exists { .. }) => Kind::Refused,
             Self::LayerMissing { .. } | Self::LayerDisagrees { .. } => Kind::Corrupt,
             Self::Layer { source, .. } => image_kind(source),
             Self::Image(source) => image_kind(source),

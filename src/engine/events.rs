@@ -13,6 +13,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// What happened.
+#[doc = include_str!("examples/events.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -52,6 +53,7 @@ pub enum Event {
 }
 
 /// A record that has changed.
+#[doc = include_str!("examples/events.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BookChange {
@@ -64,6 +66,7 @@ pub struct BookChange {
 }
 
 /// What a record of the books can be.
+#[doc = include_str!("examples/events.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BookEntry {
@@ -78,6 +81,7 @@ pub enum BookEntry {
 }
 
 /// What became of a record.
+#[doc = include_str!("examples/events.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Became {
@@ -90,6 +94,7 @@ pub enum Became {
 }
 
 /// Work that may take long.
+#[doc = include_str!("examples/events.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Work {

@@ -49,6 +49,7 @@ pub struct Export {
 }
 
 /// The format of an exported file.
+#[doc = include_str!("examples/exporting.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExportFormat {
@@ -133,7 +134,9 @@ pub struct ExportBase {
 }
 
 /// An export under way. Dropping it leaves the target incomplete and touches nothing else.
+#[doc = include_str!("examples/exporting.md")]
 #[derive(Debug)]
+#[must_use = "nothing is copied before it is stepped"]
 pub struct Exporter {
     pool: Arc<Pool>,
     flatten: Flatten,

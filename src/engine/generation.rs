@@ -4,6 +4,7 @@ use std::fmt;
 
 /// How often the catalogue of a pool has changed: a later generation is a larger one. Two plans of one generation were made of
 /// the same books.
+#[doc = include_str!("examples/deleting.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(pub(super) u64);
 

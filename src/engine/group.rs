@@ -24,6 +24,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// Whose disks a group holds.
+#[doc = include_str!("examples/groups.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GroupOf {
@@ -120,6 +121,7 @@ impl CreateGroup {
 }
 
 /// A group that was taken, and what of the machine is not in it.
+#[doc = include_str!("examples/groups.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreatedGroup {
@@ -132,6 +134,7 @@ pub struct CreatedGroup {
 }
 
 /// A volume of a machine that is not in a group.
+#[doc = include_str!("examples/groups.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftOutVolume {

@@ -24,6 +24,7 @@ use uuid::Uuid;
 ///
 /// Snapshots and groups may be taken meanwhile: writes wait for the moment to pass, reads at most for a flush. What was written
 /// is durable after [`Volume::flush`]; the last handle flushes when it is dropped, but cannot tell of an error.
+#[doc = include_str!("examples/guest_io.md")]
 #[derive(Debug)]
 pub struct Volume {
     open: Arc<OpenVolume>,

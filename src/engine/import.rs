@@ -39,6 +39,7 @@ use std::sync::Arc;
 const WHOLE: ByteCount = ByteCount::gib(1);
 
 /// Where a file to be imported lies.
+#[doc = include_str!("examples/importing.md")]
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ImportFrom {
@@ -102,6 +103,12 @@ impl ImportVolume {
         }
     }
 
+    /// The same as the root volume of its machine.
+    #[must_use]
+    pub fn as_root(self) -> Self {
+        Self { kind: VolumeKind::Root, ..self }
+    }
+
     /// The same, an image above a snapshot of this pool.
     #[must_use]
     pub fn above(self, base: impl Into<UuidArg>) -> Self {
@@ -129,6 +136,7 @@ impl ImportVolume {
 }
 
 /// An import under way. Dropping it gives up: nothing of it stays.
+#[doc = include_str!("examples/importing.md")]
 #[derive(Debug)]
 #[must_use = "nothing is imported before it is finished, and dropping this gives up"]
 pub struct Importer {

@@ -6,6 +6,7 @@ use super::uuid_arg::UuidArg;
 use crate::image::{InternalSnapshot, PersistentBitmap};
 
 /// What one layer's file holds beside the disk.
+#[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LayerInternals {

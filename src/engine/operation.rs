@@ -21,6 +21,7 @@ macro_rules! operations {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// What a pool is asked to do: every call that changes something, and every one that reads more than the books. What
         /// only looks up records is none, nor is reading and writing guest data.
+        #[doc = include_str!("examples/events.md")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Operation {
@@ -141,6 +142,7 @@ impl fmt::Display for Operation {
 }
 
 /// Which run of an operation: no two in one process are the same.
+#[doc = include_str!("examples/events.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(u64);
 
@@ -158,6 +160,7 @@ impl fmt::Display for RunId {
 }
 
 /// How an operation ended.
+#[doc = include_str!("examples/events.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {

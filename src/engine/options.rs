@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 /// Whether a pool is made where there is none.
+#[doc = include_str!("examples/opening.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CreatePool {
@@ -22,6 +23,7 @@ pub enum CreatePool {
 }
 
 /// Where the moments in the books come from. Only people read them; nothing is ordered by them.
+#[doc = include_str!("examples/opening.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Clock {
@@ -33,6 +35,7 @@ pub enum Clock {
 }
 
 /// Where fresh uuids come from.
+#[doc = include_str!("examples/opening.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ids {
@@ -44,6 +47,7 @@ pub enum Ids {
 }
 
 /// What happens when a chain is as long as it may be and a snapshot is asked for.
+#[doc = include_str!("examples/opening.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChainFull {
@@ -74,6 +78,7 @@ pub mod chain_max {
 }
 
 /// When the layers that become frozen are sealed: read once, with a checksum of each cluster noted.
+#[doc = include_str!("examples/opening.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SealWhen {
@@ -87,6 +92,7 @@ pub enum SealWhen {
 
 /// What becomes of a group that was prepared and neither committed nor aborted before the pool was closed, or this
 /// process died.
+#[doc = include_str!("examples/opening.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenPrepared {

@@ -19,8 +19,10 @@ pub(super) struct Foretold<T> {
 }
 
 /// What a deletion would do. Run it with [`Engine::run`].
+#[doc = include_str!("examples/deleting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "a plan does nothing before it is run"]
 pub struct DeletePlan {
     /// The generation of the catalogue that it was made at.
     pub generation: Generation,
@@ -34,8 +36,10 @@ pub struct DeletePlan {
 }
 
 /// What a revert would do. Run it with [`Engine::run`].
+#[doc = include_str!("examples/reverting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "a plan does nothing before it is run"]
 pub struct RevertPlan {
     /// The generation of the catalogue that it was made at.
     pub generation: Generation,
@@ -50,8 +54,10 @@ pub struct RevertPlan {
 ///
 /// Where a chain is full and retired layers of it can be merged ([`ChainFull::Merge`](super::ChainFull::Merge)), that is in
 /// the plan: in [`CreatePlan::figures`], with the chains as they get shorter and longer again.
+#[doc = include_str!("examples/planning.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "a plan does nothing before it is run"]
 pub struct CreatePlan {
     /// The generation of the catalogue that it was made at.
     pub generation: Generation,
@@ -69,6 +75,7 @@ pub struct CreatePlan {
 }
 
 /// A member of a group that is not taken yet.
+#[doc = include_str!("examples/planning.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlannedMember {
@@ -116,6 +123,7 @@ pub(super) mod sealed {
 }
 
 /// A plan that can be run.
+#[doc = include_str!("examples/deleting.md")]
 pub trait Planned: sealed::Sealed {
     /// What running it answers.
     type Answer;

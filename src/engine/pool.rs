@@ -38,6 +38,7 @@ pub(super) fn is_own_file(name: &BlobName) -> bool {
 /// A pool of machines, volumes, snapshots and groups: one directory, or one store in memory.
 ///
 /// Cheap to clone; clones share the pool. All calls are plain and synchronous and may be made from any thread.
+#[doc = include_str!("examples/guest_io.md")]
 #[derive(Clone, Debug)]
 pub struct Engine {
     pub(super) pool: Arc<Pool>,

@@ -15,6 +15,7 @@ macro_rules! query {
         /// # Errors
         ///
         /// SYS.1007 when a condition compares a field with a value of another type.
+        #[doc = include_str!("examples/querying.md")]
         pub fn $name(&self, query: &Query<$field>) -> Result<Page<$inventory>> {
             let reader = self.pool.read()?;
             let page = reader.$name(query)?;

@@ -12,6 +12,7 @@ use crate::units::ByteCount;
 
 /// What the snapshots of a pool come to, as quotas count them: see [`Options::snapshots_max`](super::Options::snapshots_max)
 /// and [`Options::snapshot_bytes_max`](super::Options::snapshot_bytes_max).
+#[doc = include_str!("examples/quotas.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -24,24 +25,10 @@ pub struct Usage {
 impl Engine {
     /// What the snapshots of the pool come to, as quotas count them. Takes no longer for a million than for one.
     ///
-    /// ```
-    /// # use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Options};
-    /// # fn main() -> snapgroup::Result<()> {
-    /// let options = Options { snapshot_bytes_max: Some(ByteCount::gib(10)), ..Options::default() };
-    /// let engine = Engine::in_memory(options)?;
-    /// let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::gib(1)))?.uuid;
-    /// engine.open_volume(volume)?.write_at(0, &[7; 1 << 20])?;
-    /// engine.create_snapshot(&CreateSnapshot::new(volume, "monday"))?;
-    /// let usage = engine.usage()?;
-    /// assert_eq!(usage.snapshots, 1);
-    /// assert!(usage.snapshot_bytes >= ByteCount::mib(1));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     ///
     /// [`Error::Catalog`](super::Error::Catalog).
+    #[doc = include_str!("examples/quotas.md")]
     pub fn usage(&self) -> Result<Usage> {
         let held = held(&self.pool.read()?)?;
         Ok(Usage { snapshots: held.snapshots, snapshot_bytes: held.bytes })

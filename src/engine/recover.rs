@@ -25,6 +25,7 @@ const TABLES_MAX: ByteCount = ByteCount::kib(256);
 const SECTOR: ByteCount = ByteCount::new(512);
 
 /// What opening a pool has found half done, and has undone or finished.
+#[doc = include_str!("examples/open.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recovered {

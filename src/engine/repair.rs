@@ -34,6 +34,7 @@ impl RepairOptions {
 }
 
 /// What a repair has mended, or would, and what it has left.
+#[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repaired {
@@ -48,6 +49,7 @@ pub struct Repaired {
 }
 
 /// One layer in which something is wrong.
+#[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LayerRepair {
@@ -58,6 +60,7 @@ pub struct LayerRepair {
 }
 
 /// Something that a repair leaves as it is.
+#[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftOver {

@@ -55,8 +55,10 @@ impl Thin {
 
 /// What a retention would keep, and what would go. Run it with [`Engine::run`]: everything goes in one commit, or
 /// nothing does.
+#[doc = include_str!("examples/retention.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "a plan does nothing before it is run"]
 pub struct ThinPlan {
     /// Every group of the machine, in the order in which they were taken.
     pub groups: Vec<ThinnedGroup>,
@@ -67,6 +69,7 @@ pub struct ThinPlan {
 }
 
 /// A group, and why it would stay.
+#[doc = include_str!("examples/retention.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThinnedGroup {

@@ -27,6 +27,7 @@ use crate::units::ByteCount;
 use uuid::Uuid;
 
 /// What becomes of the disks that a group cannot bring back.
+#[doc = include_str!("examples/reverting.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Match {
@@ -38,6 +39,7 @@ pub enum Match {
 }
 
 /// What becomes of the present state of what goes back.
+#[doc = include_str!("examples/reverting.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Present {
@@ -121,6 +123,7 @@ impl RevertVolume {
 }
 
 /// What a revert has come to.
+#[doc = include_str!("examples/reverting.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reverted {
@@ -142,6 +145,7 @@ pub struct Reverted {
 }
 
 /// What shall go back: a machine to a group, or a volume to a snapshot.
+#[doc = include_str!("examples/reverting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reversion(pub(super) What);
 

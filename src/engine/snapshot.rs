@@ -72,6 +72,7 @@ impl CreateSnapshot {
 }
 
 /// The content of a volume at the moment of a snapshot. Read only; `Send` and `Sync`, cheap to clone.
+#[doc = include_str!("examples/snapshots.md")]
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     uuid: Uuid,

@@ -12,6 +12,7 @@ use crate::plan::refusal::Refusal;
 use crate::units::ByteCount;
 
 /// Whose bytes are asked for.
+#[doc = include_str!("examples/space.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpaceOf {
@@ -25,6 +26,7 @@ pub enum SpaceOf {
 }
 
 /// The bytes that only some snapshots hold: those that deleting them, and nothing else, gives back.
+#[doc = include_str!("examples/space.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Space {

@@ -9,6 +9,7 @@ use crate::plan::text;
 use crate::plan::volume::{VolumeChange, update};
 
 /// How long the chain of a volume may get.
+#[doc = include_str!("examples/volumes.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChainCap {

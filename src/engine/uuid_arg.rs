@@ -7,6 +7,7 @@ use uuid::Uuid;
 /// A uuid in a request: a [`Uuid`], or text of 32 hex digits with or without dashes.
 ///
 /// Text that is no uuid is refused by the call that it is given to, with SYS.1007.
+#[doc = include_str!("examples/snapshots.md")]
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(from = "String")]
 pub struct UuidArg(Given);

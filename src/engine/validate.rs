@@ -10,6 +10,7 @@ use crate::plan::adopt::FoundLayer;
 use crate::units::ByteCount;
 
 /// What was found of a chain of files.
+#[doc = include_str!("examples/adopting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChainReport {
@@ -20,6 +21,7 @@ pub struct ChainReport {
 }
 
 /// One file of a chain.
+#[doc = include_str!("examples/adopting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FoundFile {
@@ -40,6 +42,7 @@ pub struct FoundFile {
 }
 
 /// The file of a chain that is refused.
+#[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedFile {

@@ -15,6 +15,7 @@ use std::fmt;
 use std::ops::Range;
 
 /// A rule of the order in which a pool writes.
+#[doc = include_str!("examples/watching.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum OrderRule {
@@ -47,6 +48,7 @@ impl fmt::Display for OrderRule {
 }
 
 /// A rule, where a log breaks it.
+#[doc = include_str!("examples/watching.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OrderBreach {
@@ -68,19 +70,7 @@ impl fmt::Display for OrderBreach {
 /// this crate is right.
 ///
 /// Costs an opening of the catalogue for each of its syncs, and a check of an image for each write to it.
-///
-/// ```
-/// use snapgroup::storage::{FileSystem, SimulatedDisk};
-/// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Options, watch_order};
-/// use std::sync::Arc;
-///
-/// let disk = SimulatedDisk::new(FileSystem::Strict);
-/// let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
-/// let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::mib(1)))?;
-/// engine.create_snapshot(&CreateSnapshot::new(volume.uuid, "monday"))?;
-/// assert_eq!(watch_order(&disk.log()), []);
-/// # Ok::<(), snapgroup::Error>(())
-/// ```
+#[doc = include_str!("examples/watching.md")]
 #[must_use]
 pub fn watch_order(log: &DiskLog) -> Vec<OrderBreach> {
     let live = log.cut(0).everything().store();

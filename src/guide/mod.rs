@@ -2,6 +2,7 @@
 //!
 //! | chapter | read it when |
 //! |---|---|
+//! | [`concepts`] | the words are new: layer, head, group, tree |
 //! | [`first_pool`] | nothing is there yet |
 //! | [`groups`] | several disks belong together |
 //! | [`live_machines`] | another process runs the machine |
@@ -9,6 +10,8 @@
 //! | [`reverting`] | a machine must go back |
 //! | [`bringing_disks_in`] | there are images already, from whomever |
 //! | [`taking_data_out`] | a backup is to be made of it |
+//! | [`errors`] | a call fails, and the program must decide what to do |
+//! | [`formats`] | it must be known which images are read and written, here and by others |
 //! | [`durability`] | it must be known what survives a power cut, and how that was tested |
 //! | [`beyond_one_machine`] | several hosts can reach the pool's directory |
 //! | [`security`] | the images come from strangers |
@@ -16,6 +19,9 @@
 //! | [`features`] | more is wanted than is linked, or it must be seen what a pool does |
 //! | [`testing_your_program`] | the program must be tested against disks that fail |
 //! | [`the_api_carried_over`] | the calls of the cloud platform are known, and looked for here |
+
+#[doc = include_str!("concepts.md")]
+pub mod concepts {}
 
 #[doc = include_str!("first_pool.md")]
 pub mod first_pool {}
@@ -37,6 +43,12 @@ pub mod bringing_disks_in {}
 
 #[doc = include_str!("taking_data_out.md")]
 pub mod taking_data_out {}
+
+#[doc = include_str!("errors.md")]
+pub mod errors {}
+
+#[doc = include_str!("formats.md")]
+pub mod formats {}
 
 #[doc = include_str!("durability.md")]
 pub mod durability {}

@@ -22,6 +22,7 @@ pub struct BackingLabel {
 }
 
 /// What a new image shall be.
+#[doc = include_str!("examples/images.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewImage {
     /// The version of the header. Version 2 knows 16-bit refcounts only and no zero clusters.
@@ -61,6 +62,7 @@ impl NewImage {
 }
 
 /// The bytes of a new image: pieces that do not overlap, and the length of the file.
+#[doc = include_str!("examples/images.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Where each piece goes. What no piece covers is zeros.

@@ -8,6 +8,7 @@ use crate::sync::{RwLockReadGuard, RwLockWriteGuard};
 use crate::units::{ByteCount, GuestOffset, HostOffset};
 
 /// What an image has at a guest address.
+#[doc = include_str!("examples/images.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mapping {
@@ -34,6 +35,7 @@ pub(super) enum Cluster {
 }
 
 /// A stretch of guest addresses that are mapped alike; data lies side by side in the file, too.
+#[doc = include_str!("examples/images.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// What is there.

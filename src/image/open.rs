@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What an image may ask for, and how much memory it may take up when it is open. What a header says is held against
 /// this before anything is read or reserved for it; and no table is read that the file does not hold.
+#[doc = include_str!("examples/images.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// L2 tables held at most, in bytes. Tables with unwritten entries are written when there are more.
@@ -60,6 +61,7 @@ impl Limits {
 }
 
 /// An open qcow2 image. Any number of threads may read and write it at once.
+#[doc = include_str!("examples/images.md")]
 #[derive(Debug)]
 pub struct Image {
     pub(super) blob: Arc<dyn Blob>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What became of one member in a deletion.
+#[doc = include_str!("../engine/examples/how_to_delete.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -52,6 +53,7 @@ impl DeleteResult {
 }
 
 /// What became of one member in a revert.
+#[doc = include_str!("../engine/examples/reverting.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

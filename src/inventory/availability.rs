@@ -16,6 +16,7 @@ pub struct Named {
 }
 
 /// Whether a group is available.
+#[doc = include_str!("../engine/examples/groups.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -33,6 +34,7 @@ pub struct AvailabilityInventory {
 }
 
 /// Why a group is not available. In JSON an object whose `kind` names the variant.
+#[doc = include_str!("../engine/examples/groups.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
 #[non_exhaustive]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// An error as the API shows it: a stable code, its fixed description, the details of this case, and its cause.
+#[doc = include_str!("../engine/examples/errors.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

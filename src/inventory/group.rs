@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// The snapshots taken of all disks of a machine at one moment.
+#[doc = include_str!("../engine/examples/groups.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -53,6 +54,7 @@ pub struct GroupInventory {
 }
 
 /// A group's own record of one member: outlives the snapshot and the volume.
+#[doc = include_str!("../engine/examples/groups.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

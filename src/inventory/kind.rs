@@ -37,6 +37,7 @@ macro_rules! words {
 
 words!(
     /// What a volume is to its machine.
+    #[doc = include_str!("../engine/examples/volumes.md")]
     VolumeType {
         /// The disk that the machine boots from; one each.
         Root = "Root",
@@ -49,6 +50,7 @@ words!(
 
 words!(
     /// How a snapshot is made.
+    #[doc = include_str!("../engine/examples/snapshots.md")]
     SnapshotType {
         /// By an overlay above a frozen file: what this crate makes.
         Hypervisor = "Hypervisor",
@@ -93,6 +95,7 @@ words!(
 
 words!(
     /// Whether another process runs a machine.
+    #[doc = include_str!("../engine/examples/preparing.md")]
     MachineState {
         /// Another process has its disks open.
         Running = "Running",
@@ -113,6 +116,7 @@ words!(
 
 words!(
     /// How far the content of a group's members can be trusted to agree.
+    #[doc = include_str!("../engine/examples/preparing.md")]
     Consistency {
         /// As after a power cut: one moment for all disks.
         Crash = "Crash",

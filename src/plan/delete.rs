@@ -13,6 +13,7 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 /// What happens when a member refuses to be deleted.
+#[doc = include_str!("../engine/examples/how_to_delete.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeleteMode {
@@ -56,6 +57,7 @@ impl FromStr for DeleteMode {
 }
 
 /// What goes with a snapshot.
+#[doc = include_str!("../engine/examples/how_to_delete.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeleteScope {
@@ -79,6 +81,7 @@ impl FromStr for DeleteScope {
 }
 
 /// Whether a refusing member keeps the others.
+#[doc = include_str!("../engine/examples/how_to_delete.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Members {

@@ -23,6 +23,7 @@ use crate::units::ByteCount;
 use uuid::Uuid;
 
 /// Whether a snapshot keeps what changed since the one before, or everything.
+#[doc = include_str!("../engine/examples/snapshots.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize)]
 #[non_exhaustive]
 pub enum SnapshotMode {

@@ -30,6 +30,7 @@ pub(crate) struct GroupWish {
 }
 
 /// Whether the memory volume of a machine is in a group of it.
+#[doc = include_str!("../engine/examples/memory.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WithMemory {
@@ -51,6 +52,7 @@ impl WithMemory {
 }
 
 /// A volume of the machine that is in no group, and why.
+#[doc = include_str!("../engine/examples/groups.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeftOut {

@@ -13,6 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Which way the bytes go when a retired layer and the one above it become one.
+#[doc = include_str!("../engine/examples/how_to_delete.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Direction {

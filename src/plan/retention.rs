@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 /// What is kept of the groups of a machine. A group is kept if any one rule keeps it; without a rule, all are kept.
+#[doc = include_str!("../engine/examples/retention.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// The newest groups, this many.
@@ -27,6 +28,7 @@ pub struct Retention {
 }
 
 /// Which groups a retention looks at.
+#[doc = include_str!("../engine/examples/retention.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Among {
@@ -46,6 +48,7 @@ impl Among {
 }
 
 /// Why a group is kept.
+#[doc = include_str!("../engine/examples/retention.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum KeptBy {

@@ -2,7 +2,7 @@
 
 use super::{BlobName, Holder};
 use crate::units::{ByteCount, HostOffset};
-use std::io;
+use std::{fmt, io};
 
 /// The result of a call to a store or a blob.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -31,6 +31,33 @@ pub enum Operation {
     Hold,
     Stamp,
     Persist,
+}
+
+/// What was done, as a message begins: `writing`, before the name of the blob.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::OpenStore => "opening the directory",
+            Self::Create => "creating",
+            Self::Open => "opening",
+            Self::Remove => "removing",
+            Self::List => "listing",
+            Self::SyncNames => "syncing the names in",
+            Self::Lock => "locking",
+            Self::Length => "asking for the length of",
+            Self::Read => "reading",
+            Self::Write => "writing",
+            Self::SetLength => "setting the length of",
+            Self::Punch => "making a hole in",
+            Self::Sync => "syncing",
+            Self::Allocated => "asking for the blocks of",
+            Self::NextData => "looking for data in",
+            Self::WriterElsewhere => "looking for who writes to",
+            Self::Hold => "taking image locks on",
+            Self::Stamp => "looking at",
+            Self::Persist => "giving its name to",
+        })
+    }
 }
 
 /// What can go wrong in a store or a blob.
@@ -90,7 +117,7 @@ pub enum Error {
         holder: Holder,
     },
     /// The system failed a call; the blob may hold any part of what was asked for.
-    #[error("{operation:?} of {name} failed")]
+    #[error("{operation} {name} failed")]
     Io {
         /// The call.
         operation: Operation,
@@ -100,7 +127,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A sync failed: nothing is known about what is durable.
-    #[error("{operation:?} of {name} failed: what is durable is unknown until the pool is opened again")]
+    #[error("{operation} {name} failed: what is durable is unknown until the pool is opened again")]
     SyncFailed {
         /// `Sync` or `SyncNames`.
         operation: Operation,

@@ -67,6 +67,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// What a blob is opened for.
+#[doc = include_str!("examples/stores.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Reading only: a write is refused with [`Error::ReadOnly`].
@@ -91,6 +92,7 @@ pub struct Stamp(pub u64);
 /// A store of named blobs: one directory, or one table in memory.
 ///
 /// The promises S1 to S5 are listed in the documentation of [this module](self).
+#[doc = include_str!("examples/stores.md")]
 pub trait Store: Debug + Send + Sync {
     /// Makes a new, empty blob, open for writing. Durable after [`Store::sync_names`].
     ///
@@ -154,6 +156,7 @@ pub trait Owned: Debug + Send + Sync {}
 /// One blob: a file, or bytes in memory. All calls take `&self`; two threads may write different ranges at once.
 ///
 /// The promises B1 to B10 are listed in the documentation of [this module](self).
+#[doc = include_str!("examples/stores.md")]
 pub trait Blob: Debug + Send + Sync {
     /// The length in bytes.
     ///

@@ -8,11 +8,13 @@ use std::fmt;
 /// A file in a base directory that was declared to a store has its absolute path for a name: of components such as
 /// these, 1023 bytes at most, which is what the header of an image above it has room for. It begins with `/`, as no other
 /// name does.
+#[doc = include_str!("examples/stores.md")]
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BlobName(String);
 
 /// Why a string is no [`BlobName`].
+#[doc = include_str!("examples/stores.md")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidName {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 pub type Ids = BTreeSet<u64>;
 
 /// What the values of a field are.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldType {
     /// A text.
@@ -47,6 +48,7 @@ impl FieldType {
 }
 
 /// A field of a kind of record.
+#[doc = include_str!("../../engine/examples/querying.md")]
 pub trait Field: Copy + Debug {
     /// The record.
     type Record: Record;
@@ -62,6 +64,7 @@ pub trait Field: Copy + Debug {
 }
 
 /// A field of a machine.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MachineField {
@@ -82,6 +85,7 @@ pub enum MachineField {
 }
 
 /// A field of a volume.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VolumeField {
@@ -118,6 +122,7 @@ pub enum VolumeField {
 }
 
 /// A field of a snapshot.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SnapshotField {
@@ -170,6 +175,7 @@ pub enum SnapshotField {
 }
 
 /// A field of a tree.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TreeField {
@@ -190,6 +196,7 @@ pub enum TreeField {
 }
 
 /// A field of a group.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GroupField {
@@ -226,6 +233,7 @@ pub enum GroupField {
 }
 
 /// A field of a group's own record of a member.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefField {

@@ -27,6 +27,7 @@ pub use fields::{
 pub const LIMIT_DEFAULT: usize = 1000;
 
 /// A question about the records that have fields `F`.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Query<F> {
     /// What must hold; everything when empty.
@@ -75,6 +76,7 @@ impl<F> Query<F> {
 }
 
 /// What must hold for one field.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition<F> {
     /// The field.
@@ -84,6 +86,7 @@ pub struct Condition<F> {
 }
 
 /// What the values of a field must pass.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Test {
     /// Some value is this one.
@@ -113,6 +116,7 @@ pub enum Test {
 }
 
 /// A value to compare with. Dates are numbers: milliseconds since 1970. Uuids are texts of 32 hex digits, dashes allowed.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     /// A text.
@@ -167,6 +171,7 @@ impl From<uuid::Uuid> for Value {
 }
 
 /// Which way to sort.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// The least first.
@@ -176,6 +181,7 @@ pub enum Direction {
 }
 
 /// One page of an answer.
+#[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     /// The records of the page.

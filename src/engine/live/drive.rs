@@ -22,6 +22,7 @@ use crate::inventory::Consistency;
 use std::time::Duration;
 
 /// Whether a group is taken of a guest that did not settle.
+#[doc = include_str!("../examples/live.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IfNotFrozen {
@@ -64,6 +65,7 @@ impl Default for LiveOptions {
 }
 
 /// A live group that was taken.
+#[doc = include_str!("../examples/live.md")]
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CreatedLive {

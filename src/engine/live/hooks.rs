@@ -6,9 +6,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 /// Why a hook could not do what it was asked for.
+#[doc = include_str!("../examples/live.md")]
 pub type HookError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Settles the guest of a machine for the moment of a group.
+#[doc = include_str!("../examples/live.md")]
 pub trait Quiesce: Debug {
     /// Lets the guest settle and stay still until [`Quiesce::thaw`], and says what it did. Gives up after `within`.
     ///
@@ -26,6 +28,7 @@ pub trait Quiesce: Debug {
 }
 
 /// Asks the guest for nothing: its groups are crash-consistent.
+#[doc = include_str!("../examples/live.md")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoQuiesce;
 
@@ -40,6 +43,7 @@ impl Quiesce for NoQuiesce {
 }
 
 /// Which file of a disk the process that runs its machine writes to.
+#[doc = include_str!("../examples/live.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WritesTo {
@@ -52,6 +56,7 @@ pub enum WritesTo {
 }
 
 /// Switches the disks of a machine to their overlays, in the process that runs it.
+#[doc = include_str!("../examples/live.md")]
 pub trait Switch: Debug {
     /// Makes sure that the process can be spoken to: asked before anything is made, and before the guest is let settle.
     /// What is refused here leaves nothing to be found out. Nothing is looked at unless said otherwise.

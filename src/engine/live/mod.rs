@@ -43,6 +43,7 @@ pub(super) struct TakenUp(Mutex<HashSet<Uuid>>);
 ///
 /// Dropping it aborts: the overlays are removed, unless one of them was written to or is in use. Then, and after a
 /// commit that failed, the group stays prepared: [`Engine::resume_group`] takes it up again.
+#[doc = include_str!("../examples/preparing.md")]
 #[derive(Debug)]
 #[must_use = "dropping it aborts the group"]
 pub struct PreparedGroup {
@@ -61,6 +62,7 @@ enum AtDrop {
 }
 
 /// One disk of a prepared group.
+#[doc = include_str!("../examples/preparing.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PreparedDisk {
@@ -80,6 +82,7 @@ pub struct PreparedDisk {
 }
 
 /// A group that was prepared and is neither committed nor aborted.
+#[doc = include_str!("../examples/preparing.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingGroup {

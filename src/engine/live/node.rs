@@ -11,6 +11,7 @@ const NAME_MAX: usize = 31;
 const NAME_PREFIX: &str = "snapgroup-";
 
 /// One file of a backing chain.
+#[doc = include_str!("../examples/adopting.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChainFile {
@@ -26,6 +27,7 @@ pub struct ChainFile {
 ///
 /// Serialises to the arguments of QEMU's `blockdev-add`. QEMU is never left to find a backing file by itself: what is
 /// below is said, or `null`.
+#[doc = include_str!("../examples/preparing.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BlockNode {

@@ -12,6 +12,7 @@ pub struct RebuildOptions {
 }
 
 /// What was made anew, and what could not be.
+#[doc = include_str!("../examples/rebuilding.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rebuilt {
@@ -65,6 +66,7 @@ impl Rebuilt {
 }
 
 /// A volume that is there again.
+#[doc = include_str!("../examples/rebuilding.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RebuiltVolume {
@@ -81,6 +83,7 @@ pub struct RebuiltVolume {
 }
 
 /// A volume that is not there again.
+#[doc = include_str!("../examples/rebuilding.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LostVolume {
@@ -93,6 +96,7 @@ pub struct LostVolume {
 }
 
 /// A snapshot that is there again. Whether it had been deleted no file tells.
+#[doc = include_str!("../examples/rebuilding.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RebuiltSnapshot {
@@ -109,6 +113,7 @@ pub struct RebuiltSnapshot {
 }
 
 /// How it is known which snapshot a content is.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Proof {
@@ -119,6 +124,7 @@ pub enum Proof {
 }
 
 /// A snapshot that is not there again.
+#[doc = include_str!("../examples/rebuilding.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LostSnapshot {
@@ -129,6 +135,7 @@ pub struct LostSnapshot {
 }
 
 /// A group that is not whole.
+#[doc = include_str!("../examples/rebuilding.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IncompleteGroup {
@@ -143,6 +150,7 @@ pub struct IncompleteGroup {
 }
 
 /// A file that is in no chain.
+#[doc = include_str!("../examples/checking.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftFile {

@@ -14,6 +14,7 @@ use crate::units::ByteCount;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a call would do to files, in bytes of guest data; what the tables of images take up is not counted.
+#[doc = include_str!("../examples/deleting.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Figures {
@@ -42,6 +43,7 @@ pub struct Figures {
 }
 
 /// The length of a volume's chain, its head counted.
+#[doc = include_str!("../examples/deleting.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChainChange {

@@ -50,6 +50,7 @@ impl ReclaimOptions {
 }
 
 /// What was reclaimed.
+#[doc = include_str!("../examples/reclaiming.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reclaimed {
@@ -100,6 +101,7 @@ impl Reclaimed {
 }
 
 /// How far a reclaim has come, in bytes that are copied.
+#[doc = include_str!("../examples/reclaiming.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -116,7 +118,9 @@ pub struct Progress {
 /// a step leaves is a state in which everything reads right, and the next step works out anew what is to be done. A
 /// call that comes during a step waits for its end. So a layer may be gone before its turn comes, and what was copied
 /// may be more or less than [`Progress::total`] said.
+#[doc = include_str!("../examples/reclaiming.md")]
 #[derive(Debug)]
+#[must_use = "nothing is reclaimed before it is stepped or finished"]
 pub struct Reclaim {
     engine: Engine,
     running: Running,

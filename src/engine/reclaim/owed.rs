@@ -13,6 +13,7 @@ use std::fmt;
 use uuid::Uuid;
 
 /// Why the bytes of a layer were not dealt with.
+#[doc = include_str!("../examples/reclaiming.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OwedReason {
@@ -35,6 +36,7 @@ impl fmt::Display for OwedReason {
 }
 
 /// A layer that no snapshot names any more and whose bytes were not dealt with.
+#[doc = include_str!("../examples/reclaiming.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Owed {

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 /// Which seal of a layer: two seals of one layer with the same id say the same. It is written `CHECKSUM-LENGTH`, as
 /// `0ab3f00d-1048`: the CRC-32 of the seal's bytes in hex, and how many there are.
+#[doc = include_str!("../examples/carrying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SealId {
     checksum: u32,
@@ -42,6 +43,7 @@ impl fmt::Display for SealId {
 }
 
 /// A text that is not the id of a seal.
+#[doc = include_str!("../examples/carrying.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the id of a seal: eight hex digits, a dash, a number")]
 #[non_exhaustive]
@@ -60,6 +62,7 @@ impl FromStr for SealId {
 }
 
 /// What a seal says of its layer.
+#[doc = include_str!("../examples/carrying.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SealContents {
@@ -77,6 +80,7 @@ pub struct SealContents {
 }
 
 /// Grains that hold the same kind of thing.
+#[doc = include_str!("../examples/carrying.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stretch {
@@ -97,6 +101,7 @@ pub enum Stretch {
 }
 
 /// Bytes that are not the seal that they should be.
+#[doc = include_str!("../examples/carrying.md")]
 #[derive(Debug, thiserror::Error)]
 #[error("these bytes are not the seal {expected}")]
 #[non_exhaustive]
@@ -194,6 +199,7 @@ impl Stretch {
 }
 
 /// A frozen layer that is sealed, open for reading what it holds itself. The pool keeps what it reads.
+#[doc = include_str!("../examples/carrying.md")]
 #[derive(Debug)]
 pub struct SealedLayer {
     pool: Arc<Pool>,
@@ -284,6 +290,7 @@ impl SealedLayer {
 }
 
 /// The data of a sealed layer, being read.
+#[doc = include_str!("../examples/carrying.md")]
 #[derive(Debug)]
 pub struct SealedData<'a> {
     of: &'a SealedLayer,
@@ -349,31 +356,10 @@ impl Engine {
     /// The layers that a snapshot reads through, the lowest first, each with its seal: to be carried elsewhere. Those that
     /// have none are sealed first.
     ///
-    /// ```
-    /// # use snapgroup::{ByteCount, CreateVolume, Engine, Options};
-    /// use snapgroup::{CreateSnapshot, SealContents};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let engine = Engine::in_memory(Options::default())?;
-    /// # let volume = engine.create_volume(&CreateVolume::new("data", ByteCount::gib(1)))?;
-    /// engine.open_volume(volume.uuid)?.write_at(0, b"precious")?;
-    /// let snapshot = engine.create_snapshot(&CreateSnapshot::new(volume.uuid, "monday"))?;
-    ///
-    /// let layers = engine.sealed_layers(snapshot.uuid)?;
-    /// let seal = layers[0].seal_bytes()?;
-    /// let data = layers[0].reader()?.read(ByteCount::gib(1))?;
-    ///
-    /// // Elsewhere, much later:
-    /// let contents = SealContents::parse(&seal, layers[0].seal())?;
-    /// assert!(contents.is_content_of(&contents.stretches[0], 0, &data));
-    /// assert!(data.starts_with(b"precious"));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
     /// # Errors
     ///
     /// As [`Engine::open_snapshot`]; [`Refusal::NotSealed`] when a layer could not be sealed.
+    #[doc = include_str!("../examples/carrying.md")]
     pub fn sealed_layers(&self, snapshot: impl Into<UuidArg>) -> Result<Vec<SealedLayer>> {
         let pool = &self.pool;
         let uuid = snapshot.into().parse()?;

@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Which layers are sealed.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Renew {
@@ -40,6 +41,7 @@ pub struct SealOptions {
 }
 
 /// What was sealed.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sealed {
@@ -52,6 +54,7 @@ pub struct Sealed {
 }
 
 /// A layer that could not be sealed.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unsealed {
@@ -63,6 +66,7 @@ pub struct Unsealed {
 }
 
 /// How far a sealing has come.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SealingProgress {
@@ -76,7 +80,9 @@ pub struct SealingProgress {
 ///
 /// Dropping it stops it. Layers that were sealed by then stay sealed, and another sealing goes on with the others: the
 /// one that was under way is begun again.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Debug)]
+#[must_use = "nothing is sealed before it is stepped or finished"]
 pub struct Sealing {
     engine: Engine,
     running: Running,

@@ -22,6 +22,7 @@ use uuid::Uuid;
 const RANGES_MAX: usize = 128;
 
 /// What is verified.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VerifyOf {
@@ -35,6 +36,7 @@ pub enum VerifyOf {
 }
 
 /// How far a verification goes.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VerifyDepth {
@@ -49,6 +51,7 @@ pub enum VerifyDepth {
 }
 
 /// What a file shows from outside that it did not when it was sealed.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Touch {
@@ -66,6 +69,7 @@ pub enum Touch {
 }
 
 /// What a verification says of one layer.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
@@ -97,6 +101,7 @@ pub enum Verdict {
 }
 
 /// One layer that was verified.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LayerVerdict {
@@ -111,8 +116,10 @@ pub struct LayerVerdict {
 }
 
 /// What a verification has found, layer by layer, those made first before the others.
+#[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "what differs is said here, and in no error"]
 pub struct Verification {
     /// Each layer that was verified.
     pub layers: Vec<LayerVerdict>,

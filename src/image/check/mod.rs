@@ -21,6 +21,7 @@ pub(in crate::image) use walk::{Counted, Walk};
 const FINDINGS_MAX: usize = 1000;
 
 /// What a check has found in one image.
+#[doc = include_str!("../examples/images.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport {

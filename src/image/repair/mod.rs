@@ -31,6 +31,7 @@ const INCOMPATIBLE: HostOffset = HostOffset::new(72);
 const AUTOCLEAR: HostOffset = HostOffset::new(88);
 
 /// Whether a repair is done, or only told.
+#[doc = include_str!("../../engine/examples/checking.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RepairMode {
