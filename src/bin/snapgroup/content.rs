@@ -11,7 +11,7 @@ use snapgroup::{
     ByteCount, ChangeKind, DiffOptions, Engine, Exactness, Export, ExportBase, ImportFrom, ImportVolume,
     LayerFormat, SpaceOf, Uuid,
 };
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 /// How much is read at a time.
 const PIECE: u64 = 1 << 20;
@@ -79,7 +79,11 @@ fn copy(
     while at < end {
         let piece = &mut buffer[..usize::try_from(PIECE.min(end - at)).expect("at most a mebibyte")];
         read_at(at, piece)?;
-        out.write_all(piece)?;
+        match out.write_all(piece) {
+            // A reader who has gone away wants no more of it.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        }
         at += piece.len() as u64;
     }
     Ok(out.flush()?)
@@ -107,7 +111,8 @@ pub(crate) fn export(engine: &Engine, wanted: &Wanted, output: &Output) -> Outco
     })?;
     file.persist().map_err(snapgroup::Error::from)?;
     let copied = exporter.total();
-    let text = format!("{}: {} copied", wanted.file.display(), bytes(copied));
+    let form = if volume::format(wanted.format) == LayerFormat::Raw { "raw" } else { "qcow2" };
+    let text = format!("{}: {form}, {} copied", wanted.file.display(), bytes(copied));
     output.done(&json!({ "file": wanted.file, "bytesCopied": copied }), &text);
     Ok(())
 }
@@ -117,6 +122,7 @@ pub(crate) fn import(engine: &Engine, import: &Import, output: &Output) -> Outco
     let stem = || import.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut request = ImportVolume {
         kind: place.kind,
+        raw_below: import.raw_below.clone(),
         ..ImportVolume::new(
             ImportFrom::Path(import.file.clone()),
             volume::format(import.format),

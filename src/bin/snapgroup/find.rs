@@ -1,6 +1,6 @@
 //! What a name on the command line stands for: a uuid, or the one thing that has the name.
 
-use crate::output::{Failure, Outcome};
+use crate::output::{Failure, Outcome, chain_of};
 use snapgroup::query::{
     Field, GroupField, MachineField, Page, Query, SnapshotField, Test, Value, VolumeField,
 };
@@ -55,6 +55,25 @@ fn one<F: Field>(
             )))
         }
     }
+}
+
+/// What the uuids in a message are the names of: a person has said names.
+pub(crate) fn names_in(engine: &Engine, failure: &Failure) -> Vec<String> {
+    let Failure::Call(error) = failure else { return Vec::new() };
+    let message = chain_of(&error.to_error_code());
+    let words = message.split(|letter: char| !letter.is_ascii_hexdigit()).filter(|word| word.len() == 32);
+    let mut found: Vec<String> = Vec::new();
+    for uuid in words.filter_map(|word| Uuid::try_parse(word).ok()) {
+        let name = (engine.volume(uuid).map(|it| ("volume", it.name)))
+            .or_else(|_| engine.machine(uuid).map(|it| ("machine", it.name)))
+            .or_else(|_| engine.snapshot(uuid).map(|it| ("snapshot", it.name)))
+            .or_else(|_| engine.group(uuid).map(|it| ("group", it.name)));
+        if let Ok((what, name)) = name {
+            found.push(format!("{} is the {what} {name:?}", uuid.simple()));
+        }
+    }
+    found.dedup();
+    found
 }
 
 /// The prepared group that has a uuid or a name.

@@ -2,7 +2,7 @@
 
 use crate::arguments::{Rebuild, Repair};
 use crate::find;
-use crate::output::{Failure, Outcome, Output};
+use crate::output::{Failure, Outcome, Output, counted};
 use serde_json::{Value, json};
 use snapgroup::{Engine, Options, Proof, RebuildOptions, Rebuilt, RepairMode, RepairOptions, Uuid};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub(crate) fn check(engine: &Engine, output: &Output) -> Outcome {
         } else {
             "not sound"
         };
-        text + &format!("{} layers checked: {verdict}\n", check.layers_checked)
+        text + &format!("{} checked: {verdict}\n", counted(check.layers_checked as u64, "layer"))
     });
     if check.is_clean() { Ok(()) } else { Err(Failure::Found) }
 }

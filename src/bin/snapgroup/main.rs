@@ -24,16 +24,16 @@ mod snapshot;
 mod thin;
 mod volume;
 
-use arguments::{Arguments, Command, Policies, WhenFull};
+use arguments::{Arguments, Command, WhenFull};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use output::{Failure, Outcome, Output};
-use snapgroup::{ByteCount, ChainFull, CreatePool, Engine, OpenPrepared, Options};
+use snapgroup::{ByteCount, ChainFull, CreatePool, Engine, Error, OpenPrepared, Options};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = arguments();
     let output = Output::new(arguments.json);
-    match run(&arguments, &output) {
+    match run(&arguments, &output).and_then(|()| output.ended()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output.fail(&failure);
@@ -56,35 +56,44 @@ fn run(arguments: &Arguments, output: &Output) -> Outcome {
             Ok(())
         }
         Command::Init => {
-            let options = Options { create: CreatePool::Here, ..options(arguments) };
-            let engine = Engine::open(&arguments.pool, options)?;
-            let said =
-                serde_json::json!({ "uuid": engine.uuid().simple().to_string(), "path": engine.location() });
-            output.done(&said, &format!("made a pool in {}", engine.location()));
+            let (engine, made) = match open(arguments, CreatePool::Never) {
+                Err(Failure::Call(error)) if matches!(*error, Error::NoPool { .. }) => {
+                    (open(arguments, CreatePool::Here)?, true)
+                }
+                opened => (opened?, false),
+            };
+            tell_of_recovery(&engine);
+            let (uuid, path) = (engine.uuid().simple().to_string(), engine.location());
+            let said = if made { "made a pool in" } else { "there is a pool already in" };
+            output.done(
+                &serde_json::json!({ "uuid": uuid, "path": path, "made": made }),
+                &format!("{said} {path}"),
+            );
             Ok(engine.close()?)
         }
         Command::Rebuild(rebuild) => {
-            health::rebuild(&arguments.pool, &arguments.base_directory, rebuild, output)
+            health::rebuild(&arguments.pool, &arguments.base_directories(), rebuild, output)
         }
         command => {
-            let engine = open(arguments)?;
+            // A mistyped path makes no pool.
+            let engine = open(arguments, CreatePool::Never)?;
             tell_of_recovery(&engine);
-            perform(&engine, command, &arguments.policies, output)?;
+            perform(&engine, command, arguments, output)
+                .inspect_err(|failure| output.remember(find::names_in(&engine, failure)))?;
             Ok(engine.close()?)
         }
     }
 }
 
-/// Opens a pool that is there: a mistyped path makes none.
-fn open(arguments: &Arguments) -> Result<Engine, Failure> {
-    let options = Options { create: CreatePool::Never, ..options(arguments) };
+fn open(arguments: &Arguments, create: CreatePool) -> Result<Engine, Failure> {
+    let options = Options { create, ..options(arguments) };
     Ok(Engine::open(&arguments.pool, options)?)
 }
 
 fn options(arguments: &Arguments) -> Options {
     let policies = &arguments.policies;
     let mut options = Options {
-        base_directories: arguments.base_directory.clone(),
+        base_directories: arguments.base_directories(),
         listener: progress::listener(),
         snapshots_max: policies.pool_snapshots_max,
         snapshot_bytes_max: policies.pool_bytes_max.map(ByteCount::new),
@@ -107,22 +116,22 @@ fn options(arguments: &Arguments) -> Options {
 fn tell_of_recovery(engine: &Engine) {
     let recovered = engine.recovered();
     let counts = [
-        (recovered.rebuilt.len(), "empty layers that had not arrived were made anew"),
-        (recovered.finished.len(), "headers were finished"),
-        (recovered.removed.len(), "files of calls that never ended were removed"),
-        (recovered.reclaimed.len(), "files that nothing reads any more were removed"),
+        (recovered.rebuilt.len(), "empty layers that had not arrived, made anew"),
+        (recovered.finished.len(), "headers that were half written, finished"),
+        (recovered.removed.len(), "files of calls that never ended, removed"),
+        (recovered.reclaimed.len(), "files that nothing reads any more, removed"),
     ];
     for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
-        eprintln!("recovered: {count} {what}");
+        eprintln!("recovered: {what}: {count}");
     }
     for left in &recovered.unfinished {
         eprintln!("recovered, but not finished: {left}");
     }
 }
 
-fn perform(engine: &Engine, command: &Command, policies: &Policies, output: &Output) -> Outcome {
+fn perform(engine: &Engine, command: &Command, arguments: &Arguments, output: &Output) -> Outcome {
     match command {
-        Command::Adopt(adopt) => volume::adopt(engine, adopt, output),
+        Command::Adopt(adopt) => volume::adopt(engine, adopt, &arguments.pool, output),
         Command::Vm(command) => machine::run(engine, command, output),
         Command::Volume(command) => volume::run(engine, command, output),
         Command::Group(command) => group::run(engine, command, output),
@@ -134,7 +143,7 @@ fn perform(engine: &Engine, command: &Command, policies: &Policies, output: &Out
         Command::Read(read) => content::read(engine, read),
         Command::Export(export) => content::export(engine, export, output),
         Command::Import(import) => content::import(engine, import, output),
-        Command::Du { of } => content::space(engine, of.as_deref(), policies, output),
+        Command::Du { of } => content::space(engine, of.as_deref(), &arguments.policies, output),
         Command::Check => health::check(engine, output),
         Command::Repair(repair) => health::repair(engine, repair, output),
         Command::Seal(seal) => seal::seal(engine, seal, output),

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use snapgroup::inventory::{DeleteResult, ErrorCode, RevertResult};
 use snapgroup::{ByteCount, Error, Kind, Refusal, storage};
-use std::io::{IsTerminal, Write};
+use std::cell::RefCell;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 /// What a command comes to.
@@ -66,12 +67,44 @@ pub(crate) struct Output {
     /// Whether standard output, and standard error, are for somebody who sees colours.
     colours: bool,
     colours_of_errors: bool,
+    /// What the uuids of an error are the names of.
+    names: RefCell<Vec<String>>,
+    /// Why standard output could not be written.
+    unwritten: RefCell<Option<io::Error>>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
         let colours = knows_colours() && std::io::stdout().is_terminal();
-        Self { json, colours, colours_of_errors: knows_colours() && std::io::stderr().is_terminal() }
+        Self {
+            json,
+            colours,
+            colours_of_errors: knows_colours() && std::io::stderr().is_terminal(),
+            names: RefCell::default(),
+            unwritten: RefCell::default(),
+        }
+    }
+
+    /// What is said below an error.
+    pub(crate) fn remember(&self, names: Vec<String>) {
+        self.names.replace(names);
+    }
+
+    /// Whether everything was printed.
+    pub(crate) fn ended(&self) -> Outcome {
+        self.unwritten.take().map_or(Ok(()), |error| Err(Failure::System(error)))
+    }
+
+    /// Prints a text as it is.
+    pub(crate) fn write(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // A reader who has gone away wants no more of it.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                self.unwritten.replace(Some(error));
+            }
+            _ => {}
+        }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -107,7 +140,7 @@ impl Output {
         } else {
             text()
         };
-        write(&format!("{}\n", text.trim_end_matches('\n')));
+        self.write(&format!("{}\n", text.trim_end_matches('\n')));
     }
 
     pub(crate) fn fail(&self, failure: &Failure) {
@@ -125,19 +158,28 @@ impl Output {
             }
         };
         if self.json {
-            write(&format!("{}\n", serde_json::json!({ "error": code })));
-            return;
+            self.write(&format!("{}\n", serde_json::json!({ "error": code })));
+            // Whoever cannot be told there is told below.
+            if self.unwritten.borrow().is_none() {
+                return;
+            }
         }
         eprintln!("{}: {}", red("error", self.colours_of_errors), chain_of(&code));
-        if let Failure::Call(error) = failure
-            && let Some(hint) = hint(error)
-        {
-            eprintln!("hint: {hint}");
+        for name in self.names.borrow().iter() {
+            eprintln!("where {name}");
+        }
+        if let Failure::Call(error) = failure {
+            for hint in [hint_of_system(error), hint(error)].into_iter().flatten() {
+                eprintln!("hint: {hint}");
+            }
         }
     }
 
     /// The lines of a deletion.
     pub(crate) fn deleted(&self, results: &[DeleteResult], done: &str) -> String {
+        if results.is_empty() {
+            return "no snapshots\n".to_owned();
+        }
         let rows = results.iter().map(|line| {
             let done = if line.already_deleted { "was gone" } else { done };
             vec![uuid(line.snapshot_uuid), self.verdict(done, line.error.as_ref())]
@@ -183,6 +225,27 @@ fn red(text: &str, colours: bool) -> String {
     if colours { format!("\u{1b}[31m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
+/// What somebody can do when the system has failed a call.
+fn hint_of_system(error: &Error) -> Option<&'static str> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(deeper) = cause {
+        if let Some(error) = deeper.downcast_ref::<io::Error>() {
+            return Some(match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "make room on the file system; then `snapgroup reclaim` gives back what deletions still owe"
+                }
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "a pool is written to whenever it is opened: its directory cannot be read-only"
+                }
+                io::ErrorKind::PermissionDenied => "its files belong to whoever made it: say it as that user",
+                _ => return None,
+            });
+        }
+        cause = deeper.source();
+    }
+    None
+}
+
 /// What somebody can do who was refused, in the words of this program.
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
@@ -191,7 +254,10 @@ fn hint(error: &Error) -> Option<&'static str> {
             "a pool has one owner at a time: wait for it, or stop it"
         }
         Error::NotOwner { .. } => "see to it that one program at a time has the pool, then say it again",
-        Error::Catalog(_) => {
+        Error::OutcomeUnknown(_) => {
+            "the next command opens the pool again: `snapgroup snapshot list` and `snapgroup group list` show what is there"
+        }
+        Error::Catalog(_) if error.kind() == Kind::Corrupt => {
             "put a copy of snapgroup.redb back, or move it away and say `snapgroup rebuild`, which makes it anew from the files"
         }
         Error::SwitchUnknown { .. } => {
@@ -227,12 +293,6 @@ fn hint_of(refusal: &Refusal) -> Option<&'static str> {
     })
 }
 
-/// Prints a text as it is.
-pub(crate) fn write(text: &str) {
-    // A reader who has gone away wants no more of it.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
-}
-
 /// An error with everything that caused it, on one line.
 pub(crate) fn chain_of(code: &ErrorCode) -> String {
     let mut said = code.details.clone().unwrap_or_else(|| code.description.clone());
@@ -248,6 +308,12 @@ pub(crate) fn chain_of(code: &ErrorCode) -> String {
 
 pub(crate) fn uuid(uuid: Option<snapgroup::Uuid>) -> String {
     uuid.map_or_else(|| "-".to_owned(), |uuid| uuid.simple().to_string())
+}
+
+/// `1 layer`, `2 layers`.
+pub(crate) fn counted(count: impl Into<u64>, what: &str) -> String {
+    let count = count.into();
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// A number of bytes for people.
@@ -276,4 +342,33 @@ pub(crate) fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(kind: io::ErrorKind) -> Error {
+        let operation = storage::Operation::Write;
+        Error::Storage(storage::Error::Io { operation, name: "disk".to_owned(), source: kind.into() })
+    }
+
+    #[test]
+    fn what_the_system_lacks_is_told_with_what_helps() {
+        for (kind, helps) in [
+            (io::ErrorKind::StorageFull, "make room"),
+            (io::ErrorKind::QuotaExceeded, "make room"),
+            (io::ErrorKind::ReadOnlyFilesystem, "read-only"),
+            (io::ErrorKind::PermissionDenied, "as that user"),
+        ] {
+            // As deep as causes go.
+            let deep = Error::NotReclaimed(Box::new(failed(kind)));
+            for error in [failed(kind), deep] {
+                let hint = hint_of_system(&error).unwrap_or_default();
+                assert!(hint.contains(helps), "{error:?}: {hint}");
+            }
+        }
+        assert_eq!(hint_of_system(&failed(io::ErrorKind::Other)), None);
+        assert_eq!(hint_of_system(&Error::Refused(Refusal::SizeNeeded)), None);
+    }
 }

@@ -1,7 +1,7 @@
 //! `snapgroup seal` and `snapgroup verify`.
 
 use crate::arguments::{Seal, Verify};
-use crate::output::{Failure, Outcome, Output, bytes, chain_of, table};
+use crate::output::{Failure, Outcome, Output, bytes, chain_of, counted, table};
 use crate::{find, progress};
 use serde_json::{Value, json};
 use snapgroup::{Engine, LayerVerdict, Renew, SealOptions, Verdict, VerifyDepth, VerifyOf};
@@ -33,7 +33,7 @@ pub(crate) fn seal(engine: &Engine, arguments: &Seal, output: &Output) -> Outcom
         "interrupted": interrupted,
     });
     output.print(&value, || {
-        let mut text = format!("{} layers sealed, {} read\n", done.layers, bytes(done.bytes_read));
+        let mut text = format!("{} sealed, {} read\n", counted(done.layers, "layer"), bytes(done.bytes_read));
         for failed in &done.failed {
             let why =
                 failed.error.as_ref().map_or_else(|| "it was written to meanwhile".to_owned(), chain_of);
@@ -67,7 +67,11 @@ pub(crate) fn verify(engine: &Engine, arguments: &Verify, output: &Output) -> Ou
     output.print(&value, || {
         let rows = found.layers.iter().map(|layer| vec![layer.file.clone(), said_of(&layer.verdict)]);
         let text = table(&["FILE", "VERDICT"], rows.collect());
-        text + &format!("{} layers verified, {} read\n", found.layers.len(), bytes(found.bytes_read))
+        text + &format!(
+            "{} verified, {} read\n",
+            counted(found.layers.len() as u64, "layer"),
+            bytes(found.bytes_read)
+        )
     });
     if found.is_good() { Ok(()) } else { Err(Failure::Found) }
 }

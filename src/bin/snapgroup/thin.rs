@@ -27,7 +27,7 @@ pub(crate) fn plan(engine: &Engine, arguments: &Arguments, output: &Output) -> O
 pub(crate) fn run(engine: &Engine, arguments: &Arguments, output: &Output) -> Outcome {
     let plan = engine.plan_retention(&wish(engine, arguments)?)?;
     if !output.is_json() {
-        crate::output::write(&(groups(&plan) + "\n"));
+        output.write(&(groups(&plan) + "\n"));
     }
     group::show_deleted(&engine.run(&plan)?, output)
 }

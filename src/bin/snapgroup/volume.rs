@@ -13,6 +13,9 @@ use snapgroup::{
     AdoptVolume, BaseImage, ByteCount, ChainCap, CreateVolume, DeleteMode, DeleteVolume, Engine, LayerFormat,
     LayerState, LowerLayers, UpdateVolume, Uuid, VolumeKind,
 };
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 pub(crate) fn run(engine: &Engine, command: &Volume, output: &Output) -> Outcome {
     match command {
@@ -86,7 +89,7 @@ pub(crate) fn draw_picture(picture: &Picture, draw: &Draw, drawn: &impl Serializ
         Drawing::Dot => picture.to_dot(),
         Drawing::Mermaid => picture.to_mermaid(),
     };
-    crate::output::write(&drawn);
+    output.write(&drawn);
 }
 
 /// Where a new disk belongs; what is named must be there before anything is made.
@@ -159,7 +162,7 @@ fn base(said: &str) -> Outcome<BaseImage> {
     Ok(BaseImage { file: file.to_owned(), format })
 }
 
-pub(crate) fn adopt(engine: &Engine, adopt: &Adopt, output: &Output) -> Outcome {
+pub(crate) fn adopt(engine: &Engine, adopt: &Adopt, pool: &Path, output: &Output) -> Outcome {
     let place = Place::of(engine, &adopt.disk)?;
     let name = adopt.name.clone().unwrap_or_else(|| {
         adopt.file.rsplit_once('.').map_or(adopt.file.as_str(), |(stem, _)| stem).to_owned()
@@ -167,7 +170,24 @@ pub(crate) fn adopt(engine: &Engine, adopt: &Adopt, output: &Output) -> Outcome 
     let request = AdoptVolume {
         kind: place.kind,
         lower: if adopt.snapshots { LowerLayers::Snapshots } else { LowerLayers::Frozen },
+        raw_below: adopt.raw_below.clone(),
         ..AdoptVolume::new(&adopt.file, format(adopt.format), name)
     };
-    place.take(engine, engine.adopt_volume(&request)?, output)
+    let adopted = engine.adopt_volume(&request)?;
+    if request.format == LayerFormat::Raw && begins_like_qcow2(&pool.join(&request.file)) {
+        eprintln!(
+            "note: {} begins like a qcow2 image, and is a raw disk here, as was said; `snapgroup volume delete {}` \
+             undoes that and leaves the file",
+            request.file,
+            adopted.uuid.simple()
+        );
+    }
+    place.take(engine, adopted, output)
+}
+
+/// Whether a regular file has the first bytes of a qcow2 image. What cannot be read has not.
+fn begins_like_qcow2(file: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && magic == *b"QFI\xfb"
 }

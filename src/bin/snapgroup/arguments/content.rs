@@ -65,4 +65,7 @@ pub(crate) struct Import {
     /// A snapshot that stands for the backing file of the image, as for an export above it.
     #[arg(long, value_name = "SNAPSHOT")]
     pub(crate) above: Option<String>,
+    /// A file below that is a raw disk although it begins like a disk image. Can be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) raw_below: Vec<String>,
 }

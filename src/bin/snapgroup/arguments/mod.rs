@@ -125,14 +125,29 @@ pub(crate) struct Texts {
     pub(crate) description: Option<String>,
 }
 
-/// A number of bytes, with one of the letters K, M, G and T for powers of 1024.
+impl Arguments {
+    /// The base directories, each with an absolute path, as the library wants them.
+    pub(crate) fn base_directories(&self) -> Vec<PathBuf> {
+        let absolute = |said: &PathBuf| match said.is_absolute() {
+            true => said.clone(),
+            false => said.canonicalize().unwrap_or_else(|_| said.clone()),
+        };
+        self.base_directory.iter().map(absolute).collect()
+    }
+}
+
+/// A number of bytes, with one of the letters K, M, G and T for powers of 1024. `20GB` is a power of 1000 to some and of
+/// 1024 to others, and is not guessed.
 fn size(text: &str) -> Result<u64, String> {
-    let letters = ["K", "M", "G", "T"];
-    let plain = text.trim().trim_end_matches("iB").trim_end_matches('B');
-    let unit = letters.iter().position(|letter| plain.to_uppercase().ends_with(letter));
+    let plain = text.trim();
+    let plain = plain.strip_suffix("iB").unwrap_or(plain);
+    let unit = plain.chars().last().and_then(|last| "KMGT".find(last.to_ascii_uppercase()));
     let digits = if unit.is_some() { &plain[..plain.len() - 1] } else { plain };
-    let count: u64 =
-        digits.trim().parse().map_err(|_| format!("{text:?} is no number of bytes, such as 512 or 20G"))?;
+    let count: u64 = digits.trim_end().parse().map_err(|_| {
+        format!(
+            "{text:?} is no size: a whole number of bytes, or with K, M, G or T of 1024, such as 20G or 20GiB"
+        )
+    })?;
     let shift = unit.map_or(0, |unit| 10 * (unit + 1));
     count.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too large"))
 }
@@ -150,11 +165,11 @@ mod tests {
     #[test]
     fn a_size_is_a_number_with_or_without_a_letter() {
         let cases =
-            [("0", 0), ("512", 512), ("4k", 4096), ("20G", 20 << 30), ("1TiB", 1 << 40), ("3 MB", 3 << 20)];
+            [("0", 0), ("512", 512), ("4k", 4096), ("20G", 20 << 30), ("1TiB", 1 << 40), ("3 M", 3 << 20)];
         for (text, count) in cases {
             assert_eq!(size(text), Ok(count), "{text}");
         }
-        for text in ["", "G", "-1", "1.5G", "99999999T", "ten"] {
+        for text in ["", "G", "iB", "-1", "1.5G", "20GB", "7B", "99999999T", "ten"] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -18,6 +18,9 @@ pub(crate) struct Adopt {
     /// Each file below the head becomes a snapshot.
     #[arg(long)]
     pub(crate) snapshots: bool,
+    /// A file below that is a raw disk although it begins like a disk image. Can be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) raw_below: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
