@@ -53,7 +53,15 @@ pub fn build(
     put(&to.join("src/lib.rs"), table.as_bytes())?;
     put(&to.join("src/mutants.rs"), include_bytes!("switch.rs"))?;
 
+    let known = to.with_extension("left");
     let mut left = Left::default();
+    if let Ok(text) = fs::read_to_string(&known) {
+        let mut mutants = Vec::new();
+        for file in files.iter().filter(|file| is_mutated(file)) {
+            rewrite(file, &fs::read_to_string(from.join(file))?, &left, &mut mutants)?;
+        }
+        left = remembered(&text, &mutants).unwrap_or_default();
+    }
     let check = ["check", "--lib"];
     let mut build = vec!["test", "--no-run", "--lib"];
     build.extend(tests.iter().flat_map(|test| ["--test", test]));
@@ -72,6 +80,7 @@ pub fn build(
             }
             eprintln!("{} of {} do not compile", left.mutants.len(), mutants.len());
             if is_well && command.len() > check.len() {
+                fs::write(&known, to_remember(&left, &mutants))?;
                 let binaries = messages.iter().filter_map(binary).collect();
                 return Ok(Built { mutants, left, binaries });
             }
@@ -81,6 +90,24 @@ pub fn build(
         }
     }
     unreachable!("the last command ends in an answer")
+}
+
+/// What was left out, for the next time: as long as the mutants are the same, nothing has to be built twice.
+fn to_remember(left: &Left, mutants: &[Mutant]) -> String {
+    let numbers = left.mutants.iter().map(|number| format!("{number} "));
+    let names = left.constants.iter().map(|name| format!("{name} "));
+    let titles = mutants.iter().map(|mutant| format!("{}\n", mutant.title));
+    [numbers.collect(), names.collect(), titles.collect::<String>()].join("\n")
+}
+
+fn remembered(text: &str, mutants: &[Mutant]) -> Option<Left> {
+    let mut lines = text.lines();
+    let numbers = lines.next()?.split_whitespace().map(|number| number.parse().ok());
+    let left = Left {
+        mutants: numbers.collect::<Option<_>>()?,
+        constants: lines.next()?.split_whitespace().map(str::to_owned).collect(),
+    };
+    lines.eq(mutants.iter().map(|mutant| mutant.title.as_str())).then_some(left)
 }
 
 fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -94,7 +121,8 @@ fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 fn cargo(of: &Path, arguments: &[&str]) -> Result<Vec<Value>, Box<dyn Error>> {
     let output = Command::new("cargo")
         .args(arguments)
-        .args(["--message-format", "json", "--target-dir", "../build"])
+        .args(["--message-format", "json", "--target-dir"])
+        .arg(of.with_extension("target"))
         .envs([
             ("CARGO_INCREMENTAL", "0"),
             ("CARGO_PROFILE_DEV_DEBUG", "0"),

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const MEMORY_MAX_KIB: u64 = 6 << 20;
 /// What its tests may take beyond twice the time that they take without it.
 const TIME_MORE: Duration = Duration::from_secs(20);
+/// A test that takes longer alone is not asked: what it would find, a quicker one should.
+const ALONE_MAX: Duration = Duration::from_secs(6);
 /// What the tests of one process take together, without a mutant: few at first, and more when none of these has failed.
 const BATCHES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
@@ -58,11 +60,11 @@ pub fn reached(binaries: &[Binary], place: &Place) -> Result<Vec<Test>, Box<dyn 
                         *binary,
                         &[name],
                         ("MUTANTS_REACHED", &noted.to_string_lossy()),
-                        TIME_MORE * 6,
+                        ALONE_MAX,
                         place,
                     );
                     if !status.is_ok_and(|status| status.success()) {
-                        eprintln!("left out, as it fails without a mutant: {name}");
+                        eprintln!("left out, as it takes long or fails without a mutant: {name}");
                         continue;
                     }
                     let noted = fs::read_to_string(&noted).unwrap_or_default();
