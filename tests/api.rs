@@ -51,6 +51,93 @@ are_shared! {
     storage::BlobName,
 }
 
+/// The same of the types of one room.
+macro_rules! are_shared_in {
+    ($($room:ident)::+: $($type:ident $(<$($of:tt),*>)?,)*) => {
+        const _: () = {
+            use $($room)::+ as room;
+            const fn is_shared<T: Debug + Send + Sync + 'static>() {}
+            $(is_shared::<room::$type$(<$($of),*>)?>();)*
+        };
+    };
+}
+
+are_shared_in! {
+    snapgroup:
+    Among, Became, BookEntry, CatalogueCheck, ChainCap, ChainChange, ChainFile, ChainFull, ChainLayer,
+    Clock, Code, Compress, CreatePool, DeleteMode, DeleteScope, Direction, Epoch, ExportFormat, FoundFile,
+    Ids, IfNotFrozen, IncompleteGroup, KeptBy, L2Entries, LayerCheck, LayerFormat, LayerRepair, LayerState,
+    LeftFile, LeftOut, LeftOutVolume, LeftOver, LostSnapshot, LostVolume, LowerLayers, Match, Members,
+    NoQuiesce, NotASealId, NotTheSeal, OpenPrepared, OrderRule, OwedReason, Present, Proof, QuickRepair,
+    RebuiltSnapshot, RebuiltVolume, RefusedFile, Renew, Reversion, Running, SealWhen, SealedData<'static>,
+    SealingProgress, Sharing, SnapshotMode, Stretch, ThinnedGroup, Touch, Unsealed, Usage, Verdict,
+    VerifyDepth, VerifyOf, VolumeKind, When, WithMemory, Work, WritesTo,
+}
+
+are_shared_in! {
+    snapgroup::chain:
+    ChainMap, Change, ChangeKind, Compress, Exactness, Extent, ExtentKind, FlattenBase, Ranges, RawLayer,
+    Step,
+}
+
+are_shared_in! {
+    snapgroup::chain::merge:
+    Commit, Copies, Progress, Pull, Punch,
+}
+
+are_shared_in! {
+    snapgroup::format:
+    Autoclear, Backing, BitmapEntry, BitmapFlags, BitmapTableEntry, BitmapsExtension, Compatible,
+    CompressedExtent, Compression, CompressionField, Copied, CryptoExtension, Detail, Encryption, Extension,
+    Incompatible, L1Entry, L2Entry, L2Width, LayerIdentity, LayerNotes, Malformed, RawHeader, Rule,
+    SnapshotClaim, SnapshotEntry, Subcluster, Subclusters, Unsupported, Version,
+}
+
+are_shared_in! {
+    snapgroup::format::refcount:
+    RefcountTableEntry,
+}
+
+are_shared_in! {
+    snapgroup::image:
+    BackingLabel, Content<'static>, Finding, HeaderDraft, Held, ImageRepair, InternalSnapshot, Layout,
+    Limits, Mapping, Mend, PersistentBitmap, RepairMode, Run, Space,
+}
+
+are_shared_in! {
+    snapgroup::inventory:
+    AttachmentInventory, Consistency, Date, ForestNode<String>, ImageFormat, InvalidDate,
+    InventoriesAnswer<String>, InventoryAnswer<String>, MachineState, Named, RefInventory, ResourceState,
+    ResultsAnswer<String>, SnapshotStatus, SnapshotType, TreeNode, UnavailableReason, VolumeStatus,
+    VolumeType,
+}
+
+are_shared_in! {
+    snapgroup::picture:
+    NodeKind, PictureNode,
+}
+
+are_shared_in! {
+    snapgroup::query:
+    Condition<u8>, Direction, FieldType, MachineField, Page<String>, RefField, SnapshotField, Test,
+    TreeField, Value, VolumeField,
+}
+
+are_shared_in! {
+    snapgroup::storage:
+    Access, At, Bounds, Call, Choice, Counts, CrashState, DiskChange, DiskEvent, DiskLog, Fault, FaultKind,
+    FileSystem, Hold, Holder, Identity, InvalidName, Operation, PowerCut,
+    Stamp, Times,
+}
+
+#[cfg(target_os = "linux")]
+are_shared_in! { snapgroup::storage: ImageLocks, MapFrozen, Replace, }
+
+are_shared_in! {
+    snapgroup::units:
+    ByteCount, ClusterCount, GuestCluster, GuestOffset, HostCluster, HostOffset,
+}
+
 #[cfg(target_os = "linux")]
 are_shared! { storage::DiskStore, storage::DiskOptions, storage::ExportFile, }
 

@@ -215,6 +215,13 @@ fn every_type_at_the_door_and_every_call_on_an_engine_shows_how() -> io::Result<
         .collect();
     assert!(silent.len() > 150 && silent.contains("CreateGroup"), "the door was read wrongly: {silent:?}");
 
+    // And each is printed, sent and shared, which `tests/api.rs` holds when it is compiled.
+    let api = fs::read_to_string(root().join("tests/api.rs"))?;
+    let listed: BTreeSet<&str> = api.split(|letter: char| !letter.is_alphanumeric()).collect();
+    for name in silent.iter().filter(|name| !["Planned", "Quiesce", "Switch", "Result"].contains(name)) {
+        assert!(listed.contains(name), "{name} is not in tests/api.rs");
+    }
+
     let mut calls = 0;
     for path in sources(&root().join("src"))? {
         let text = fs::read_to_string(&path)?;

@@ -43,6 +43,7 @@ pub enum Step {
 }
 
 /// Whether the clusters of a target image are compressed.
+#[doc = include_str!("../engine/examples/exporting.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compress {
     /// No.

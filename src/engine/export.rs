@@ -61,7 +61,7 @@ pub enum ExportFormat {
         /// log2 of the cluster size, 9 to 21; 16 is usual.
         cluster_bits: u8,
         /// Whether clusters are compressed, with deflate, when they get smaller by it.
-        compressed: bool,
+        compress: Compress,
         /// An earlier export that the image shall be above. It then holds only the clusters in which the snapshots
         /// differ, zeros as zero clusters.
         base: Option<ExportBase>,
@@ -78,20 +78,20 @@ impl Export {
     /// A qcow2 image that stands alone, in clusters of 64 KiB.
     #[must_use]
     pub fn qcow2() -> Self {
-        Self { format: ExportFormat::Qcow2 { cluster_bits: 16, compressed: false, base: None } }
+        Self { format: ExportFormat::Qcow2 { cluster_bits: 16, compress: Compress::No, base: None } }
     }
 
     /// A qcow2 image, in clusters of 64 KiB, of what differs from an earlier export.
     #[must_use]
     pub fn above(base: ExportBase) -> Self {
-        Self { format: ExportFormat::Qcow2 { cluster_bits: 16, compressed: false, base: Some(base) } }
+        Self { format: ExportFormat::Qcow2 { cluster_bits: 16, compress: Compress::No, base: Some(base) } }
     }
 
     /// The same with compressed clusters; a raw file has none.
     #[must_use]
     pub fn compressed(mut self) -> Self {
-        if let ExportFormat::Qcow2 { compressed, .. } = &mut self.format {
-            *compressed = true;
+        if let ExportFormat::Qcow2 { compress, .. } = &mut self.format {
+            *compress = Compress::Clusters;
         }
         self
     }
@@ -284,7 +284,7 @@ impl Engine {
         let source = &content.chain;
         let flatten = match &export.format {
             ExportFormat::Raw => Flatten::to_raw(source, target)?,
-            ExportFormat::Qcow2 { cluster_bits, compressed, base } => {
+            ExportFormat::Qcow2 { cluster_bits, compress, base } => {
                 let (label, below) = match base {
                     None => (None, None),
                     Some(base) => {
@@ -308,8 +308,7 @@ impl Engine {
                 })?;
                 layout.write(&*target)?;
                 let image = Image::open(target, TARGET, Access::Write, pool.options.image_limits)?;
-                let compress = if *compressed { Compress::Clusters } else { Compress::No };
-                Flatten::to_image(source, below.as_ref(), Arc::new(Layer::from(image)), compress)?
+                Flatten::to_image(source, below.as_ref(), Arc::new(Layer::from(image)), *compress)?
             }
         };
         Ok(Exporter { pool: Arc::clone(pool), flatten, running, _claims: claims })

@@ -112,7 +112,7 @@ pub use watch::{OrderBreach, OrderRule, watch_order};
 pub use crate::catalog::{
     CatalogueCheck, L2Entries, LayerFormat, LayerState, QuickRepair, Running, Sharing, VolumeKind,
 };
-pub use crate::chain::{Change, ChangeKind, Exactness, Step};
+pub use crate::chain::{Change, ChangeKind, Compress, Exactness, Step};
 pub use crate::image::RepairMode;
 pub use crate::inventory::Consistency;
 pub use crate::plan::adopt::LowerLayers;

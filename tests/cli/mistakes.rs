@@ -85,5 +85,30 @@ fn a_base_directory_may_be_said_as_it_is_seen_from_here() -> Outcome {
         let output = shell.command(&line).current_dir(parent.join(seen_from)).output()?;
         assert!(output.status.success(), "{said}: {}", String::from_utf8_lossy(&output.stderr));
     }
+    let (code, said) = shell.fails("--base-directory no/such vm list")?;
+    assert!(code == 1 && said.contains("the base directory no/such"), "{code}: {said}");
+    Ok(())
+}
+
+#[test]
+fn a_file_of_the_pool_may_be_said_by_a_path_that_leads_there() -> Outcome {
+    let shell = Shell::new()?;
+    let pool = shell.pool.path().canonicalize()?;
+    shell.ok("init")?;
+    for (file, said) in [("a.raw", "./a.raw".to_owned()), ("b.raw", pool.join("b.raw").display().to_string())]
+    {
+        fs::write(pool.join(file), [7; 1024])?;
+        let line = format!("adopt {said} --format raw");
+        let output = shell.command(&line).current_dir(&pool).output()?;
+        assert!(output.status.success(), "{said}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // Each volume has the name of its file.
+    assert_eq!(shell.run("read a --length 2")?.stdout, [7; 2]);
+    assert_eq!(shell.run("read b --length 2")?.stdout, [7; 2]);
+
+    // From elsewhere the same words lead elsewhere.
+    fs::write(pool.join("c.raw"), [7; 1024])?;
+    let elsewhere = shell.command("adopt ./c.raw --format raw").current_dir("/").output()?;
+    assert_eq!(elsewhere.status.code(), Some(1));
     Ok(())
 }

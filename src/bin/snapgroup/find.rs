@@ -103,7 +103,7 @@ pub(crate) fn either<A>(
 ) -> Outcome<A> {
     match first() {
         Err(Failure::Said(_)) => second().map_err(|failure| match failure {
-            Failure::Said(_) => Failure::Said(format!("there is no one {what} {said:?}")),
+            Failure::Said(_) => Failure::Said(format!("no {what} has the name {said:?}, or several have")),
             other => other,
         }),
         other => other,

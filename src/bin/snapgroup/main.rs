@@ -72,7 +72,7 @@ fn run(arguments: &Arguments, output: &Output) -> Outcome {
             Ok(engine.close()?)
         }
         Command::Rebuild(rebuild) => {
-            health::rebuild(&arguments.pool, &arguments.base_directories(), rebuild, output)
+            health::rebuild(&arguments.pool, &arguments.base_directories()?, rebuild, output)
         }
         command => {
             // A mistyped path makes no pool.
@@ -86,14 +86,14 @@ fn run(arguments: &Arguments, output: &Output) -> Outcome {
 }
 
 fn open(arguments: &Arguments, create: CreatePool) -> Result<Engine, Failure> {
-    let options = Options { create, ..options(arguments) };
+    let options = Options { create, ..options(arguments)? };
     Ok(Engine::open(&arguments.pool, options)?)
 }
 
-fn options(arguments: &Arguments) -> Options {
+fn options(arguments: &Arguments) -> Outcome<Options> {
     let policies = &arguments.policies;
     let mut options = Options {
-        base_directories: arguments.base_directories(),
+        base_directories: arguments.base_directories()?,
         listener: progress::listener(),
         snapshots_max: policies.pool_snapshots_max,
         snapshot_bytes_max: policies.pool_bytes_max.map(ByteCount::new),
@@ -109,7 +109,7 @@ fn options(arguments: &Arguments) -> Options {
     if let Some(chain_max) = policies.pool_chain_max {
         options.chain_max = chain_max;
     }
-    options
+    Ok(options)
 }
 
 /// What an earlier crash had left is worth a line.

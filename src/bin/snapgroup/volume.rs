@@ -164,14 +164,14 @@ fn base(said: &str) -> Outcome<BaseImage> {
 
 pub(crate) fn adopt(engine: &Engine, adopt: &Adopt, pool: &Path, output: &Output) -> Outcome {
     let place = Place::of(engine, &adopt.disk)?;
-    let name = adopt.name.clone().unwrap_or_else(|| {
-        adopt.file.rsplit_once('.').map_or(adopt.file.as_str(), |(stem, _)| stem).to_owned()
-    });
+    let file = named_in(pool, &adopt.file);
+    let stem = || Path::new(&file).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let name = adopt.name.clone().unwrap_or_else(stem);
     let request = AdoptVolume {
         kind: place.kind,
         lower: if adopt.snapshots { LowerLayers::Snapshots } else { LowerLayers::Frozen },
         raw_below: adopt.raw_below.clone(),
-        ..AdoptVolume::new(&adopt.file, format(adopt.format), name)
+        ..AdoptVolume::new(&file, format(adopt.format), name)
     };
     let adopted = engine.adopt_volume(&request)?;
     if request.format == LayerFormat::Raw && begins_like_qcow2(&pool.join(&request.file)) {
@@ -183,6 +183,16 @@ pub(crate) fn adopt(engine: &Engine, adopt: &Adopt, pool: &Path, output: &Output
         );
     }
     place.take(engine, adopted, output)
+}
+
+/// The name of a file in the pool's directory, also where it was said as a path that leads there.
+fn named_in(pool: &Path, said: &str) -> String {
+    let path = Path::new(said);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return said.to_owned() };
+    match (parent.canonicalize(), pool.canonicalize()) {
+        (Ok(parent), Ok(pool)) if parent == pool => name.to_string_lossy().into_owned(),
+        _ => said.to_owned(),
+    }
 }
 
 /// Whether a regular file has the first bytes of a qcow2 image. What cannot be read has not.

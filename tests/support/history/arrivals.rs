@@ -2,16 +2,19 @@
 
 use super::{History, Outcome};
 use snapgroup::storage::{BlobName, MemoryStore, Store};
-use snapgroup::{AdoptVolume, Export, ExportBase, ExportFormat, ImportFrom, ImportVolume, LayerFormat, Uuid};
+use snapgroup::{
+    AdoptVolume, Compress, Export, ExportBase, ExportFormat, ImportFrom, ImportVolume, LayerFormat, Uuid,
+};
 use std::sync::Arc;
 
 impl History {
     /// Exports a snapshot and makes a disk of the file.
     pub(super) fn bring_in(&mut self, uuid: Uuid) -> Outcome {
-        let (cluster_bits, compressed) = (self.bits(), self.below(2) == 0);
+        let cluster_bits = self.bits();
+        let compress = if self.below(2) == 0 { Compress::Clusters } else { Compress::No };
         let name = format!("arrival-{}.qcow2", self.model.disks.len());
-        let format = ExportFormat::Qcow2 { cluster_bits, compressed, base: None };
-        let shape = format!("{cluster_bits} bits, compressed: {compressed}");
+        let format = ExportFormat::Qcow2 { cluster_bits, compress, base: None };
+        let shape = format!("{cluster_bits} bits, compress: {compress:?}");
         let bytes = self.model.taken[&uuid].bytes.clone();
         if self.below(2) == 0 {
             self.count("adopt");
@@ -38,7 +41,7 @@ impl History {
                     label: "base.qcow2".into(),
                     format: LayerFormat::Qcow2,
                 };
-                ExportFormat::Qcow2 { cluster_bits, compressed, base: Some(base) }
+                ExportFormat::Qcow2 { cluster_bits, compress, base: Some(base) }
             }
         };
         let store = Arc::new(MemoryStore::new());

@@ -24,6 +24,7 @@ pub(crate) use snapshot::Snapshot;
 pub(crate) use thin::Thin;
 pub(crate) use volume::{Adopt, Cap, CreateVolume, Format, NewDisk, Volume, VolumeChange};
 
+use crate::output::{Failure, Outcome};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -127,10 +128,12 @@ pub(crate) struct Texts {
 
 impl Arguments {
     /// The base directories, each with an absolute path, as the library wants them.
-    pub(crate) fn base_directories(&self) -> Vec<PathBuf> {
+    pub(crate) fn base_directories(&self) -> Outcome<Vec<PathBuf>> {
         let absolute = |said: &PathBuf| match said.is_absolute() {
-            true => said.clone(),
-            false => said.canonicalize().unwrap_or_else(|_| said.clone()),
+            true => Ok(said.clone()),
+            false => said
+                .canonicalize()
+                .map_err(|error| Failure::Said(format!("the base directory {}: {error}", said.display()))),
         };
         self.base_directory.iter().map(absolute).collect()
     }
