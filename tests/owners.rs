@@ -11,7 +11,8 @@ use snapgroup::storage::{
 use snapgroup::units::HostOffset;
 use snapgroup::{
     ByteCount, CreateGroup, CreateMachine, CreateSnapshot, CreateVolume, DeleteGroup, Direction, Engine,
-    Error, Kind, Options, ReclaimOptions, RevertGroup, RevertVolume, SealOptions, UpdateGroup, Uuid, Volume,
+    Error, Kind, Options, ReclaimOptions, RepairOptions, RevertGroup, RevertVolume, SealOptions, UpdateGroup,
+    Uuid, Volume,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -152,6 +153,29 @@ fn whatever_a_stale_owner_changes_is_refused_and_not_a_byte_is_written() -> Outc
         assert!(files(&store)? == before, "a stale owner has changed a file in its end");
         change(&owner, &world)?;
         assert!(owner.check()?.is_clean(), "{what}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_repair_by_a_stale_owner_takes_nothing_from_the_one_who_has_the_pool() -> Outcome {
+    for is_damaged in [false, true] {
+        let store = MemoryStore::new();
+        let stale = owner_of(&store)?;
+        let world = world(&stale)?;
+        let frozen = BlobName::parse(&stale.chain(world.volume)?[1].file)?;
+        let owner = owner_of(&store)?;
+        // Files that the other one knows nothing of, and of which one was not written to yet.
+        owner.create_snapshot(&CreateSnapshot::new(world.volume, "second"))?;
+        if is_damaged {
+            // The refcount of a cluster that nothing uses, in the block behind header and refcount table.
+            store.open(&frozen, Access::Write)?.write_at(HostOffset::new((2 << 16) + 400), &[0, 1])?;
+        }
+        let before = files(&store)?;
+        assert_not_owner(stale.repair(&RepairOptions::perform()), 1, "a repair");
+        assert!(files(&store)? == before, "a stale owner has changed a file");
+        assert!(owner.repair(&RepairOptions::perform())?.is_whole());
+        assert!(owner.check()?.is_clean());
     }
     Ok(())
 }
