@@ -229,7 +229,7 @@ mod tests {
         engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(empty) })?;
         let mut reclaim = engine.reclaim(&ReclaimOptions::towards(Direction::Commit))?;
         assert_eq!(reclaim.step(ByteCount::new(1))?, crate::chain::Step::More);
-        assert_eq!(unsettled(&engine)?, [head.clone()]);
+        assert_eq!(unsettled(&engine)?, std::slice::from_ref(head));
         Ok(())
     }
 
@@ -240,7 +240,7 @@ mod tests {
         let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
         let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
         let head = engine.chain(volume)?[0].file.clone();
-        assert_eq!(unsettled(&engine)?, [head.clone()]);
+        assert_eq!(unsettled(&engine)?, std::slice::from_ref(&head));
         // The refcount of a cluster that nothing uses, in the block behind header and refcount table.
         let blob = store.open(&BlobName::parse(&head)?, Access::Write)?;
         blob.write_at(HostOffset::new((2 << 16) + 20), &[0, 1])?;

@@ -15,7 +15,9 @@ const MEMORY_MAX_KIB: u64 = 6 << 20;
 /// What its tests may take beyond twice the time that they take without it.
 const TIME_MORE: Duration = Duration::from_secs(20);
 /// A test that takes longer alone is not asked: what it would find, a quicker one should.
-const ALONE_MAX: Duration = Duration::from_secs(6);
+const ALONE_MAX: Duration = Duration::from_secs(3);
+/// What is spent on one mutant, the quickest tests of each binary first, as long as they take without it.
+const ASKED_MAX: Duration = Duration::from_secs(20);
 /// What the tests of one process take together, without a mutant: few at first, and more when none of these has failed.
 const BATCHES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
@@ -83,7 +85,12 @@ pub fn reached(binaries: &[Binary], place: &Place) -> Result<Vec<Test>, Box<dyn 
 
 /// What comes of a mutant: the test that sees it, or that none does.
 pub fn fate(mutant: u32, tests: &[Test], binaries: &[Binary], place: &Place) -> String {
+    let mut spent = Duration::ZERO;
     let mut rest: Vec<&Test> = tests.iter().filter(|test| test.reaches.contains(&mutant)).collect();
+    rest.retain(|test| {
+        spent += test.takes;
+        spent <= ASKED_MAX
+    });
     if rest.is_empty() {
         return "unreached".to_owned();
     }
