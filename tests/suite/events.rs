@@ -164,7 +164,7 @@ fn what_looks_at_many_files_tells_how_far_it_has_come(home: &Home) -> Outcome {
         let steps = steps_of(&told, Work::Verify);
         assert!(steps.len() >= least && steps[0].1 >= everything, "{depth:?}: {steps:?}");
     }
-    engine.verify(&VerifyOf::Group(group.into()), VerifyDepth::Looks)?;
+    assert!(engine.verify(&VerifyOf::Group(group.into()), VerifyDepth::Looks)?.is_good());
     assert!(!steps_of(&told, Work::Verify).is_empty());
     assert!(engine.check()?.is_clean());
     let steps = steps_of(&told, Work::Check);
