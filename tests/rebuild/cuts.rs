@@ -2,16 +2,18 @@
 //! the pool has changed. And the power goes in the middle of merges and reverts, after which the catalogue is lost.
 
 use super::support::{
-    CATALOGUE, Outcome, World, content_of_snapshot, content_of_volume, files, lose_and_rebuild, name,
-    options, rebuild, world,
+    CATALOGUE, Outcome, World, bytes_of, content_of_snapshot, content_of_volume, files, lose_and_rebuild,
+    name, options, rebuild, world,
 };
+use snapgroup::image::NewImage;
+use snapgroup::query::Query;
 use snapgroup::storage::{
     Access, At, Bounds, Fault, FaultKind, FileSystem, MemoryStore, SimulatedDisk, SimulatedStore, Store,
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    CreateGroup, CreateSnapshot, DeleteSnapshots, Direction, Engine, Generation, Present, RebuildOptions,
-    Rebuilt, RevertVolume, Uuid,
+    BaseImage, ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine,
+    Generation, LayerFormat, Present, RebuildOptions, Rebuilt, RevertVolume, Uuid,
 };
 use std::sync::Arc;
 
@@ -39,12 +41,28 @@ fn open_or_rebuild(store: &MemoryStore, expected: &Rebuilt) -> Outcome {
             Engine::open_on(Arc::new(store.clone()), options(901))?
         }
     };
+    hold(&engine, expected)
+}
+
+fn hold(engine: &Engine, expected: &Rebuilt) -> Outcome {
     assert_eq!(engine.uuid(), expected.pool);
     for group in &expected.groups {
         engine.group(*group)?;
     }
+    assert_eq!(engine.query_volumes(&Query::all())?.total, expected.volumes.len());
+    assert_eq!(engine.query_snapshots(&Query::all())?.total, expected.snapshots.len());
     assert!(engine.check()?.is_clean());
     Ok(())
+}
+
+/// Whether a file holds these bytes, under whatever name.
+fn holds(store: &MemoryStore, bytes: &[u8]) -> Outcome<bool> {
+    for file in store.list()? {
+        if bytes_of(store, &file)? == bytes {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[test]
@@ -58,6 +76,7 @@ fn a_rebuild_that_the_power_cuts_short_is_done_again_and_no_file_has_changed() -
             store.remove(&name(CATALOGUE))?;
         }
         let before = files(&store)?;
+        let old = damaged.then(|| bytes_of(&store, &name(CATALOGUE))).transpose()?;
         let expected = rebuild(&store.fork())?;
         for file_system in [FileSystem::Strict, FileSystem::Ext4Like] {
             let disk = SimulatedDisk::over(&store, file_system);
@@ -69,11 +88,19 @@ fn a_rebuild_that_the_power_cuts_short_is_done_again_and_no_file_has_changed() -
                     let left = state.store();
                     let said = format!("{damaged} {file_system:?} {instant} {:?}", state.choice());
                     assert!(files(&left)? == before, "{said}");
+                    if let Some(old) = &old {
+                        assert!(holds(&left, old)?, "{said}: the catalogue of before is gone");
+                    }
                     open_or_rebuild(&left, &expected).map_err(|error| format!("{said}: {error}"))?;
                     states += 1;
                 }
             }
             assert!(states > 15, "{states} states are few");
+            // What has returned is durable.
+            for state in log.cut(disk.position()).states(BOUNDS) {
+                let engine = Engine::open_on(Arc::new(state.store()), options(901))?;
+                hold(&engine, &expected)?;
+            }
         }
     }
     Ok(())
@@ -82,6 +109,11 @@ fn a_rebuild_that_the_power_cuts_short_is_done_again_and_no_file_has_changed() -
 #[test]
 fn a_rebuild_in_which_any_call_fails_is_done_again_and_no_file_has_changed() -> Outcome {
     let World { store, engine, .. } = world(31)?;
+    let image = NewImage::of_size(ByteCount::mib(1)).layout("golden.qcow2")?;
+    image.write(&*store.create(&name("golden.qcow2"))?)?;
+    let base = BaseImage { file: "golden.qcow2".into(), format: LayerFormat::Qcow2 };
+    let above = CreateVolume { base: Some(base), size: None, ..CreateVolume::new("v", ByteCount::mib(1)) };
+    engine.create_volume(&above)?;
     engine.close()?;
     store.open(&name(CATALOGUE), Access::Write)?.write_at(HostOffset::ZERO, &[0xa5; 4096])?;
     let before = files(&store)?;
@@ -96,6 +128,11 @@ fn a_rebuild_in_which_any_call_fails_is_done_again_and_no_file_has_changed() -> 
             break;
         }
         failed += u64::from(result.is_err());
+        if let Ok(rebuilt) = result {
+            // A file that could not be read is no reason to think that it is nobody's.
+            assert_eq!(essence(&rebuilt), essence(&expected), "call {call}");
+            assert_eq!(rebuilt.files_left, expected.files_left, "call {call}");
+        }
         assert!(files(&left)? == before, "call {call}");
         open_or_rebuild(&left, &expected).map_err(|error| format!("call {call}: {error}"))?;
     }

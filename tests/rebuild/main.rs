@@ -10,6 +10,8 @@ mod dice;
 mod history;
 
 mod cases;
+mod catalogue;
+mod claims;
 mod cuts;
 mod histories;
 mod strangers;

@@ -1,5 +1,6 @@
 //! Pools that lose their catalogue.
 
+use snapgroup::format::{LayerIdentity, LayerNotes};
 use snapgroup::storage::{Access, BlobName, MemoryStore, Store};
 use snapgroup::units::HostOffset;
 use snapgroup::{
@@ -42,6 +43,26 @@ pub(crate) fn files(store: &dyn Store) -> Outcome<BTreeMap<String, Vec<u8>>> {
 
 pub(crate) fn copy(from: &dyn Store, file: &str, to: &dyn Store, under: &str) -> Outcome {
     Ok(to.create(&name(under))?.write_at(HostOffset::ZERO, &bytes_of(from, &name(file))?)?)
+}
+
+/// Where our extension begins in the header of a file, and its payload.
+pub(crate) fn extension(store: &dyn Store, file: &str) -> Outcome<(HostOffset, Vec<u8>)> {
+    let bytes = bytes_of(store, &name(file))?;
+    let at = bytes.windows(4).position(|word| word == b"SNAP").ok_or("it has our extension")?;
+    let length = bytes[at + 4..at + 8].try_into().map(u32::from_be_bytes)?;
+    let payload = bytes[at + 8..at + 8 + usize::try_from(length)?].to_vec();
+    Ok((HostOffset::new(at as u64 + 8), payload))
+}
+
+/// Has a file say something else, of the same length.
+pub(crate) fn tell(store: &dyn Store, file: &str, change: impl FnOnce(&mut LayerNotes)) -> Outcome {
+    let (at, payload) = extension(store, file)?;
+    let identity = LayerIdentity::parse(&payload)?;
+    let mut notes = LayerNotes::parse(&payload).ok_or("it has notes")?;
+    change(&mut notes);
+    let changed = notes.encode(&identity, payload.len());
+    assert_eq!(changed.len(), payload.len());
+    Ok(store.open(&name(file), Access::Write)?.write_at(at, &changed)?)
 }
 
 /// Makes the catalogue anew; no other file changes.

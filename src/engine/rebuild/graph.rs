@@ -71,7 +71,7 @@ impl Graph {
     pub(super) fn of(files: Vec<Scanned>, limits: Limits, rebuilt: &mut Rebuilt) -> Result<Self> {
         let mut graph = Self { nodes: linked(files, limits, rebuilt)?, ..Self::default() };
         let over = graph.over(rebuilt);
-        let whole: Vec<bool> = (0..graph.nodes.len()).map(|place| graph.is_whole(place, &over)).collect();
+        let whole: Vec<bool> = (0..graph.nodes.len()).map(|place| graph.is_whole(place)).collect();
         let held = graph.held(&over, &whole, rebuilt);
         graph.choose_heads(&over, &whole, &held, rebuilt);
         graph.list(&over, &whole, held, rebuilt);
@@ -112,11 +112,11 @@ impl Graph {
     }
 
     /// Whether a layer can be read with all that it reads through.
-    fn is_whole(&self, top: usize, over: &BTreeSet<usize>) -> bool {
+    fn is_whole(&self, top: usize) -> bool {
         let mut length = 0;
         let is_sound = |place: usize| {
             length += 1;
-            self.nodes[place].broken.is_none() && !over.contains(&place)
+            self.nodes[place].broken.is_none()
         };
         self.chain(top).all(is_sound) && length <= self.nodes.len()
     }
@@ -237,12 +237,18 @@ impl Graph {
         self.snapshots = snapshots;
     }
 
-    /// The layers of which no file above has had the room to say what they hold.
+    /// The layers of which no file above has had the room to say what they hold, and those of which a file above says so
+    /// that cannot say themselves whether they were changed since.
     fn unsaid(&self, over: &BTreeSet<usize>) -> BTreeSet<usize> {
         let mut said: BTreeMap<usize, bool> = BTreeMap::new();
         for (_, node) in self.nodes.iter().enumerate().filter(|(place, _)| !over.contains(place)) {
             let Some(parent) = node.parent else { continue };
-            let says = node.notes().is_some_and(|notes| !notes.cut || !notes.claims.is_empty());
+            let below = &self.nodes[parent];
+            let is_believed = below.notes().is_some() || below.file.ids.is_none();
+            let says = node.notes().is_some_and(|notes| match notes.claims.is_empty() {
+                true => !notes.cut,
+                false => is_believed,
+            });
             *said.entry(parent).or_default() |= says;
         }
         said.into_iter().filter(|(_, says)| !says).map(|(place, _)| place).collect()
