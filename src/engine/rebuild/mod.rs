@@ -19,7 +19,7 @@ pub use report::{
 use super::error::{Error, Result};
 use super::operation::{self, Operation};
 use super::options::{Options, Source};
-use super::pool::{CATALOGUE, CATALOGUE_LOST, CATALOGUE_NEW, Engine};
+use super::pool::{CATALOGUE, CATALOGUE_LOST, Engine};
 use super::uuid_arg::UuidArg;
 use crate::catalog::{self, Catalog, Severity};
 use crate::plan::refusal::Refusal;
@@ -103,12 +103,6 @@ impl Engine {
             rebuilt.catalogue_kept = set_aside(store, &name, &present)?.map(|kept| kept.to_string());
         }
         put(store, &name, &bytes)?;
-        // What says that a catalogue is being made for the first time would have this one thrown away.
-        let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
-        if present.contains(&mark) && store.open(&mark, Access::Read)?.length()?.is_zero() {
-            store.remove(&mark)?;
-            store.sync_names()?;
-        }
         Ok(rebuilt)
     }
 }
@@ -163,8 +157,8 @@ fn set_aside(store: &dyn Store, name: &BlobName, present: &[BlobName]) -> Result
         store.sync_names()?;
         kept = Some(free);
     }
+    // Whichever of the two is there after a power cut, the name is synced with the new one.
     store.remove(name)?;
-    store.sync_names()?;
     Ok(kept)
 }
 
