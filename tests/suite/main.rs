@@ -24,6 +24,7 @@ mod quotas;
 mod reclaim;
 mod refusals;
 mod repair;
+mod repair_left;
 mod retention;
 mod revert;
 mod seals;

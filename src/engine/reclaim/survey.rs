@@ -81,7 +81,7 @@ fn empty(record: &LayerRecord) -> Extents {
 /// What lives above a layer.
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Around {
-    /// The volumes that read through it.
+    /// The volumes that read through it, or write to it.
     pub(in super::super) volumes: Vec<VolumeRecord>,
     /// The file of a layer above it that is being filled.
     pub(in super::super) building: Option<String>,
@@ -96,6 +96,7 @@ impl Pool {
         let mut around = Around::default();
         if let Some(layer) = reader.layer(id)? {
             volumes.insert(layer.volume);
+            around.volumes.extend(reader.volume_of_head(id)?);
         }
         while let Some(id) = open.pop() {
             for above in reader.layers_above(id)? {
