@@ -394,6 +394,24 @@ fn a_lost_catalogue_comes_back_with_what_lies_in_a_base_directory() -> Outcome {
 }
 
 #[test]
+fn a_base_that_is_gone_costs_a_rebuild_the_disks_above_it_and_no_others() -> Outcome {
+    let place = Place::new()?;
+    place.put_chain()?;
+    let engine = place.open()?;
+    let above = engine.create_volume(&above_base(place.text("upper.qcow2")?, LayerFormat::Qcow2))?.uuid;
+    let alone = engine.create_volume(&volume("alone", VolumeKind::Data))?.uuid;
+    engine.close()?;
+    fs::remove_file(place.pool.path().join("snapgroup.redb"))?;
+    fs::remove_file(place.path("upper.qcow2"))?;
+    let mut options = place.pool.options();
+    options.base_directories = vec![place.golden.path().to_owned()];
+    let rebuilt = Engine::rebuild(place.pool.path(), &options, &RebuildOptions::default())?;
+    assert_eq!(rebuilt.volumes.iter().map(|known| known.uuid).collect::<Vec<_>>(), [alone]);
+    assert_eq!(rebuilt.volumes_lost.iter().map(|known| known.uuid).collect::<Vec<_>>(), [above]);
+    Ok(())
+}
+
+#[test]
 fn images_are_imported_whose_chain_leads_into_a_base_directory() -> Outcome {
     let place = Place::new()?;
     place.put_chain()?;

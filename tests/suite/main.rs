@@ -28,6 +28,7 @@ mod repair_left;
 mod retention;
 mod revert;
 mod seals;
+mod seals_met;
 mod shared_pages;
 mod snapshots;
 mod space;
