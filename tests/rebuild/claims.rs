@@ -31,8 +31,11 @@ fn holder(rebuilt: &Rebuilt, snapshot: Uuid) -> Option<&str> {
     rebuilt.snapshots.iter().find(|known| known.uuid == snapshot).map(|known| known.file.as_str())
 }
 
+/// A pool, its two disks, two snapshots of the first one, the younger one last, and the layers of that disk.
+type Layered = (MemoryStore, [Uuid; 2], Uuid, Uuid, Vec<ChainLayer>);
+
 /// A world whose first disk has three layers: the lowest with the group's member, one with a snapshot, the head.
-fn three_layers(seed: u64) -> Outcome<(MemoryStore, [Uuid; 2], Uuid, Uuid, Vec<ChainLayer>)> {
+fn three_layers(seed: u64) -> Outcome<Layered> {
     let World { store, engine, volumes, group, .. } = world(seed)?;
     let first = engine.group(group)?.volume_snapshot_refs[0].volume_snapshot_uuid;
     let second = engine.create_snapshot(&CreateSnapshot::new(volumes[0], "second"))?.uuid;
