@@ -9,11 +9,12 @@
 //!
 //! Races that were planted, and found within 50 schedules of each scenario: a machine's lock that is given back before the
 //! commit of its group; heads that are frozen one by one, writes that no gate stops; a disk that is opened by what was
-//! read before its lock was had; a repair that does not wait for files that are being made; a reclaim without the locks of the volumes; no locks at all; a last handle that lets
-//! others in before it has flushed; a sweep beside those who read; a verification that does not look again. A queue of
-//! commits that answers before its commit is found by the catalogue's own tests, since its locks are not scheduled. Not
-//! found: a reader of a disk that does not hold its chain while it reads, and a snapshot that is opened, or a merge that
-//! is ended, without the lock of the layout.
+//! read before its lock was had; a repair that does not wait for files that are being made; a reclaim without the locks of
+//! the volumes; no locks at all; a last handle that lets others in before it has flushed; a sweep beside those who read; a
+//! verification that does not look again. A queue of commits that answers before its commit is found by the catalogue's
+//! own tests, since its locks are not scheduled. Not found: a reader of a disk that does not hold its chain while it
+//! reads, and a snapshot that is opened, or a merge that is ended, without the lock of the layout; a sealing that does not
+//! look again before it is published.
 
 #[path = "concurrency/explore.rs"]
 mod explore;
