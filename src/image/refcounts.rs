@@ -400,3 +400,6 @@ fn blocks_covering(clusters: u64, per_block: u64) -> u64 {
     }
     blocks
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Mutation testing: the code is broken in one place after the other, and a test must fail each time.
 #
-# Usage: tests/scripts/mutants.sh ROOM [WORD ...]
+# Usage: [MUTANTS_SECONDS=N] tests/scripts/mutants.sh ROOM [WORD ...]
 #
 #   format      src/format
 #   allocator   what counts, gives out and frees clusters in src/image

@@ -15,6 +15,10 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// The seconds that the tests of one mutant take at most, unless `MUTANTS_SECONDS` says otherwise.
+const TIME_MAX: u64 = 20;
 
 /// A room: what is mutated, and what is asked about it.
 struct Room {
@@ -73,6 +77,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let wanted = words.next().ok_or("usage: mutants ROOM [WORD ...]")?;
     let words: Vec<String> = words.collect();
     let room = ROOMS.iter().find(|room| room.name == wanted).ok_or("no such room")?;
+    let seconds = std::env::var("MUTANTS_SECONDS").map_or(Ok(TIME_MAX), |seconds| seconds.parse())?;
+    let time_max = Duration::from_secs(seconds);
     let here = std::env::current_dir()?;
     let out = here.join("target/mutants");
     // The rooms that are one crate are mutated together, and built once.
@@ -91,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let folder = out.join(format!("run.{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let place = run::Place { tree, folder: folder.clone() };
+    let place = run::Place { time_max, tree, folder: folder.clone() };
     let tests = run::reached(&binaries, &place)?;
     let is_run = |title: &str| words.is_empty() || words.iter().any(|word| title.contains(word));
     let of_room =

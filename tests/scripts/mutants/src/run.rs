@@ -14,16 +14,15 @@ use std::time::{Duration, Instant};
 const MEMORY_MAX_KIB: u64 = 6 << 20;
 /// What its tests may take beyond twice the time that they take without it.
 const TIME_MORE: Duration = Duration::from_secs(20);
-/// A test that takes longer alone is not asked: what it would find, a quicker one should.
-const ALONE_MAX: Duration = Duration::from_secs(3);
-/// What is spent on one mutant, the quickest tests of each binary first, as long as they take without it.
-const ASKED_MAX: Duration = Duration::from_secs(20);
 /// What the tests of one process take together, without a mutant: few at first, and more when none of these has failed.
 const BATCHES: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(30)];
 
-/// Where the tests run, and where they leave what they make.
+/// Where the tests run, where they leave what they make, and how long they may take.
 pub struct Place {
+    /// What is spent on one mutant, the quickest tests of each binary first, as long as they take without it. A test that
+    /// takes longer alone is not asked.
+    pub time_max: Duration,
     pub tree: PathBuf,
     pub folder: PathBuf,
 }
@@ -62,7 +61,7 @@ pub fn reached(binaries: &[Binary], place: &Place) -> Result<Vec<Test>, Box<dyn 
                         *binary,
                         &[name],
                         ("MUTANTS_REACHED", &noted.to_string_lossy()),
-                        ALONE_MAX,
+                        place.time_max,
                         place,
                     );
                     if !status.is_ok_and(|status| status.success()) {
@@ -89,7 +88,7 @@ pub fn fate(mutant: u32, tests: &[Test], binaries: &[Binary], place: &Place) -> 
     let mut rest: Vec<&Test> = tests.iter().filter(|test| test.reaches.contains(&mutant)).collect();
     rest.retain(|test| {
         spent += test.takes;
-        spent <= ASKED_MAX
+        spent <= place.time_max
     });
     if rest.is_empty() {
         return "unreached".to_owned();
