@@ -8,8 +8,8 @@ use snapgroup::storage::{
 use snapgroup::units::HostOffset;
 use snapgroup::{
     ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteMode,
-    DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Kind, Options, ReclaimOptions, Recovered,
-    Running, SealOptions, Uuid, When,
+    DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Kind, OpenPrepared, Options, ReclaimOptions,
+    Recovered, RevertVolume, Running, SealOptions, Uuid, When,
 };
 use std::sync::Arc;
 
@@ -174,6 +174,138 @@ fn a_large_file_without_a_header_is_nobodys_remainder() -> Outcome {
     let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
     assert_eq!(engine.recovered().left_alone, [name]);
     assert_eq!(bytes_of(&store, name)?, bytes);
+    Ok(())
+}
+
+#[test]
+fn a_file_without_a_header_is_a_remainder_as_long_as_it_could_be_the_tables_of_a_new_image() -> Outcome {
+    let store = MemoryStore::new();
+    Engine::open_on(Arc::new(store.clone()), Options::default())?.close()?;
+    let [foreign, tables, short] = [1, 2, 3].map(|number| format!("layer-{number:032x}.qcow2"));
+    // One sector, and there is something in it.
+    put(&store, &foreign, &[7; 512])?;
+    let mut bytes = vec![7; 256 << 10];
+    bytes[..512].fill(0);
+    put(&store, &tables, &bytes)?;
+    put(&store, &short, &[7; 511])?;
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    assert_eq!(engine.recovered().left_alone, [foreign]);
+    assert_eq!(engine.recovered().removed, [tables, short]);
+    Ok(())
+}
+
+#[test]
+fn what_opening_has_removed_does_not_come_back_after_a_power_cut() -> Outcome {
+    let store = MemoryStore::new();
+    Engine::open_on(Arc::new(store.clone()), Options::default())?.close()?;
+    let left = format!("layer-{:032x}.qcow2", 1);
+    put(&store, &left, &[])?;
+    let disk = SimulatedDisk::over(&store, FileSystem::Strict);
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
+    assert_eq!(engine.recovered().removed, std::slice::from_ref(&left));
+    let durable = disk.log().cut(usize::MAX).durable().store();
+    assert!(!durable.list()?.contains(&name(&left)));
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_removed_is_said_until_it_is() -> Outcome {
+    let memory = MemoryStore::new();
+    let disk = SimulatedStore::new(Arc::new(memory.clone()));
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    let snapshot = engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?.uuid;
+    let head = engine.chain(volume)?[0].file.clone();
+    disk.fail(Fault::for_ever(At::CallOf(Operation::Remove, 1), FaultKind::EIO));
+    // What it says is not what this is about.
+    drop(engine.revert_volume(&RevertVolume::to(snapshot)));
+    drop(engine);
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
+    let [unfinished] = &engine.recovered().unfinished[..] else { panic!("{:?}", engine.recovered()) };
+    assert!(unfinished.starts_with(&head), "{unfinished}");
+    drop(engine);
+    disk.heal();
+    let engine = Engine::open_on(Arc::new(disk), Options::default())?;
+    assert_eq!(
+        (&engine.recovered().unfinished, &engine.recovered().reclaimed),
+        (&vec![], &vec![head.clone()])
+    );
+    assert!(!memory.list()?.contains(&name(&head)));
+    Ok(())
+}
+
+#[test]
+fn a_seal_that_no_layer_names_is_removed_if_it_is_ours_or_never_arrived() -> Outcome {
+    let store = MemoryStore::new();
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?;
+    engine.seal(&SealOptions::default())?.finish()?;
+    engine.close()?;
+    let is_seal = |name: &BlobName| name.as_str().starts_with("seal-");
+    let seal = store.list()?.into_iter().find(is_seal).ok_or("it was sealed")?.to_string();
+    let bytes = bytes_of(&store, &seal)?;
+    let layer = &seal["seal-".len()..][..32];
+    let named = |number: u32| format!("seal-{layer}-{number:032x}.sums");
+    let mut gone = Vec::new();
+    for (number, bytes) in [(1, bytes.clone()), (2, vec![]), (3, bytes[..3].to_vec()), (4, vec![0; 4096])] {
+        put(&store, &named(number), &bytes)?;
+        gone.push(named(number));
+    }
+    // What is in it says of which layer it is.
+    let misnamed = format!("seal-{:032x}-{:032x}.sums", 7, 5);
+    put(&store, &misnamed, &bytes)?;
+    put(&store, &named(6), &[7; 4096])?;
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    let recovered = engine.recovered();
+    assert_eq!(recovered.removed, gone);
+    let mut alone = recovered.left_alone.clone();
+    alone.sort();
+    let mut expected = vec![misnamed, named(6)];
+    expected.sort();
+    assert_eq!(alone, expected);
+    assert_eq!(bytes_of(&store, &seal)?, bytes);
+    Ok(())
+}
+
+/// A pool whose process has died with a group that was prepared: the group, and the file of its overlay.
+fn with_prepared() -> Result<(MemoryStore, Uuid, String), Box<dyn std::error::Error>> {
+    let store = MemoryStore::new();
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    engine.attach_volume(volume, machine, None)?;
+    engine.set_running(machine, Running::Elsewhere)?;
+    let prepared = engine.prepare_group(&CreateGroup::of_machine(machine, "live"))?;
+    let (group, overlay) = (prepared.uuid(), prepared.disks()[0].chain[0].path.replace("memory:", ""));
+    let left = store.fork();
+    std::mem::forget((prepared, engine));
+    Ok((left, group, overlay))
+}
+
+#[test]
+fn a_prepared_group_is_given_up_when_that_is_said_and_nobody_has_written() -> Outcome {
+    let (left, group, overlay) = with_prepared()?;
+    let open =
+        |store: Arc<dyn Store>, prepared| Engine::open_on(store, Options { prepared, ..Options::default() });
+    let kept = open(Arc::new(left.fork()), OpenPrepared::Keep)?;
+    assert_eq!((&kept.recovered().prepared, &kept.recovered().removed), (&vec![group], &vec![]));
+    let given_up = open(Arc::new(left.fork()), OpenPrepared::Abort)?;
+    let recovered = given_up.recovered();
+    assert_eq!((&recovered.prepared, &recovered.removed), (&vec![], &vec![overlay.clone()]));
+    assert!(given_up.prepared_groups()?.is_empty());
+
+    let written = left.fork();
+    let blob = written.open(&name(&overlay), Access::Write)?;
+    blob.set_length(blob.length()? + ByteCount::kib(64))?;
+    let kept = open(Arc::new(written), OpenPrepared::Abort)?;
+    assert_eq!((&kept.recovered().prepared, &kept.recovered().removed), (&vec![group], &vec![]));
+
+    // A disk that fails is no answer.
+    let broken = SimulatedStore::new(Arc::new(left));
+    broken.fail(Fault::for_ever(At::CallOf(Operation::Remove, 1), FaultKind::EIO));
+    let Err(error) = open(Arc::new(broken), OpenPrepared::Abort) else { panic!("it was given up") };
+    assert_eq!(error.kind(), Kind::Failed);
     Ok(())
 }
 
@@ -454,6 +586,34 @@ fn a_head_whose_length_never_arrived_is_made_anew() -> Outcome {
     let engine = Engine::open_on(Arc::new(left), Options::default())?;
     assert_eq!(engine.recovered().rebuilt, [head.to_string()]);
     engine.open_volume(volume)?.read_at(0, &mut [1; 512])?;
+    Ok(())
+}
+
+#[test]
+fn of_a_head_that_is_made_anew_nothing_of_before_is_left() -> Outcome {
+    let pool = OnDisk::new()?;
+    let (head, volumes) = (pool.head(0)?, pool.volumes.clone());
+    let live = pool.disk.live();
+    std::mem::forget(pool.engine);
+    // No header, and a refcount of a cluster that nothing uses.
+    let blob = live.open(&head, Access::Write)?;
+    blob.write_at(HostOffset::ZERO, &[0; 512])?;
+    blob.write_at(HostOffset::new((2 << 16) + 20), &[0, 1])?;
+    let engine = Engine::open_on(Arc::new(live), Options::default())?;
+    assert_eq!(engine.recovered().rebuilt, [head.to_string()]);
+    assert!(engine.check()?.is_clean());
+    assert_eq!(first_bytes(&engine, volumes[0])?, [1, 0]);
+    Ok(())
+}
+
+#[test]
+fn after_a_failed_sync_no_file_is_said_to_have_arrived() -> Outcome {
+    let pool = OnDisk::new()?;
+    pool.store.fail(Fault::once(At::CallOf(Operation::Sync, 1), FaultKind::EIO));
+    assert!(pool.engine.create_machine(&CreateMachine::new("other")).is_err());
+    let syncs = pool.store.counts().of(Operation::Sync);
+    assert!(pool.engine.set_running(pool.machine, Running::Elsewhere).is_err());
+    assert_eq!(pool.store.counts().of(Operation::Sync), syncs);
     Ok(())
 }
 
