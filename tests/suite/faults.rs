@@ -508,7 +508,7 @@ fn a_failed_read_is_an_error_of_that_call_alone() -> Outcome {
     let disk = engine.open_volume(pool.vm.root())?;
     pool.home.faulty().fail(Fault::once(At::CallOf(Operation::Read, 1), FaultKind::EIO));
     let Err(error) = read(&disk, 0, FLUSHED) else { panic!("the failure was kept quiet") };
-    assert!(error.to_string().contains("Read"), "{error}");
+    assert!(error.to_string().contains("reading"), "{error}");
     assert!(read(&disk, 0, FLUSHED)?.iter().all(|byte| *byte == 1));
     take(&engine, &pool.vm, "g")?;
     pool.assert_whole(&engine, false)
