@@ -131,6 +131,28 @@ fn a_freed_cluster_is_given_back_only_after_nothing_durable_refers_to_it() -> Ou
 }
 
 #[test]
+fn the_room_of_a_refcount_table_is_used_again_only_after_the_header_names_another_one() -> Outcome {
+    let new = NewImage { cluster_bits: 9, refcount_order: 6, ..NewImage::of_size(ByteCount::mib(8)) };
+    let (store, image) = recorded(&new)?;
+    let old = image.header().refcount_table;
+    let mut clusters = (0..).map(|index| GuestOffset::new(index * 512));
+    let mut write = || image.write(clusters.next().expect("endless"), &[1; 512], None);
+    // Without a flush, until the table is too small.
+    let mut calls = Vec::new();
+    while image.header().refcount_table == old {
+        write()?;
+        calls = changes(&store);
+    }
+    write()?;
+    calls.extend(changes(&store));
+    let [header] = change_at(&calls, Operation::Write, HostOffset::ZERO)[..] else { panic!("{calls:?}") };
+    let [used_again, ..] = change_at(&calls, Operation::Write, old)[..] else { panic!("{calls:?}") };
+    let is_synced = calls[header..used_again].iter().any(|call| call.operation == Operation::Sync);
+    assert!(is_synced, "a power cut may leave the old header, and data where its table was: {calls:?}");
+    Ok(())
+}
+
+#[test]
 fn room_that_was_kept_is_filled_before_an_entry_shows_it() -> Outcome {
     let (store, image) = recorded(&NewImage::of_size(ByteCount::gib(1)))?;
     image.write(GuestOffset::ZERO, &[1; 65536], None)?;
