@@ -159,14 +159,12 @@ impl Pool {
                 if above.state == LayerState::Retired {
                     open.push(above.id);
                 }
-                let is_direct = below == id;
                 let above_id = above.id;
                 self.add_to(model, records, above)?;
-                if is_direct {
-                    // Whether they can be told of another name for what they read through.
-                    for further in records.above(above_id)? {
-                        self.add_to(model, records, further)?;
-                    }
+                // Whether they can be told of another name for what they read through, and who is: a merge may lead to
+                // another one.
+                for further in records.above(above_id)? {
+                    self.add_to(model, records, further)?;
                 }
             }
         }
