@@ -82,7 +82,8 @@ impl Qemu {
         if !arguments.is_null() {
             question["arguments"] = arguments;
         }
-        writeln!(self.stdin, "{question}")?;
+        // In one piece: QEMU does what it is told at the last bracket, and may have ended when a line end comes.
+        self.stdin.write_all(format!("{question}\n").as_bytes())?;
         loop {
             let answer = self.line()?;
             if answer.get("event").is_none() {
@@ -149,7 +150,7 @@ impl Io {
 
     /// Runs one command. It answers with whatever it says, and with a prompt; the next one is given after that.
     pub(crate) fn run(&mut self, command: &str, expected: &str) -> Outcome {
-        writeln!(self.stdin, "{command}")?;
+        self.stdin.write_all(format!("{command}\n").as_bytes())?;
         let said = self.until_prompt()?;
         if !said.contains(expected) || said.contains("failed") || said.contains("error") {
             return Err(format!("{command}: {said}").into());
