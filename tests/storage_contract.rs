@@ -24,6 +24,8 @@ mod export;
 mod fuse;
 #[path = "storage_contract/memory.rs"]
 mod memory;
+#[path = "support/plain.rs"]
+mod plain;
 #[path = "storage_contract/power.rs"]
 mod power;
 #[path = "storage_contract/promises.rs"]

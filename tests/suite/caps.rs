@@ -1,14 +1,17 @@
 //! How long chains may get: as the pool says, or the volume for itself.
 
 use crate::support::{Home, Made, Outcome, assert_sound, fill, make_machine, on_every_store, read_volume};
+use snapgroup::query::Query;
 use snapgroup::{
-    ByteCount, ChainCap, ChainFull, CreateSnapshot, CreateVolume, DeleteSnapshots, Engine, Error, Refusal,
-    UpdateVolume, Uuid, When,
+    ByteCount, ChainCap, ChainFull, CreateGroup, CreateSnapshot, CreateVolume, DeleteSnapshots, Engine,
+    Error, Refusal, UpdateVolume, Uuid, When,
 };
 
 on_every_store! {
     a_volume_has_a_longest_chain_of_its_own
     each_way_out_of_a_full_chain_goes_by_the_cap_of_the_volume
+    room_is_made_for_the_members_of_a_group_alone_and_for_no_copy
+    a_plan_that_makes_room_is_run_for_the_group_that_it_names
     a_cap_can_be_changed_and_is_remembered
     a_clone_may_be_longer_than_the_pool_says
     a_cap_is_part_of_the_wish
@@ -81,6 +84,66 @@ fn each_way_out_of_a_full_chain_goes_by_the_cap_of_the_volume(home: &Home) -> Ou
     engine.create_snapshot(&CreateSnapshot::new(volume, "the retired layer is merged first"))?;
     assert_eq!(engine.chain(volume)?.len(), 3);
     assert!(read_volume(&engine, volume)? == before);
+    assert_sound(&engine)
+}
+
+/// Fills the chains of the disks, each with one layer that can be merged; answers the files of these.
+fn full_with_a_retired_layer(engine: &Engine, disks: &[Uuid]) -> Made<Vec<String>> {
+    let mut files = Vec::new();
+    for disk in disks {
+        engine.update_volume(*disk, &capped(3))?;
+        let mut taken = Vec::new();
+        for round in 0..2_u8 {
+            fill(&engine.open_volume(*disk)?, u64::from(round) * 65_536, 65_536, round + 1)?;
+            taken.push(engine.create_snapshot(&CreateSnapshot::new(*disk, "s"))?.uuid);
+        }
+        files.push(engine.chain(*disk)?[2].file.clone());
+        let wish = DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(taken[0]) };
+        engine.delete_snapshots(&wish)?;
+    }
+    Ok(files)
+}
+
+fn room_is_made_for_the_members_of_a_group_alone_and_for_no_copy(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 2)?;
+    let retired = full_with_a_retired_layer(&engine, &vm.disks)?;
+    let holds = |disk: usize| -> Made<bool> {
+        let chain = engine.chain(vm.disks[disk])?;
+        Ok(chain.iter().any(|layer| layer.file == retired[disk]))
+    };
+    let wish = CreateGroup { except: vec![vm.disks[1].into()], ..vm.group("one") };
+    let plan = engine.plan_create(&wish)?;
+    let lengths: Vec<_> = plan.figures.chains.iter().map(|change| (change.before, change.after)).collect();
+    assert_eq!((lengths, plan.figures.bytes_pulled.is_zero()), (vec![(3, 3)], false));
+    assert_eq!(plan.figures.files_removed, [retired[0].clone()]);
+    engine.run(&plan)?;
+    assert_eq!((holds(0)?, holds(1)?), (false, true));
+
+    // The other one is copied, which takes no room in its chain.
+    let wish = CreateGroup { except: vec![vm.disks[0].into()], ..vm.group("other").in_full() };
+    let plan = engine.plan_create(&wish)?;
+    assert_eq!((plan.figures.bytes_pulled, plan.figures.chains[0].after), (ByteCount::ZERO, 2));
+    engine.run(&plan)?;
+    assert!(home.bytes(&retired[1]).is_ok(), "it was merged for nothing");
+    assert_sound(&engine)
+}
+
+fn a_plan_that_makes_room_is_run_for_the_group_that_it_names(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 2)?;
+    full_with_a_retired_layer(&engine, &vm.disks[..1])?;
+    let before = read_volume(&engine, vm.root())?;
+    let mut plan = engine.plan_create(&vm.group("g"))?;
+    assert!(plan.is_possible());
+    // As if a disk had come between.
+    plan.members.pop();
+    let Err(Error::Refused(Refusal::Stale { .. })) = engine.run(&plan) else {
+        panic!("another group was taken")
+    };
+    assert!(engine.query_groups(&Query::all())?.items.is_empty());
+    assert!(read_volume(&engine, vm.root())? == before);
+    engine.create_group(&vm.group("g"))?;
     assert_sound(&engine)
 }
 

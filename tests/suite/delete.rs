@@ -32,6 +32,7 @@ on_every_store! {
     members_of_detached_volumes_are_deleted_too
     twice_is_once
     a_clone_keeps_its_snapshot_and_enforcing_keeps_its_bytes
+    a_plan_names_the_head_that_is_told_of_another_file_by_the_second_of_two_merges
     whatever_the_direction_the_contents_stay
     a_reclaim_in_small_steps_ends_and_survives_reopening
     a_handle_to_a_deleted_snapshot_goes_on_reading
@@ -385,6 +386,29 @@ fn a_clone_keeps_its_snapshot_and_enforcing_keeps_its_bytes(home: &Home) -> Outc
     assert!(read_volume(&engine, clone)? == *content);
     assert!(read_snapshot(&engine, taken[1].0.uuid)? == taken[1].1);
     assert_eq!(engine.chain(clone)?.len(), 1);
+    assert_sound(&engine)
+}
+
+/// Two layers are merged down into a third one, and a living one after them: its file takes that one's place, below the
+/// head.
+fn a_plan_names_the_head_that_is_told_of_another_file_by_the_second_of_two_merges(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let taken =
+        ["one", "two", "three"].map(|name| engine.create_snapshot(&CreateSnapshot::new(vm.root(), name)));
+    let [one, two, _] = taken;
+    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(two?.uuid) })?;
+    let chain = engine.chain(vm.root())?;
+    let direction = Direction::Commit;
+    let plan = engine.plan_delete(&DeleteSnapshots { direction, ..DeleteSnapshots::one(one?.uuid) })?;
+    let before = home.bytes(&chain[0].file)?;
+    engine.run(&plan)?;
+    assert!(home.bytes(&chain[0].file)? != before, "its header names another file");
+    let [head, lowest] = [&chain[0].file, &chain[3].file];
+    let mut told = plan.figures.files_written.clone();
+    told.sort_by_key(|file| file != head);
+    assert_eq!(told, [head.clone(), lowest.clone()]);
+    assert_eq!(engine.chain(vm.root())?.len(), 2);
     assert_sound(&engine)
 }
 

@@ -19,6 +19,8 @@ mod machines;
 mod memory;
 mod moment;
 mod pictures;
+#[path = "../support/plain.rs"]
+mod plain;
 mod queries;
 mod quotas;
 mod reclaim;

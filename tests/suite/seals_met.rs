@@ -1,20 +1,17 @@
 //! Seals that meet other sealings, merges and files that are not theirs, and a store that cannot tell when a file was
 //! changed.
 
+use crate::plain::PlainStore;
 use crate::support::{
     Home, Made, Outcome, SIZE, assert_sound, file_of, fill, on_every_store, read_snapshot, volume,
 };
 use snapgroup::image::{Image, Limits};
-use snapgroup::storage::{
-    Access, Blob, BlobName, FileSystem, Hold, Holder, Identity, MemoryStore, Owned, SimulatedDisk, Stamp,
-    Store,
-};
+use snapgroup::storage::{Access, BlobName, FileSystem, MemoryStore, SimulatedDisk, Store};
 use snapgroup::units::{GuestOffset, HostOffset};
 use snapgroup::{
     BaseImage, ByteCount, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine, LayerFormat,
     Options, SealOptions, Step, Uuid, Verdict, VerifyDepth, VerifyOf, VolumeKind,
 };
-use std::ops::Range;
 use std::sync::Arc;
 
 on_every_store! {
@@ -217,99 +214,10 @@ fn a_seal_says_whose_it_is_before_anything_else_is_in_it() -> Outcome {
     Ok(())
 }
 
-/// A store in memory that does not know when a file was changed last.
-#[derive(Debug)]
-struct Timeless(MemoryStore);
-
-#[derive(Debug)]
-struct TimelessBlob(Arc<dyn Blob>);
-
-type Stored<T> = snapgroup::storage::Result<T>;
-
-impl Store for Timeless {
-    fn create(&self, name: &BlobName) -> Stored<Arc<dyn Blob>> {
-        Ok(Arc::new(TimelessBlob(self.0.create(name)?)))
-    }
-
-    fn open(&self, name: &BlobName, access: Access) -> Stored<Arc<dyn Blob>> {
-        Ok(Arc::new(TimelessBlob(self.0.open(name, access)?)))
-    }
-
-    fn remove(&self, name: &BlobName) -> Stored<()> {
-        self.0.remove(name)
-    }
-
-    fn list(&self) -> Stored<Vec<BlobName>> {
-        self.0.list()
-    }
-
-    fn sync_names(&self) -> Stored<()> {
-        self.0.sync_names()
-    }
-
-    fn lock(&self) -> Stored<Box<dyn Owned>> {
-        self.0.lock()
-    }
-
-    fn location(&self, name: &BlobName) -> String {
-        self.0.location(name)
-    }
-}
-
-impl Blob for TimelessBlob {
-    fn length(&self) -> Stored<ByteCount> {
-        self.0.length()
-    }
-
-    fn read_at(&self, at: HostOffset, buffer: &mut [u8]) -> Stored<()> {
-        self.0.read_at(at, buffer)
-    }
-
-    fn write_at(&self, at: HostOffset, bytes: &[u8]) -> Stored<()> {
-        self.0.write_at(at, bytes)
-    }
-
-    fn next_data(&self, from: HostOffset) -> Stored<Option<Range<HostOffset>>> {
-        self.0.next_data(from)
-    }
-
-    fn set_length(&self, length: ByteCount) -> Stored<()> {
-        self.0.set_length(length)
-    }
-
-    fn punch(&self, at: HostOffset, length: ByteCount) -> Stored<()> {
-        self.0.punch(at, length)
-    }
-
-    fn sync(&self) -> Stored<()> {
-        self.0.sync()
-    }
-
-    fn allocated(&self) -> Stored<ByteCount> {
-        self.0.allocated()
-    }
-
-    fn stamp(&self) -> Stored<Option<Stamp>> {
-        Ok(None)
-    }
-
-    fn identity(&self) -> Identity {
-        self.0.identity()
-    }
-
-    fn writer_elsewhere(&self) -> Stored<Option<Holder>> {
-        self.0.writer_elsewhere()
-    }
-
-    fn hold(&self, hold: Hold) -> Stored<()> {
-        self.0.hold(hold)
-    }
-}
-
 #[test]
 fn without_stamps_everything_is_a_suspect_and_a_merge_still_voids_the_seal_that_is_being_made() -> Outcome {
     let store = MemoryStore::new();
-    let engine = Engine::open_on(Arc::new(Timeless(store.clone())), Options::default())?;
+    let engine = Engine::open_on(Arc::new(PlainStore(store.clone())), Options::default())?;
     // Each writes over all that the one before holds: a merge changes no length.
     let disk = engine.create_volume(&volume("disk", VolumeKind::Data))?.uuid;
     let mut snapshots = Vec::new();

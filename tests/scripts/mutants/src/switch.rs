@@ -27,8 +27,8 @@ fn is_noted(number: u32) -> bool {
     };
     AWAKE.store(NOTED, Ordering::Relaxed);
     if !ASKED[number as usize].swap(true, Ordering::Relaxed) {
-        let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
-        file.write_all(format!("{number}\n").as_bytes()).unwrap();
+        let mut file = std::fs::File::options().create(true).append(true).open(file).expect("the file of the notes can be opened");
+        file.write_all(format!("{number}\n").as_bytes()).expect("the notes can be written");
     }
     false
 }
