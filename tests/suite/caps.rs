@@ -4,13 +4,15 @@ use crate::support::{Home, Made, Outcome, assert_sound, fill, make_machine, on_e
 use snapgroup::query::Query;
 use snapgroup::{
     ByteCount, ChainCap, ChainFull, CreateGroup, CreateSnapshot, CreateVolume, DeleteSnapshots, Engine,
-    Error, Refusal, UpdateVolume, Uuid, When,
+    Error, Refusal, RevertVolume, UpdateVolume, Uuid, When,
 };
 
 on_every_store! {
     a_volume_has_a_longest_chain_of_its_own
     each_way_out_of_a_full_chain_goes_by_the_cap_of_the_volume
     room_is_made_for_the_members_of_a_group_alone_and_for_no_copy
+    what_a_merge_moves_into_a_head_counts_for_the_quota_of_a_plan
+    what_cannot_be_merged_makes_no_room
     a_plan_that_makes_room_is_run_for_the_group_that_it_names
     a_cap_can_be_changed_and_is_remembered
     a_clone_may_be_longer_than_the_pool_says
@@ -126,6 +128,43 @@ fn room_is_made_for_the_members_of_a_group_alone_and_for_no_copy(home: &Home) ->
     assert_eq!((plan.figures.bytes_pulled, plan.figures.chains[0].after), (ByteCount::ZERO, 2));
     engine.run(&plan)?;
     assert!(home.bytes(&retired[1]).is_ok(), "it was merged for nothing");
+    assert_sound(&engine)
+}
+
+fn what_a_merge_moves_into_a_head_counts_for_the_quota_of_a_plan(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    engine.update_volume(vm.root(), &capped(3))?;
+    engine.create_snapshot(&CreateSnapshot::new(vm.root(), "empty"))?;
+    fill(&engine.open_volume(vm.root())?, 0, 512 << 10, 1)?;
+    let full = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "full"))?.uuid;
+    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(full) })?;
+    engine.close()?;
+    let engine = home.open_with(|options| options.snapshot_bytes_max = Some(ByteCount::kib(400)))?;
+    let plan = engine.plan_create(&vm.group("g"))?;
+    assert_eq!(plan.figures.bytes_pulled, ByteCount::kib(512));
+    assert_eq!(plan.refused.as_ref().map(|error| error.code.as_str()), Some("ID.1003"), "{plan:?}");
+    let Err(error) = engine.run(&plan) else { panic!("more than the quota was taken") };
+    assert_eq!(error.code().as_str(), "ID.1003");
+    assert_sound(&engine)
+}
+
+fn what_cannot_be_merged_makes_no_room(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let retired = full_with_a_retired_layer(&engine, &vm.disks)?.remove(0);
+    let head = engine.chain(vm.root())?[0].file.clone();
+    let snapshot = engine.query_snapshots(&Query::all())?.items[0].uuid;
+    engine.revert_volume(&RevertVolume { reclaim: When::Later, ..RevertVolume::to(snapshot) })?;
+    let bytes = home.bytes(&retired)?;
+    home.remove(&retired)?;
+    let plan = engine.plan_create(&vm.group("g"))?;
+    assert!(!plan.is_possible());
+    assert_eq!(plan.figures.files_removed, Vec::<String>::new());
+    assert!(engine.run(&plan).is_err() && home.bytes(&head).is_ok(), "a merge that failed has swept");
+    home.put(&retired, &bytes)?;
+    engine.create_group(&vm.group("g"))?;
+    assert!(home.bytes(&head).is_err() && home.bytes(&retired).is_err());
     assert_sound(&engine)
 }
 
