@@ -8,8 +8,8 @@ use snapgroup::storage::{
 use snapgroup::units::HostOffset;
 use snapgroup::{
     ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteMode,
-    DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Kind, OpenPrepared, Options, ReclaimOptions,
-    Recovered, RevertVolume, Running, SealOptions, Uuid, When,
+    DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Kind, OpenPrepared, Options, RebuildOptions,
+    ReclaimOptions, Recovered, RevertVolume, Running, SealOptions, Uuid, When,
 };
 use std::sync::Arc;
 
@@ -63,6 +63,32 @@ fn what_is_only_marked_is_not_made_into_a_pool_that_must_be_there() -> Outcome {
     put(&store, "snapgroup.redb.new", b"")?;
     let options = Options { create: CreatePool::Never, ..Options::default() };
     assert!(Engine::open_on(Arc::new(store), options).is_err(), "CreatePool::Never has made a pool");
+    Ok(())
+}
+
+#[test]
+fn a_mark_beside_layers_does_not_make_a_pool_anew_whose_catalogue_is_lost_or_damaged() -> Outcome {
+    for create in [CreatePool::IfEmpty, CreatePool::Here] {
+        let store = MemoryStore::new();
+        let options = || Options { create, ..Options::default() };
+        let engine = Engine::open_on(Arc::new(store.clone()), options())?;
+        let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+        engine.close()?;
+        put(&store, "snapgroup.redb.new", b"")?;
+        let catalogue = BlobName::parse("snapgroup.redb")?;
+        store.open(&catalogue, Access::Write)?.write_at(HostOffset::ZERO, &[0xa5; 4096])?;
+        let damaged = bytes_of(&store, "snapgroup.redb")?;
+        let opened = Engine::open_on(Arc::new(store.clone()), options());
+        assert!(matches!(opened, Err(Error::Catalog(_))), "{create:?}: {opened:?}");
+        assert!(bytes_of(&store, "snapgroup.redb")? == damaged, "{create:?}: the catalogue was written to");
+        if create == CreatePool::IfEmpty {
+            store.remove(&catalogue)?;
+            let opened = Engine::open_on(Arc::new(store.clone()), options());
+            assert!(matches!(opened, Err(Error::NotAPool { .. })), "{opened:?}");
+        }
+        Engine::rebuild_on(&store, &options(), &RebuildOptions::default())?;
+        assert_eq!(Engine::open_on(Arc::new(store), options())?.volume(volume)?.uuid, volume);
+    }
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use super::readers::Readers;
 use super::recover::Recovered;
 use super::seal::Sealings;
 use crate::catalog::{self, Catalog, Entity, GroupId, LayerId, MachineId, Reader, VolumeId, VolumeRecord};
+use crate::image::Facts;
 use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::plan::text;
@@ -243,13 +244,14 @@ fn admit(store: &dyn Store, create: CreatePool) -> Result<()> {
     let name = BlobName::parse(CATALOGUE).expect("a constant name");
     let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
     let present = store.list()?;
-    if present.contains(&name) || (present.contains(&mark) && create != CreatePool::Never) {
+    if present.contains(&name) {
         return Ok(());
     }
     let location = store.location(&name).trim_end_matches(CATALOGUE).to_owned();
     match create {
         CreatePool::Never => Err(Error::NoPool { location }),
-        CreatePool::IfEmpty if !present.is_empty() => {
+        // A mark alone is a pool whose making was cut short. Beside other files it is one whose catalogue is lost.
+        CreatePool::IfEmpty if present.iter().any(|file| *file != mark) => {
             Err(Error::NotAPool { location, expected: CATALOGUE.to_owned() })
         }
         CreatePool::IfEmpty | CreatePool::Here => Ok(()),
@@ -287,6 +289,10 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
             Ok(_) | Err(catalog::Error::NotACatalogue { .. }) if options.create == CreatePool::Never => {
                 return Err(Error::NoPool { location: store.location(&name) });
             }
+            // A pool that is being made has no layers: this one was acknowledged, and its catalogue is damaged.
+            Err(error @ catalog::Error::NotACatalogue { .. }) if holds_layers(store, &present)? => {
+                return Err(error.into());
+            }
             Ok(_) | Err(catalog::Error::NotACatalogue { .. }) => store.remove(&name)?,
             // It cannot be read just now, or not by this version: that is no reason to throw it away.
             Err(error) => return Err(error.into()),
@@ -300,6 +306,17 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
     store.remove(&mark)?;
     store.sync_names()?;
     Ok(catalog)
+}
+
+/// Whether one of these files is a layer that some pool has made.
+fn holds_layers(store: &dyn Store, present: &[BlobName]) -> Result<bool> {
+    for name in present.iter().filter(|name| !is_own_file(name)) {
+        let facts = Facts::of(&*store.open(name, Access::Read)?, name.as_str());
+        if facts.is_ok_and(|facts| facts.identity.is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Pool {
