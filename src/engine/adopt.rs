@@ -329,6 +329,9 @@ impl Pool {
         if name.is_in_base() && known.is_none() {
             self.refuse_of_a_pool(name, identity)?;
         }
+        if known.is_none() {
+            self.refuse_second_name(name, &*blob)?;
+        }
         let minted =
             Minted { snapshot: self.source.mint(), layer: self.source.mint(), tree: self.source.mint() };
         let allocated = blob.allocated()?;
@@ -361,7 +364,7 @@ impl Pool {
             self.refuse_foreign_data(name, label)?;
         }
         if layer.known.is_none() {
-            self.refuse_second_name(name, &facts, identity)?;
+            self.refuse_noted(name, &facts, identity)?;
             self.check_sound(name, blob)?;
         }
         let below = backing_of(self.store(), name, &facts)?;
@@ -388,16 +391,34 @@ impl Pool {
     }
 
     /// Refuses a file that the pool has already, under another name: a hard link. A copy is another file.
-    fn refuse_second_name(&self, name: &BlobName, facts: &Facts, identity: Identity) -> Result<()> {
+    fn refuse_second_name(&self, name: &BlobName, blob: &dyn Blob) -> Result<()> {
+        if blob.links()? < 2 {
+            return Ok(());
+        }
+        let reader = self.read()?;
+        for other in self.store().list()? {
+            if other != *name && reader.layer_of_blob(&other)?.is_some() {
+                self.refuse_the_same(name, blob.identity(), &other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a file whose header says that it is a layer of this pool when it is one: it may lie in a base directory,
+    /// or its store may not know of second names.
+    fn refuse_noted(&self, name: &BlobName, facts: &Facts, identity: Identity) -> Result<()> {
         let Some(noted) = facts.identity else { return Ok(()) };
         let reader = self.read()?;
         let Some(Entity::Layer(id)) = reader.resolve(Uuid::from_bytes(noted.layer))? else { return Ok(()) };
-        let known = reader.need_layer(id)?;
-        match self.store().open(&known.blob, Access::Read) {
+        self.refuse_the_same(name, identity, &reader.need_layer(id)?.blob)
+    }
+
+    fn refuse_the_same(&self, name: &BlobName, identity: Identity, known: &BlobName) -> Result<()> {
+        match self.store().open(known, Access::Read) {
             Ok(blob) if blob.identity() == identity => {
-                Err(not_adoptable(name, format!("it is {} under a second name", known.blob)))
+                Err(not_adoptable(name, format!("it is {known} under a second name")))
             }
-            Ok(_) | Err(storage::Error::NotFound { .. }) => Ok(()),
+            Ok(_) | Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

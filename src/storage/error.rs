@@ -30,6 +30,7 @@ pub enum Operation {
     WriterElsewhere,
     Hold,
     Stamp,
+    Links,
     Persist,
 }
 
@@ -55,6 +56,7 @@ impl fmt::Display for Operation {
             Self::WriterElsewhere => "looking for who writes to",
             Self::Hold => "taking image locks on",
             Self::Stamp => "looking at",
+            Self::Links => "counting the names of",
             Self::Persist => "giving its name to",
         })
     }

@@ -210,6 +210,10 @@ impl Blob for FusedBlob {
         self.inner.identity()
     }
 
+    fn links(&self) -> Result<u64> {
+        self.inner.links()
+    }
+
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         self.inner.writer_elsewhere()
     }

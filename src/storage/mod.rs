@@ -278,6 +278,16 @@ pub trait Blob: Debug + Send + Sync {
     /// Which blob this is.
     fn identity(&self) -> Identity;
 
+    /// How many names the blob has, this one counted: hard links. 1 when the backend knows of no others, 0 when it was
+    /// removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    fn links(&self) -> Result<u64> {
+        Ok(1)
+    }
+
     /// Who else writes to this blob, by the lock that QEMU holds on byte 101 of an image that it writes (image
     /// locking in QEMU's `block/file-posix.c`); `None` when nobody is seen. What this store holds itself is not seen.
     ///

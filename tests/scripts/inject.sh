@@ -52,7 +52,7 @@ for fault in pwrite64:error=EIO pwrite64:error=ENOSPC pwrite64:error=ENOSPC+ pwr
             # Of one whose making was cut short nothing is left to be looked at. Room that is lost is what a crash may cost.
             if grep -q 'there is no pool at' "$work/check"; then
                 unmade=$((unmade + 1))
-            elif ! grep -q 'sound: some clusters are lost, no content is' "$work/check"; then
+            elif ! grep -q 'sound: what is told costs space or proofs, no content' "$work/check"; then
                 fail "$fault, call $n: the pool is not in order" "$work/check"
             fi
         fi

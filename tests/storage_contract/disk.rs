@@ -174,9 +174,13 @@ fn a_location_is_the_path_of_the_file() -> Outcome {
 fn identity_is_what_the_file_system_says() -> Outcome {
     let pool = TempDir::new()?;
     let store = DiskStore::open(pool.path())?;
-    let identity = store.create(&name("a"))?.identity();
+    let blob = store.create(&name("a"))?;
+    let identity = blob.identity();
     let metadata = fs::metadata(pool.path().join("a"))?;
     assert_eq!((identity.device, identity.number), (metadata.dev(), metadata.ino()));
+    assert_eq!(blob.links()?, 1);
+    fs::hard_link(pool.path().join("a"), pool.path().join("b"))?;
+    assert_eq!(blob.links()?, 2);
     Ok(())
 }
 

@@ -561,6 +561,23 @@ mod on_disk {
         Ok(())
     }
 
+    /// Such a file was never written to, so nothing in it says whose it is.
+    #[test]
+    fn a_second_name_of_a_file_that_is_below_a_disk_already_is_refused() -> Outcome {
+        let home = Home::disk()?;
+        let engine = home.open()?;
+        home.put("disk.raw", &[7; 65_536])?;
+        home.put("other.raw", &[7; 65_536])?;
+        std::fs::hard_link(home.path().join("disk.raw"), home.path().join("second.raw"))?;
+        std::fs::hard_link(home.path().join("other.raw"), home.path().join("nobody.raw"))?;
+        engine.adopt_volume(&adopt("disk.raw", LayerFormat::Raw))?;
+        let found = rule(&home, &engine, &adopt("second.raw", LayerFormat::Raw))?;
+        assert_eq!(found, "second.raw: it is disk.raw under a second name");
+        // A name that the pool knows nothing of is no reason.
+        engine.adopt_volume(&adopt("other.raw", LayerFormat::Raw))?;
+        Ok(())
+    }
+
     #[test]
     fn a_second_name_of_a_head_is_refused() -> Outcome {
         let home = Home::disk()?;

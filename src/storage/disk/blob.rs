@@ -244,6 +244,11 @@ impl Blob for DiskBlob {
         self.identity
     }
 
+    fn links(&self) -> Result<u64> {
+        let metadata = self.file()?.metadata().map_err(|source| self.failed(Operation::Links, source))?;
+        Ok(metadata.nlink())
+    }
+
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         let Some(locks) = &self.locks else { return Ok(None) };
         locks

@@ -269,6 +269,10 @@ impl Blob for SimulatedBlob {
         self.inner.identity()
     }
 
+    fn links(&self) -> Result<u64> {
+        self.call(self.plain(Operation::Links), || self.inner.links())
+    }
+
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         self.call(self.plain(Operation::WriterElsewhere), || self.inner.writer_elsewhere())
     }
