@@ -1,0 +1,37 @@
+//! Checking an image, and a pool.
+
+use crate::Result;
+use crate::files::{self, CLUSTER};
+use crate::machine::{Machine, options};
+use criterion::{Criterion, Throughput};
+use snapgroup::Engine;
+use snapgroup::image::{Image, Limits};
+use snapgroup::storage::{Access, BlobName, DiskStore, Store};
+
+const SIZE: u64 = 64 << 20;
+
+pub(crate) fn run(criterion: &mut Criterion) -> Result<()> {
+    let place = tempfile::tempdir()?;
+    files::image(place.path(), "image.qcow2", SIZE, None, 0..SIZE / CLUSTER)?;
+    let blob = DiskStore::open(place.path())?.open(&BlobName::parse("image.qcow2")?, Access::Read)?;
+    let mut group = criterion.benchmark_group("check");
+    group.throughput(Throughput::Elements(SIZE / CLUSTER));
+    group.bench_function("an_image_by_its_clusters", |bencher| {
+        bencher.iter(|| {
+            let image = Image::open(blob.clone(), "image.qcow2", Access::Read, Limits::default());
+            assert!(image.and_then(|image| image.check()).expect("checked").is_sound());
+        });
+    });
+
+    let machine = Machine::new(Engine::open(place.path().join("pool"), options())?, 8)?;
+    for _ in 0..8 {
+        machine.write_to_all()?;
+        machine.take()?;
+    }
+    group.throughput(Throughput::Elements(72));
+    group.bench_function("a_pool_by_its_layers", |bencher| {
+        bencher.iter(|| assert!(machine.engine.check().expect("checked").is_sound()));
+    });
+    group.finish();
+    Ok(())
+}
