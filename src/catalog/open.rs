@@ -47,6 +47,7 @@ pub enum QuickRepair {
 /// What is checked of the catalogue when a pool is opened.
 #[doc = include_str!("../engine/examples/opening.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CatalogueCheck {
     /// Every page, against its checksum: what is damaged is refused with a typed error. It costs about 2 ms for each
     /// thousand snapshots, which is a mebibyte, in a release build.

@@ -120,6 +120,7 @@ pub enum L2Entries {
 /// What a layer is now.
 #[doc = include_str!("../engine/examples/checking.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum LayerState {
     /// A volume writes to it.
     Head,

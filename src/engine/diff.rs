@@ -17,8 +17,8 @@ use std::sync::Arc;
 #[doc = include_str!("examples/differing.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiffOptions {
-    /// Only what lies at this byte of the disk or after it.
-    pub start: u64,
+    /// Only what lies at this address of the disk or after it.
+    pub start: GuestOffset,
     /// How closely they are looked at: by the tables, or by the content, which is read and compared.
     pub exactness: Exactness,
 }
@@ -95,7 +95,7 @@ impl Engine {
     ) -> Result<Diff> {
         let (from, to) = (parse_optional(from.as_ref())?, to.into().parse()?);
         let exactness = options.exactness;
-        let start = GuestOffset::new(options.start);
+        let start = options.start;
         let pool = &self.pool;
         let _layout = pool.layout.read();
         let reader = pool.read()?;

@@ -32,6 +32,7 @@ pub(crate) struct FoundLayer {
 /// What the layers below the head become.
 #[doc = include_str!("../engine/examples/adopting.md")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LowerLayers {
     /// Frozen layers that no snapshot names.
     #[default]

@@ -2,7 +2,7 @@
 
 use crate::support::{Dice, Home, Outcome, assert_sound, fill, make_machine, on_every_store, read_snapshot};
 use snapgroup::storage::{Blob, BlobName, MemoryStore, Store};
-use snapgroup::units::HostOffset;
+use snapgroup::units::{GuestOffset, HostOffset};
 use snapgroup::{
     ChangeKind, CreateSnapshot, DeleteSnapshots, DiffOptions, Exactness, Export, ExportBase, LayerFormat,
     RevertVolume, Uuid,
@@ -34,7 +34,7 @@ fn a_diff_leads_from_any_snapshot_to_any_other(home: &Home) -> Outcome {
             engine.revert_volume(&RevertVolume::to(taken[1]))?;
         }
     }
-    engine.delete_snapshots(&DeleteSnapshots::one(taken.remove(2)))?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::one(taken.remove(2)))?.is_success());
     for from in &taken {
         for to in &taken {
             for exactness in [Exactness::Tables, Exactness::Content] {
@@ -42,7 +42,11 @@ fn a_diff_leads_from_any_snapshot_to_any_other(home: &Home) -> Outcome {
                 let (before, after) = (read_snapshot(&engine, *from)?, read_snapshot(&engine, *to)?);
                 let mut made = before.clone();
                 made.resize(after.len(), 0);
-                for change in engine.diff(Some((*from).into()), *to, &DiffOptions { start: 0, exactness })? {
+                for change in engine.diff(
+                    Some((*from).into()),
+                    *to,
+                    &DiffOptions { exactness, ..DiffOptions::default() },
+                )? {
                     let change = change?;
                     let at = usize::try_from(change.at.as_u64())?;
                     let range = at..(at + change.length.as_usize()).min(made.len());
@@ -77,7 +81,7 @@ fn a_diff_can_begin_anywhere_and_with_nothing(home: &Home) -> Outcome {
             for exactness in [Exactness::Tables, Exactness::Content] {
                 let exact = exactness == Exactness::Content;
                 let mut made = before.clone();
-                let options = DiffOptions { start: start as u64, exactness };
+                let options = DiffOptions { start: GuestOffset::new(start as u64), exactness };
                 for change in engine.diff(from.map(Into::into), taken[2], &options)? {
                     let change = change?;
                     let at = usize::try_from(change.at.as_u64())?;

@@ -230,7 +230,7 @@ fn retired_layers_that_only_the_old_head_needed_go_with_it(home: &Home) -> Outco
     let gone = snapshot(&engine, vm.root(), "gone")?.uuid;
     fill(&disk, 50_000, 9000, 2)?;
     let content = read_volume(&engine, vm.root())?;
-    engine.delete_snapshots(&DeleteSnapshots::one(gone))?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::one(gone))?.is_success());
     assert_eq!(engine.chain(vm.root())?.len(), 2, "it is kept for the head");
     let taken = full(&engine, vm.root(), "copy")?;
     assert_eq!(taken.distance, 1, "no other snapshot is left");
@@ -266,7 +266,7 @@ fn what_was_written_after_the_moment_is_not_in_the_copy(home: &Home) -> Outcome 
             for change in engine.diff(
                 Some((*from).into()),
                 *to,
-                &DiffOptions { start: 0, exactness: Exactness::Content },
+                &DiffOptions { exactness: Exactness::Content, ..DiffOptions::default() },
             )? {
                 let change = change?;
                 let at = usize::try_from(change.at.as_u64())?;

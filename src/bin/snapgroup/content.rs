@@ -7,6 +7,7 @@ use crate::{find, progress, volume};
 use serde_json::json;
 use snapgroup::query::{GroupField, Query, SnapshotField, Test, Value};
 use snapgroup::storage::ExportFile;
+use snapgroup::units::GuestOffset;
 use snapgroup::{
     ByteCount, ChangeKind, DiffOptions, Engine, Exactness, Export, ExportBase, ImportFrom, ImportVolume,
     LayerFormat, SpaceOf, Uuid,
@@ -22,7 +23,7 @@ pub(crate) fn diff(engine: &Engine, diff: &Diff, output: &Output) -> Outcome {
         said => Some(find::snapshot(engine, said)?.into()),
     };
     let exactness = if diff.exact { Exactness::Content } else { Exactness::Tables };
-    let options = DiffOptions { start: diff.start, exactness };
+    let options = DiffOptions { start: GuestOffset::new(diff.start), exactness };
     let changes = engine.diff(from, find::snapshot(engine, &diff.to)?, &options)?;
     let mut rows = Vec::new();
     for change in changes {

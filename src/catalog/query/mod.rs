@@ -88,6 +88,7 @@ pub struct Condition<F> {
 /// What the values of a field must pass.
 #[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Test {
     /// Some value is this one.
     Equal(Value),
@@ -118,6 +119,7 @@ pub enum Test {
 /// A value to compare with. Dates are numbers: milliseconds since 1970. Uuids are texts of 32 hex digits, dashes allowed.
 #[doc = include_str!("../../engine/examples/querying.md")]
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Value {
     /// A text.
     Text(String),

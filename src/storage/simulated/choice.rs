@@ -99,7 +99,10 @@ impl Choice {
     }
 
     /// The choices to look at, within bounds. The same one may be there twice in other words.
-    pub(super) fn all(operations: &[Operation], bounds: Bounds) -> Box<dyn Iterator<Item = Self> + Send> {
+    pub(super) fn all(
+        operations: &[Operation],
+        bounds: Bounds,
+    ) -> Box<dyn Iterator<Item = Self> + Send + Sync> {
         let parts = parts_of(operations);
         let exhaustive = usize::try_from(bounds.exhaustive_bits.min(32)).expect("at most 32");
         if parts <= exhaustive {

@@ -171,7 +171,7 @@ impl Base {
 /// [`CrashState::digest`] tells.
 pub struct CrashStates {
     base: Base,
-    choices: Box<dyn Iterator<Item = Choice> + Send>,
+    choices: Box<dyn Iterator<Item = Choice> + Send + Sync>,
 }
 
 impl CrashStates {
