@@ -64,7 +64,7 @@ macro_rules! are_shared_in {
 
 are_shared_in! {
     snapgroup:
-    Among, Became, BookEntry, CatalogueCheck, ChainCap, ChainChange, ChainFile, ChainFull, ChainLayer,
+    AdoptRule, Among, Became, BookEntry, CatalogueCheck, CatalogueError, CatalogueFault, ChainCap, ChainChange, ChainFile, ChainFull, ChainLayer,
     Clock, Code, Compress, CreatePool, DeleteMode, DeleteScope, Direction, Epoch, ExportFormat, FoundFile,
     Ids, IfNotFrozen, IncompleteGroup, KeptBy, L2Entries, LayerCheck, LayerFormat, LayerRepair, LayerState,
     LeftFile, LeftOut, LeftOutVolume, LeftOver, LostSnapshot, LostVolume, LowerLayers, Match, Members,
@@ -125,7 +125,7 @@ are_shared_in! {
 
 are_shared_in! {
     snapgroup::storage:
-    Access, At, Bounds, Call, Choice, Counts, CrashState, DiskChange, DiskEvent, DiskLog, Fault, FaultKind,
+    Access, At, Bounds, Call, Choice, Counts, CrashState, CrashStates, DiskChange, DiskEvent, DiskLog, Fault, FaultKind,
     FileSystem, Hold, Holder, Identity, InvalidName, Operation, PowerCut,
     Stamp, Times,
 }

@@ -500,7 +500,7 @@ fn an_image_with_its_data_elsewhere_is_a_layer_whose_data_nobody_reads() -> Outc
             &["-f", "qcow2", overlay],
             &["read -P 6 0 64k", "read -P 1 64k 64k", "read -P 2 1M 64k"].map(str::to_owned),
         );
-        engine.delete_volume(&DeleteVolume::new(disk))?;
+        assert!(engine.delete_volume(&DeleteVolume::new(disk))?.is_success());
         engine.close()?;
         let now = ["base.qcow2", "base.data"].map(|file| std::fs::read(directory.path().join(file)));
         for (kept, now) in kept.into_iter().zip(now) {
@@ -528,7 +528,7 @@ fn an_image_whose_data_file_is_not_beside_it_is_nobodys_base() -> Outcome {
         let Err(snapgroup::Error::NotAdoptable { rule, .. }) = engine.create_volume(&volume) else {
             panic!("{data}: a base for a disk")
         };
-        assert!(rule.contains("data file"), "{data}: {rule}");
+        assert!(matches!(&rule, snapgroup::AdoptRule::DataOutOfReach { .. }), "{data}: {rule}");
         engine.close()?;
     }
     Ok(())

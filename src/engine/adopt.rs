@@ -4,10 +4,11 @@
 //! every format is said and not guessed, every qcow2 passes a check. The names in the headers are read once, here, and
 //! only as `naming` allows; from then on the catalogue says who is below whom.
 
+use super::adopt_rule::AdoptRule;
 use super::error::{Error, Result};
-use super::layers::{format_name, l2_entries};
+use super::layers::l2_entries;
 use super::locks::Key;
-use super::naming::{Named, absent, backing_of, labelled, outside, said};
+use super::naming::{Named, absent, backing_of, labelled, said};
 use super::notes::{Claims, Foreseen};
 use super::operation::Operation;
 use super::pool::{CATALOGUE, Engine, Pool, is_own_file};
@@ -168,18 +169,13 @@ impl Engine {
     }
 }
 
-pub(super) fn not_adoptable(blob: &BlobName, rule: impl Into<String>) -> Error {
-    Error::NotAdoptable { blob: blob.to_string(), rule: rule.into() }
+pub(super) fn not_adoptable(blob: &BlobName, rule: AdoptRule) -> Error {
+    Error::NotAdoptable { blob: blob.to_string(), rule }
 }
 
 /// What an image says that is wrong with it, as the rule that it broke.
 pub(super) fn broken(blob: &BlobName, error: crate::image::Error) -> Error {
-    match error {
-        crate::image::Error::Unsound { report, .. } => {
-            not_adoptable(blob, format!("its check found {report}"))
-        }
-        error => not_adoptable(blob, error.to_string()),
-    }
+    not_adoptable(blob, error.into())
 }
 
 /// Who says that a file is raw.
@@ -199,11 +195,7 @@ impl RawTrust {
         }
         match raw.looks_like().map_err(|error| broken(name, error))? {
             None => Ok(()),
-            Some(format) => {
-                let rule =
-                    format!("it is called raw and begins like {format}; name it as raw if it is meant so");
-                Err(not_adoptable(name, rule))
-            }
+            Some(format) => Err(not_adoptable(name, AdoptRule::BeginsLike { format })),
         }
     }
 }
@@ -212,12 +204,10 @@ impl RawTrust {
 fn refuse_unstable(layer: &FoundLayer) -> Result<()> {
     match layer.known.as_ref().map(|known| known.state) {
         None | Some(LayerState::Frozen) => Ok(()),
-        Some(LayerState::Head) => {
-            Err(not_adoptable(&layer.blob, "it is the head of a volume: its content still changes"))
-        }
-        Some(LayerState::Building) => Err(not_adoptable(&layer.blob, "it is still being filled")),
+        Some(LayerState::Head) => Err(not_adoptable(&layer.blob, AdoptRule::HeadBelow)),
+        Some(LayerState::Building) => Err(not_adoptable(&layer.blob, AdoptRule::BeingFilled)),
         Some(LayerState::Retired | LayerState::Garbage) => {
-            Err(not_adoptable(&layer.blob, "its snapshot was deleted: its room is being reclaimed"))
+            Err(not_adoptable(&layer.blob, AdoptRule::BeingReclaimed))
         }
     }
 }
@@ -232,27 +222,20 @@ impl Pool {
         self.walk((&request.file, request.format), (overlays, cap), &request.raw_below, found)?;
         let top = &found[0];
         if let Some(known) = &top.known {
-            let rule = if known.state == LayerState::Head {
-                "it is the head of a volume of this pool"
-            } else {
-                "it is a layer of this pool already; make a volume above it instead"
-            };
+            let is_head = known.state == LayerState::Head;
+            let rule = if is_head { AdoptRule::Head } else { AdoptRule::Layer };
             return Err(not_adoptable(&top.blob, rule));
         }
         if request.format == LayerFormat::Raw {
             return Ok(());
         }
         if top.blob.is_in_base() {
-            let rule =
-                "it lies in a base directory, where nothing is written: make a volume above it instead";
-            return Err(not_adoptable(&top.blob, rule));
+            return Err(not_adoptable(&top.blob, AdoptRule::InBase));
         }
         // Were the process to die before the commit, opening the pool would take such a file, with our note in its
         // header and no record, for the remainder of a call of its own, and remove it.
         if text::is_layer_blob(&top.blob) {
-            let rule =
-                "it has a name such as this pool gives to its own files: rename it, nothing refers to it";
-            return Err(not_adoptable(&top.blob, rule));
+            return Err(not_adoptable(&top.blob, AdoptRule::NameOfALayer));
         }
         let blob = self.store().open(&top.blob, Access::Read)?;
         Image::admit_writer(&*blob, top.blob.as_str()).map_err(|error| broken(&top.blob, error))
@@ -271,8 +254,7 @@ impl Pool {
         let mut seen: HashSet<Identity> = HashSet::new();
         while let Some((blob, format)) = next {
             if found.len() as u64 + u64::from(overlays) >= u64::from(cap) {
-                let rule = format!("the chain is longer than {cap} layers");
-                return Err(not_adoptable(&blob, rule));
+                return Err(not_adoptable(&blob, AdoptRule::ChainTooLong { layers_max: cap }));
             }
             // The caller has said what the uppermost file is; a header says it of those below.
             let trust = match found.is_empty() || raw.iter().any(|name| name == blob.as_str()) {
@@ -285,7 +267,7 @@ impl Pool {
                 refuse_unstable(&layer)?;
             }
             if !seen.insert(identity) {
-                return Err(not_adoptable(&blob, "the chain comes back to it: it is a loop"));
+                return Err(not_adoptable(&blob, AdoptRule::Loop));
             }
             found.push(layer);
             next = below;
@@ -301,29 +283,28 @@ impl Pool {
         trust: RawTrust,
     ) -> Result<(FoundLayer, Identity, Option<Named>)> {
         if is_own_file(name) {
-            return Err(not_adoptable(name, "it is the catalogue of the pool"));
+            return Err(not_adoptable(name, AdoptRule::Catalogue));
         }
         let blob = match self.store().open(name, Access::Read) {
             Err(storage::Error::NotFound { .. }) => {
                 return Err(not_adoptable(name, absent(name)));
             }
             Err(storage::Error::NotRegular { .. }) => {
-                return Err(not_adoptable(name, "it is not a regular file"));
+                return Err(not_adoptable(name, AdoptRule::NotRegular));
             }
             other => other?,
         };
         if self.read()?.prepared_blobs()?.contains(name) {
-            return Err(not_adoptable(name, "it was made for a group that is being prepared"));
+            return Err(not_adoptable(name, AdoptRule::Prepared));
         }
         let known = self.read()?.layer_of_blob(name)?;
         if let Some(known) = &known
             && known.format != format
         {
-            let rule = format!("the pool has it as {}", format_name(known.format));
-            return Err(not_adoptable(name, rule));
+            return Err(not_adoptable(name, AdoptRule::KnownAs { format: known.format }));
         }
         if known.is_none() && blob.writer_elsewhere()?.is_some() {
-            return Err(not_adoptable(name, "another process has it open for writing"));
+            return Err(not_adoptable(name, AdoptRule::Written));
         }
         let identity = blob.identity();
         if name.is_in_base() && known.is_none() {
@@ -377,7 +358,7 @@ impl Pool {
         for own in self.store().list()? {
             match self.store().open(&own, Access::Read) {
                 Ok(blob) if blob.identity() == identity => {
-                    return Err(not_adoptable(name, format!("it is {own} of the pool's directory")));
+                    return Err(not_adoptable(name, AdoptRule::InPool { file: own.to_string() }));
                 }
                 Ok(_) | Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -385,7 +366,7 @@ impl Pool {
         }
         let catalogue = labelled(self.store(), name, CATALOGUE);
         match catalogue.map(|catalogue| self.store().open(&catalogue, Access::Read)) {
-            Some(Ok(_)) => Err(not_adoptable(name, "it lies in the directory of another pool")),
+            Some(Ok(_)) => Err(not_adoptable(name, AdoptRule::OfAnotherPool)),
             _ => Ok(()),
         }
     }
@@ -416,7 +397,7 @@ impl Pool {
     fn refuse_the_same(&self, name: &BlobName, identity: Identity, known: &BlobName) -> Result<()> {
         match self.store().open(known, Access::Read) {
             Ok(blob) if blob.identity() == identity => {
-                Err(not_adoptable(name, format!("it is {known} under a second name")))
+                Err(not_adoptable(name, AdoptRule::SecondName { file: known.to_string() }))
             }
             Ok(_) | Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. }) => Ok(()),
             Err(error) => Err(error.into()),
@@ -431,7 +412,7 @@ impl Pool {
         match opened {
             Some(Ok(_)) => Ok(()),
             None | Some(Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. })) => {
-                Err(not_adoptable(name, outside("data file", label)))
+                Err(not_adoptable(name, AdoptRule::DataOutOfReach { label: label.to_owned() }))
             }
             Some(Err(error)) => Err(error.into()),
         }
@@ -465,7 +446,7 @@ impl Pool {
         // Only now does the file stay as it is: what was seen of it is seen again.
         let facts = Facts::of(&*blob, top.blob.as_str()).map_err(broken)?;
         if (facts.size, &facts.backing_label) != (top.size, &top.backing_label) {
-            return Err(not_adoptable(&top.blob, "it has changed while it was looked at"));
+            return Err(not_adoptable(&top.blob, AdoptRule::Changed));
         }
         let limits = self.options.image_limits;
         let image = Image::open_checked(blob, top.blob.as_str(), Access::Write, limits).map_err(broken)?;

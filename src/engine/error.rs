@@ -1,5 +1,7 @@
 //! What a caller is told when a call fails: what to match on, what to show, what to do.
 
+use super::adopt_rule::AdoptRule;
+use super::catalogue_error::CatalogueError;
 use super::epoch::Epoch;
 use super::live::{HookError, WritesTo};
 use crate::catalog;
@@ -99,7 +101,7 @@ pub enum Error {
         /// The file.
         blob: String,
         /// The rule that it breaks.
-        rule: String,
+        rule: AdoptRule,
     },
     /// Guest data that was never flushed is lost: the flush of the last handle failed when it was dropped.
     #[error("what was written to volume {} and not flushed is lost: the flush failed when its last handle was dropped ({cause})", .volume.simple())]
@@ -114,7 +116,7 @@ pub enum Error {
     Image(#[from] image::Error),
     /// The catalogue failed.
     #[error("the catalogue of the pool failed")]
-    Catalog(#[source] catalog::Error),
+    Catalog(#[source] CatalogueError),
     /// The catalogue was written by a newer version of this crate.
     #[error("the catalogue has format {found}, this version reads up to {supported}")]
     NewerVersion {
@@ -126,7 +128,7 @@ pub enum Error {
     /// A write or the sync of the publishing commit failed. Whether the call took place is known once the pool is opened
     /// again; the same `resource_uuid` then tells.
     #[error("whether the call took place is unknown: its commit failed half way; open the pool again")]
-    OutcomeUnknown(#[source] catalog::Error),
+    OutcomeUnknown(#[source] CatalogueError),
     /// Another owner has opened the pool since: its lock was lost, or the file system keeps none. Nothing was changed, and
     /// this engine changes nothing any more. What was flushed before is there; open the pool again, once nobody else has it.
     #[error("the pool was opened by another owner: opening {epoch}, which was ours, is over")]
@@ -214,7 +216,7 @@ impl Error {
             Self::LayerMissing { .. } | Self::LayerDisagrees { .. } => Kind::Corrupt,
             Self::Layer { source, .. } => image_kind(source),
             Self::Image(source) => image_kind(source),
-            Self::Catalog(error) => catalog_kind(error),
+            Self::Catalog(error) => catalog_kind(&error.0),
             Self::OutcomeUnknown(_)
             | Self::NotOwner { .. }
             | Self::NotReclaimed(_)
@@ -282,8 +284,8 @@ impl From<catalog::Error> for Error {
                 Self::Refused(Refusal::WrongType { condition: error.to_string() })
             }
             catalog::Error::NotOwner { epoch } => Self::NotOwner { epoch: Epoch(epoch) },
-            error @ catalog::Error::CommitUnknown { .. } => Self::OutcomeUnknown(error),
-            error => Self::Catalog(error),
+            error @ catalog::Error::CommitUnknown { .. } => Self::OutcomeUnknown(CatalogueError(error)),
+            error => Self::Catalog(CatalogueError(error)),
         }
     }
 }

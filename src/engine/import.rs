@@ -10,6 +10,7 @@
 //! A crash before 3 leaves a file that is removed when the pool is opened; giving up removes it at once.
 
 use super::adopt::{RawTrust, broken, not_adoptable};
+use super::adopt_rule::AdoptRule;
 use super::error::Result;
 use super::events::Work;
 use super::locks::Key;
@@ -380,32 +381,31 @@ impl Pool {
         let (mut layers, mut seen): (Vec<Arc<Layer>>, HashSet<Identity>) = (Vec::new(), HashSet::new());
         while let Some((name, format)) = next {
             if layers.len() as u64 >= u64::from(self.options.chain_max) {
-                let rule = format!("the chain is longer than {} layers", self.options.chain_max);
-                return Err(not_adoptable(&name, rule));
+                let layers_max = self.options.chain_max;
+                return Err(not_adoptable(&name, AdoptRule::ChainTooLong { layers_max }));
             }
             if super::pool::is_own_file(&name) {
-                return Err(not_adoptable(&name, "it is the catalogue of a pool"));
+                return Err(not_adoptable(&name, AdoptRule::Catalogue));
             }
             let blob = match store.open(&name, Access::Read) {
                 Err(error @ (storage::Error::NotFound { .. } | storage::Error::NotRegular { .. })) => {
-                    return Err(not_adoptable(&name, error.to_string()));
+                    return Err(not_adoptable(&name, AdoptRule::Unopened(Arc::new(error))));
                 }
                 other => other?,
             };
             if (is_own || self.is_here(&name, &*blob)) && self.read()?.layer_of_blob(&name)?.is_some() {
-                let rule = "it is a file of this pool already; make a volume of a snapshot instead";
-                return Err(not_adoptable(&name, rule));
+                return Err(not_adoptable(&name, AdoptRule::OwnFile));
             }
             if !seen.insert(blob.identity()) {
-                return Err(not_adoptable(&name, "the chain comes back to it: it is a loop"));
+                return Err(not_adoptable(&name, AdoptRule::Loop));
             }
             if blob.writer_elsewhere()?.is_some() {
-                return Err(not_adoptable(&name, "another process has it open for writing"));
+                return Err(not_adoptable(&name, AdoptRule::Written));
             }
             let below = self.import_layer(&name, format, blob, request, &mut layers)?;
             if base.is_some() {
                 if below.as_ref().is_none_or(|facts| facts.backing_label.is_none()) {
-                    return Err(not_adoptable(&name, "it is above no other file, so it has no base"));
+                    return Err(not_adoptable(&name, AdoptRule::NoBase));
                 }
                 break;
             }
@@ -445,9 +445,7 @@ impl Pool {
         let broken = |error| broken(name, error);
         let size_max = request.size_max;
         let check_size = |size: ByteCount| match size > size_max {
-            true => {
-                Err(not_adoptable(name, format!("its disk is {size} large, at most {size_max} are taken")))
-            }
+            true => Err(not_adoptable(name, AdoptRule::TooLarge { size, size_max })),
             false => Ok(()),
         };
         let (layer, facts) = match format {

@@ -4,6 +4,8 @@
 //! `perform` it, let what is in memory follow. Nothing is shown that is not durable.
 
 mod adopt;
+mod adopt_rule;
+mod catalogue_error;
 mod check;
 mod delete;
 mod diff;
@@ -50,6 +52,7 @@ mod show;
 mod snapshot;
 mod space;
 mod spans;
+mod told;
 mod tree;
 mod unsettled;
 mod update_group;
@@ -60,6 +63,8 @@ mod volume;
 mod watch;
 
 pub use adopt::AdoptVolume;
+pub use adopt_rule::AdoptRule;
+pub use catalogue_error::{CatalogueError, CatalogueFault};
 pub use check::{ChainLayer, LayerCheck, PoolCheck};
 pub use delete::{DeleteGroup, DeleteSnapshots, Deleted, Deletion, When};
 pub use diff::{Diff, DiffOptions};

@@ -2,6 +2,7 @@
 //! that was declared. No other one is opened.
 
 use super::adopt::not_adoptable;
+use super::adopt_rule::AdoptRule;
 use super::error::{Error, Result};
 use crate::catalog::LayerFormat;
 use crate::image::Facts;
@@ -12,12 +13,11 @@ pub(super) type Named = (BlobName, LayerFormat);
 
 /// The file that a caller names: by its name in the pool's directory, or by its path.
 pub(super) fn said(store: &dyn Store, file: &str) -> Result<BlobName> {
-    let refused = |rule: String| Error::NotAdoptable { blob: file.to_owned(), rule };
+    let refused = |rule| Error::NotAdoptable { blob: file.to_owned(), rule };
     if file.starts_with('/') {
-        let rule = "it is neither in the pool's directory nor in a declared base directory";
-        return store.name_of(file).ok_or_else(|| refused(rule.to_owned()));
+        return store.name_of(file).ok_or_else(|| refused(AdoptRule::OutOfReach));
     }
-    BlobName::parse(file).map_err(|error| refused(error.to_string()))
+    BlobName::parse(file).map_err(|error| refused(AdoptRule::Name(error)))
 }
 
 /// The file below an image, by the label in its header, with its format.
@@ -27,16 +27,14 @@ pub(super) fn backing_of(store: &dyn Store, name: &BlobName, facts: &Facts) -> R
         Some("qcow2") => LayerFormat::Qcow2,
         Some("raw") => LayerFormat::Raw,
         Some(other) => {
-            return Err(not_adoptable(name, format!("its backing file {label:?} has the format {other:?}")));
+            let (label, format) = (label.clone(), other.to_owned());
+            return Err(not_adoptable(name, AdoptRule::BackingFormat { label, format }));
         }
-        None => {
-            let rule = format!("it gives no format for its backing file {label:?}, and none is guessed");
-            return Err(not_adoptable(name, rule));
-        }
+        None => return Err(not_adoptable(name, AdoptRule::NoBackingFormat { label: label.clone() })),
     };
     match labelled(store, name, label) {
         Some(below) => Ok(Some((below, format))),
-        None => Err(not_adoptable(name, outside("backing file", label))),
+        None => Err(not_adoptable(name, AdoptRule::BackingOutOfReach { label: label.clone() })),
     }
 }
 
@@ -59,18 +57,7 @@ pub(super) fn labelled(store: &dyn Store, image: &BlobName, label: &str) -> Opti
     store.name_of(&format!("{folder}/{plain}"))
 }
 
-/// The rule that a label breaks which names anything else.
-pub(super) fn outside(what: &str, label: &str) -> String {
-    format!(
-        "its {what} {label:?} is not the name of a file in the pool's directory or in a declared base directory"
-    )
-}
-
 /// The rule that a file breaks which is not there.
-pub(super) fn absent(name: &BlobName) -> &'static str {
-    if name.is_in_base() {
-        "it is not in a declared base directory"
-    } else {
-        "it is not in the pool's directory"
-    }
+pub(super) fn absent(name: &BlobName) -> AdoptRule {
+    if name.is_in_base() { AdoptRule::AbsentInBase } else { AdoptRule::Absent }
 }

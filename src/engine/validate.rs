@@ -1,6 +1,7 @@
 //! What taking over a chain of files would find, told beforehand.
 
 use super::adopt::AdoptVolume;
+use super::adopt_rule::AdoptRule;
 use super::error::{Error, Result};
 use super::locks::Key;
 use super::operation::Operation;
@@ -49,7 +50,7 @@ pub struct RefusedFile {
     /// Its name, as the caller or the header above it gives it.
     pub file: String,
     /// The rule that it breaks.
-    pub rule: String,
+    pub rule: AdoptRule,
 }
 
 impl ChainReport {

@@ -71,6 +71,28 @@ impl ErrorCode {
         }
         error
     }
+
+    /// The details with everything that led to them, and the code, on one line. What a cause repeats is said once.
+    ///
+    /// ```
+    /// use snapgroup::inventory::ErrorCode;
+    ///
+    /// let full = ErrorCode::new("SYS.1009", "input or output failed").with_details("no space is left");
+    /// let error = ErrorCode::new("SYS.1009", "input or output failed").with_details("writing x failed").with_cause(full);
+    /// assert_eq!(error.on_one_line(), "writing x failed: no space is left (SYS.1009)");
+    /// ```
+    #[must_use]
+    pub fn on_one_line(&self) -> String {
+        let mut said = self.details.clone().unwrap_or_else(|| self.description.clone());
+        let mut cause = self.cause.as_deref();
+        while let Some(deeper) = cause {
+            if let Some(details) = deeper.details.as_ref().filter(|details| !said.ends_with(*details)) {
+                said = format!("{said}: {details}");
+            }
+            cause = deeper.cause.as_deref();
+        }
+        format!("{said} ({})", self.code)
+    }
 }
 
 impl fmt::Display for ErrorCode {
@@ -102,6 +124,17 @@ mod tests {
         assert_eq!(error.to_string(), "SYS.1004: delete error: held by a clone");
         let source = error.source().map(ToString::to_string);
         assert_eq!(source.as_deref(), Some("VOLUME_SNAPSHOT.1002: batch delete error"));
+    }
+
+    #[test]
+    fn a_cause_that_says_the_same_is_said_once() {
+        let error = |details: &str| {
+            ErrorCode::new("SYS.1006", "it cannot be done now").with_details(details.to_owned())
+        };
+        let refused = error("the file x is missing").with_cause(error("the file x is missing"));
+        assert_eq!(refused.on_one_line(), "the file x is missing (SYS.1006)");
+        let failed = error("writing x failed").with_cause(error("no space"));
+        assert_eq!(failed.on_one_line(), "writing x failed: no space (SYS.1006)");
     }
 
     #[test]

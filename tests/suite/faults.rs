@@ -9,9 +9,9 @@ use crate::support::{
 use snapgroup::query::Query;
 use snapgroup::storage::{At, Call, Fault, FaultKind, Operation, Times};
 use snapgroup::{
-    AdoptVolume, ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine,
-    Error, Kind, ReclaimOptions, Refusal, SealOptions, Uuid, Verdict, VerifyDepth, VerifyOf, VolumeKind,
-    When,
+    AdoptRule, AdoptVolume, ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction,
+    Engine, Error, Kind, ReclaimOptions, Refusal, SealOptions, Uuid, Verdict, VerifyDepth, VerifyOf,
+    VolumeKind, When,
 };
 
 /// What the wish of a program is to be known by.
@@ -273,8 +273,8 @@ fn a_file_is_adopted_as_a_whole_or_not_at_all() -> Outcome {
             };
             match engine.adopt_volume(&wish) {
                 // A file that cannot be read is not adopted: the rule that it breaks says what the disk said.
-                Err(Error::NotAdoptable { rule, .. }) if rule.contains("failed") => {
-                    Err(snapgroup::storage::Error::Poisoned { cause: rule }.into())
+                Err(Error::NotAdoptable { rule: AdoptRule::Unusable(cause), .. }) => {
+                    Err(snapgroup::storage::Error::Poisoned { cause: cause.to_string() }.into())
                 }
                 answer => answer.map(drop),
             }
@@ -330,11 +330,15 @@ fn a_merge_that_fails_never_leaves_a_seal_of_what_was_before() -> Outcome {
         let pool = Pool::new()?;
         let engine = pool.home.open()?;
         take(&engine, &pool.vm, "second")?;
-        engine.seal(&SealOptions::default())?.finish()?;
-        engine.delete_snapshots(&DeleteSnapshots {
-            reclaim: When::Later,
-            ..DeleteSnapshots::one(pool.first[0])
-        })?;
+        assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
+        assert!(
+            engine
+                .delete_snapshots(&DeleteSnapshots {
+                    reclaim: When::Later,
+                    ..DeleteSnapshots::one(pool.first[0])
+                })?
+                .is_success()
+        );
         engine.close()?;
         let reclaim =
             |engine: &Engine| engine.reclaim(&ReclaimOptions::towards(direction))?.finish().map(drop);

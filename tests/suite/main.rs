@@ -35,4 +35,5 @@ mod shared_pages;
 mod snapshots;
 mod space;
 mod support;
+mod told;
 mod volumes;

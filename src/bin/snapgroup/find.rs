@@ -1,6 +1,6 @@
 //! What a name on the command line stands for: a uuid, or the one thing that has the name.
 
-use crate::output::{Failure, Outcome, chain_of};
+use crate::output::{Failure, Outcome};
 use snapgroup::query::{
     Field, GroupField, MachineField, Page, Query, SnapshotField, Test, Value, VolumeField,
 };
@@ -60,7 +60,7 @@ fn one<F: Field>(
 /// What the uuids in a message are the names of: a person has said names.
 pub(crate) fn names_in(engine: &Engine, failure: &Failure) -> Vec<String> {
     let Failure::Call(error) = failure else { return Vec::new() };
-    let message = chain_of(&error.to_error_code());
+    let message = error.to_error_code().on_one_line();
     let words = message.split(|letter: char| !letter.is_ascii_hexdigit()).filter(|word| word.len() == 32);
     let mut found: Vec<String> = Vec::new();
     for uuid in words.filter_map(|word| Uuid::try_parse(word).ok()) {

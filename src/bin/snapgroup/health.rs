@@ -2,7 +2,7 @@
 
 use crate::arguments::{Rebuild, Repair};
 use crate::find;
-use crate::output::{Failure, Outcome, Output, counted};
+use crate::output::{Failure, Outcome, Output};
 use serde_json::{Value, json};
 use snapgroup::{Engine, Options, Proof, RebuildOptions, Rebuilt, RepairMode, RepairOptions, Uuid};
 use std::path::{Path, PathBuf};
@@ -23,33 +23,7 @@ pub(crate) fn check(engine: &Engine, output: &Output) -> Outcome {
         "unnamed": check.unnamed,
         "sealsMissing": check.seals_missing,
     });
-    output.print(&value, || {
-        let mut text = String::new();
-        for violation in &check.violations {
-            text += &format!("catalogue: {violation}\n");
-        }
-        for layer in &check.layers {
-            let found = layer.report.as_ref().map(ToString::to_string).or_else(|| layer.error.clone());
-            text += &format!("{}: {}\n", layer.file, found.unwrap_or_default());
-        }
-        for file in &check.missing {
-            text += &format!("{file}: missing\n");
-        }
-        for file in &check.unnamed {
-            text += &format!("{file}: no record names it\n");
-        }
-        for file in &check.seals_missing {
-            text += &format!("{file}: missing; `snapgroup seal` makes such checksums anew\n");
-        }
-        let verdict = if check.is_clean() {
-            "clean"
-        } else if check.is_sound() {
-            "sound: what is told costs space or proofs, no content"
-        } else {
-            "not sound"
-        };
-        text + &format!("{} checked: {verdict}\n", counted(check.layers_checked as u64, "layer"))
-    });
+    output.print(&value, || format!("{check}\n"));
     if check.is_clean() { Ok(()) } else { Err(Failure::Found) }
 }
 

@@ -164,7 +164,7 @@ impl Output {
                 return;
             }
         }
-        eprintln!("{}: {}", red("error", self.colours_of_errors), chain_of(&code));
+        eprintln!("{}: {}", red("error", self.colours_of_errors), code.on_one_line());
         for name in self.names.borrow().iter() {
             eprintln!("where {name}");
         }
@@ -202,7 +202,7 @@ impl Output {
     pub(crate) fn verdict(&self, done: &str, error: Option<&ErrorCode>) -> String {
         match error {
             None => done.to_owned(),
-            Some(error) => format!("{}: {}", red("refused", self.colours), chain_of(error)),
+            Some(error) => format!("{}: {}", red("refused", self.colours), error.on_one_line()),
         }
     }
 }
@@ -293,19 +293,6 @@ fn hint_of(refusal: &Refusal) -> Option<&'static str> {
     })
 }
 
-/// An error with everything that caused it, on one line. What a cause repeats is said once.
-pub(crate) fn chain_of(code: &ErrorCode) -> String {
-    let mut said = code.details.clone().unwrap_or_else(|| code.description.clone());
-    let mut cause = code.cause.as_deref();
-    while let Some(deeper) = cause {
-        if let Some(details) = deeper.details.as_ref().filter(|details| !said.ends_with(*details)) {
-            said = format!("{said}: {details}");
-        }
-        cause = deeper.cause.as_deref();
-    }
-    format!("{said} ({})", code.code)
-}
-
 pub(crate) fn uuid(uuid: Option<snapgroup::Uuid>) -> String {
     uuid.map_or_else(|| "-".to_owned(), |uuid| uuid.simple().to_string())
 }
@@ -351,17 +338,6 @@ mod tests {
     fn failed(kind: io::ErrorKind) -> Error {
         let operation = storage::Operation::Write;
         Error::Storage(storage::Error::Io { operation, name: "disk".to_owned(), source: kind.into() })
-    }
-
-    #[test]
-    fn a_cause_that_says_the_same_is_said_once() {
-        let error = |details: &str| {
-            ErrorCode::new("SYS.1006", "it cannot be done now").with_details(details.to_owned())
-        };
-        let refused = error("the file x is missing").with_cause(error("the file x is missing"));
-        assert_eq!(chain_of(&refused), "the file x is missing (SYS.1006)");
-        let failed = error("writing x failed").with_cause(error("no space"));
-        assert_eq!(chain_of(&failed), "writing x failed: no space (SYS.1006)");
     }
 
     #[test]

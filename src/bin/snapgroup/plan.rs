@@ -1,7 +1,7 @@
 //! `snapgroup plan`.
 
 use crate::arguments::Plan;
-use crate::output::{Failure, Outcome, Output, bytes, chain_of, table};
+use crate::output::{Failure, Outcome, Output, table};
 use crate::{group, snapshot, thin};
 use serde_json::{Value, json};
 use snapgroup::inventory::ErrorCode;
@@ -17,7 +17,7 @@ pub(crate) fn run(engine: &Engine, command: &Plan, output: &Output) -> Outcome {
             });
             let mut text = table(&["SNAPSHOT", "RESULT"], rows.collect());
             if let Some(refused) = &plan.refused {
-                text += &format!("refused: {}\n", chain_of(refused));
+                text += &format!("refused: {}\n", refused.on_one_line());
             }
             let lines = plan.members.iter().map(|member| {
                 json!({ "name": member.name, "volumeUuid": hex(&member.volume_uuid), "error": member.refused })
@@ -44,7 +44,7 @@ pub(crate) fn run(engine: &Engine, command: &Plan, output: &Output) -> Outcome {
     if let Some(error) = foretold.error {
         value["error"] = json!(error);
     }
-    output.print(&value, || foretold.text + "\n" + &figures_text(&foretold.figures));
+    output.print(&value, || format!("{}\n{}\n", foretold.text, foretold.figures));
     if foretold.possible { Ok(()) } else { Err(Failure::Refused) }
 }
 
@@ -100,28 +100,4 @@ pub(crate) fn figures_json(figures: &Figures, possible: bool, results: Value) ->
         "filesRemoved": figures.files_removed,
         "chains": chains.collect::<Vec<_>>(),
     })
-}
-
-pub(crate) fn figures_text(figures: &Figures) -> String {
-    let mut text = format!(
-        "copied up {}, copied down {}, copied whole {}, freed {}, at most {} more than now on the way\n",
-        bytes(figures.bytes_pulled),
-        bytes(figures.bytes_committed),
-        bytes(figures.bytes_flattened),
-        bytes(figures.bytes_freed()),
-        bytes(figures.bytes_extra_peak)
-    );
-    if figures.files_made > 0 {
-        text += &format!("{:>8}  {} new files\n", "made", figures.files_made);
-    }
-    for (what, files) in [("written", &figures.files_written), ("removed", &figures.files_removed)] {
-        for file in files {
-            text += &format!("{what:>8}  {file}\n");
-        }
-    }
-    for chain in &figures.chains {
-        text +=
-            &format!("chain of {}: {} -> {} layers\n", chain.volume_uuid.simple(), chain.before, chain.after);
-    }
-    text
 }

@@ -1,9 +1,10 @@
 //! `snapgroup reclaim` and `snapgroup owed`.
 
 use crate::arguments::Reclaim;
-use crate::output::{Failure, Outcome, Output, bytes, chain_of, table};
+use crate::output::{Failure, Outcome, Output, bytes, table};
 use crate::{find, group, progress};
 use serde_json::{Value, json};
+use snapgroup::inventory::ErrorCode;
 use snapgroup::{Engine, Owed, ReclaimOptions};
 
 pub(crate) fn run(engine: &Engine, arguments: &Reclaim, output: &Output) -> Outcome {
@@ -74,7 +75,7 @@ pub(crate) fn owed_json(owed: &[Owed]) -> Value {
 
 pub(crate) fn owed_text(owed: &[Owed]) -> String {
     let rows = owed.iter().map(|owed| {
-        let reason = owed.error.as_ref().map_or_else(|| owed.reason.to_string(), chain_of);
+        let reason = owed.error.as_ref().map_or_else(|| owed.reason.to_string(), ErrorCode::on_one_line);
         vec![owed.file.clone(), owed.allocated.map_or_else(|| "-".to_owned(), bytes), reason]
     });
     table(&["FILE", "TAKES UP", "BECAUSE"], rows.collect())

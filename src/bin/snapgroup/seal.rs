@@ -1,9 +1,10 @@
 //! `snapgroup seal` and `snapgroup verify`.
 
 use crate::arguments::{Seal, Verify};
-use crate::output::{Failure, Outcome, Output, bytes, chain_of, counted, table};
+use crate::output::{Failure, Outcome, Output, bytes, counted, table};
 use crate::{find, progress};
 use serde_json::{Value, json};
+use snapgroup::inventory::ErrorCode;
 use snapgroup::{Engine, LayerVerdict, Renew, SealOptions, Verdict, VerifyDepth, VerifyOf};
 
 pub(crate) fn seal(engine: &Engine, arguments: &Seal, output: &Output) -> Outcome {
@@ -35,8 +36,10 @@ pub(crate) fn seal(engine: &Engine, arguments: &Seal, output: &Output) -> Outcom
     output.print(&value, || {
         let mut text = format!("{} sealed, {} read\n", counted(done.layers, "layer"), bytes(done.bytes_read));
         for failed in &done.failed {
-            let why =
-                failed.error.as_ref().map_or_else(|| "it was written to meanwhile".to_owned(), chain_of);
+            let why = failed
+                .error
+                .as_ref()
+                .map_or_else(|| "it was written to meanwhile".to_owned(), ErrorCode::on_one_line);
             text += &format!("{}: not sealed: {why}\n", failed.file);
         }
         if interrupted {
@@ -98,7 +101,7 @@ fn said_of(verdict: &Verdict) -> String {
         Verdict::Intact => "intact".to_owned(),
         Verdict::Differs { bytes: count, .. } => format!("{} differ", bytes(*count)),
         Verdict::SealLost { error } => format!("its seal is lost: {error}"),
-        Verdict::Unusable { error } => format!("cannot be used: {}", chain_of(error)),
+        Verdict::Unusable { error } => format!("cannot be used: {}", error.on_one_line()),
         _ => "touched".to_owned(),
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn plan(engine: &Engine, arguments: &Arguments, output: &Output) -> O
         if let Some(deletion) = &plan.deletion {
             text += "\n";
             text += &output.deleted(&deletion.results, "would be deleted");
-            text += &plan::figures_text(&deletion.figures);
+            text += &format!("{}\n", deletion.figures);
         }
         text
     });
