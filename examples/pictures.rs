@@ -63,7 +63,11 @@ pub(crate) fn pictures() -> snapgroup::Result<[(&'static str, Picture); 2]> {
     write(32 << 20, 256 << 10)?;
     take("works")?;
     // Two things read through this one, so its layers stay, retired.
-    engine.delete_group(&DeleteGroup { direction: Direction::Auto, ..DeleteGroup::new(before) })?;
+    assert!(
+        engine
+            .delete_group(&DeleteGroup { direction: Direction::Auto, ..DeleteGroup::new(before) })?
+            .is_success()
+    );
     engine.hold(second.volume_snapshot_refs[0].volume_snapshot_uuid, "audit")?;
 
     Ok([("groups", engine.picture_of_groups(machine.uuid)?), ("layers", engine.picture_of_layers(disks[0])?)])

@@ -90,7 +90,7 @@ fn content(engine: &Engine, snapshot: Uuid) -> Outcome<Vec<u8>> {
 fn with_retired() -> Outcome<(Engine, &'static Prepared)> {
     let (engine, pool) = fresh()?;
     let deletion = DeleteSnapshots::all([pool.snapshots[1].0, pool.snapshots[3].0]);
-    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..deletion })?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..deletion })?.is_success());
     Ok((engine, pool))
 }
 

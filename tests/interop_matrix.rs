@@ -452,7 +452,7 @@ fn run(case: Case, seed: u64) -> Outcome {
         Work::Create => {}
         Work::DeleteFirst => {
             let request = DeleteSnapshots { direction: case.direction, ..DeleteSnapshots::one(of_base) };
-            engine.delete_snapshots(&request)?;
+            assert!(engine.delete_snapshots(&request)?.is_success());
             kept.remove(&of_base);
         }
         Work::DeleteMiddle => delete(groups[0], &mut kept)?,

@@ -208,7 +208,11 @@ fn a_layer_that_the_pool_has_merged_is_another_one_and_both_groups_restore() -> 
     let second = site.group("b")?;
     let (one, other) = (site.contents(first)?, site.contents(second)?);
     wait(archive.export_group(&site.engine, first))?;
-    site.engine.delete_group(&DeleteGroup { direction: Direction::Pull, ..DeleteGroup::new(first) })?;
+    assert!(
+        site.engine
+            .delete_group(&DeleteGroup { direction: Direction::Pull, ..DeleteGroup::new(first) })?
+            .is_success()
+    );
     let sent = wait(archive.export_group(&site.engine, second))?;
     assert_eq!(sent.layers_there, 0, "a layer that took in another one has the seal that it had");
     assert_restores(&archive, &site, first, &one)?;
@@ -491,7 +495,7 @@ fn a_group_without_one_of_its_members_is_not_exported() -> Outcome {
     let site = Site::new(in_memory()?, 9)?;
     let group = site.group("g")?;
     let member = site.engine.group(group)?.volume_snapshot_refs[1].clone();
-    site.engine.delete_snapshots(&DeleteSnapshots::one(member.volume_snapshot_uuid))?;
+    assert!(site.engine.delete_snapshots(&DeleteSnapshots::one(member.volume_snapshot_uuid))?.is_success());
     let archive = Archive::new(Arc::new(InMemory::new()), "")?;
     match wait(archive.export_group(&site.engine, group)) {
         Err(ArchiveError::NotWhole { volume, .. }) => assert_eq!(volume, member.volume_uuid),

@@ -208,7 +208,7 @@ fn work_in_steps_ends_at_the_first_step_after_the_pool_has_gone() -> Outcome {
     let world = world(&stale)?;
     stale.create_snapshot(&CreateSnapshot::new(world.volume, "second"))?;
     let later = DeleteGroup { reclaim: snapgroup::When::Later, ..DeleteGroup::new(world.group) };
-    stale.delete_group(&later)?;
+    assert!(stale.delete_group(&later)?.is_success());
     let mut reclaim = stale.reclaim(&ReclaimOptions::towards(Direction::Pull))?;
     let owner = owner_of(&store)?;
     let before = files(&store)?;

@@ -100,7 +100,11 @@ fn a_device_goes_on_reading_the_same_while_layers_below_it_are_reclaimed() -> Ou
             .map(|place| Ok((snapshots[place], ready(SnapshotDevice::open(&engine, snapshots[place]))?)))
             .collect::<Result<_, DeviceError>>()?;
         let gone = [snapshots[1], snapshots[3]];
-        engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::all(gone) })?;
+        assert!(
+            engine
+                .delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::all(gone) })?
+                .is_success()
+        );
         engine.reclaim(&ReclaimOptions::towards(direction))?.finish()?;
         for (snapshot, device) in &devices {
             assert_same(&engine, *snapshot, device)?;

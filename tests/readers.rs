@@ -195,7 +195,11 @@ fn chains_of_a_pool_read_the_same_by_other_hands() -> Outcome {
             let gone = snapshots.remove(dice.roll(snapshots.len()));
             let direction = [Direction::Commit, Direction::Pull][dice.roll(2)];
             let mode = DeleteMode::Enforcing;
-            engine.delete_snapshots(&DeleteSnapshots { direction, mode, ..DeleteSnapshots::one(gone) })?;
+            assert!(
+                engine
+                    .delete_snapshots(&DeleteSnapshots { direction, mode, ..DeleteSnapshots::one(gone) })?
+                    .is_success()
+            );
         }
         let shown = shown(&engine, volume, &snapshots)?;
         engine.close()?;

@@ -266,7 +266,7 @@ fn a_seal_that_no_layer_names_is_removed_if_it_is_ours_or_never_arrived() -> Out
     let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
     let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
     engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?;
-    engine.seal(&SealOptions::default())?.finish()?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
     engine.close()?;
     let is_seal = |name: &BlobName| name.as_str().starts_with("seal-");
     let seal = store.list()?.into_iter().find(is_seal).ok_or("it was sealed")?.to_string();
@@ -379,7 +379,7 @@ fn with_retired(store: &MemoryStore) -> Result<Uuid, Box<dyn std::error::Error>>
         snapshots.push(engine.create_snapshot(&CreateSnapshot::new(volume, format!("s{byte}")))?.uuid);
     }
     let deletion = DeleteSnapshots::one(snapshots[0]);
-    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..deletion })?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..deletion })?.is_success());
     engine.close()?;
     Ok(volume)
 }
@@ -470,7 +470,7 @@ fn a_file_of_another_pool_is_said_and_left_alone() -> Outcome {
     let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
     let head = engine.chain(volume)?.remove(0).file;
     engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?;
-    engine.seal(&SealOptions::default())?.finish()?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
     engine.close()?;
     let is_seal = |name: &BlobName| name.as_str().starts_with("seal-");
     let seal = other.list()?.into_iter().find(is_seal).ok_or("it was sealed")?.to_string();
@@ -655,7 +655,7 @@ fn a_layer_that_stays_when_its_volume_goes_has_arrived() -> Outcome {
         ..DeleteVolume::new(pool.volumes[0])
     };
     pool.engine.detach_volume(pool.volumes[0], pool.machine)?;
-    pool.engine.delete_volume(&wish)?;
+    assert!(pool.engine.delete_volume(&wish)?.is_success());
     let engine = Engine::open_on(Arc::new(pool.cut()), Options::default())?;
     assert_eq!(engine.recovered().unfinished, Vec::<String>::new());
     assert_eq!(first_bytes(&engine, clone)?, [1, 0]);

@@ -160,7 +160,7 @@ fn each_operation_is_a_span_of_its_name_that_says_how_it_ended() -> Held {
         disk.write_at(0, &[1; 200_000])?;
         let group = engine.create_group(&CreateGroup::of_machine(vm, "g"))?.inventory;
         assert!(engine.check()?.is_clean());
-        engine.delete_group(&DeleteGroup::new(group.uuid))?;
+        assert!(engine.delete_group(&DeleteGroup::new(group.uuid))?.is_success());
         drop(disk);
         engine.close()?;
 
@@ -199,7 +199,7 @@ fn what_is_part_of_an_operation_is_a_span_in_its_span() -> Held {
         let engine = Engine::in_memory(Options::default())?;
         let (vm, _) = machine(&engine)?;
         let group = engine.create_group(&CreateGroup::of_machine(vm, "g"))?.inventory;
-        engine.delete_group(&DeleteGroup::new(group.uuid))?;
+        assert!(engine.delete_group(&DeleteGroup::new(group.uuid))?.is_success());
         assert_eq!(keeper.span("reclaim").within, ["delete_group"]);
         assert_eq!(keeper.span("create_group").within, [""; 0]);
         Ok(())
@@ -242,7 +242,11 @@ fn work_in_steps_is_one_span_with_its_progress_up_to_the_end() -> Held {
         while exporter.step(ByteCount::kib(64))? == Step::More {}
         let mut sealing = engine.seal(&SealOptions::default())?;
         while sealing.step(ByteCount::kib(64))? == Step::More {}
-        engine.delete_group(&DeleteGroup { reclaim: When::Later, ..DeleteGroup::new(first.uuid) })?;
+        assert!(
+            engine
+                .delete_group(&DeleteGroup { reclaim: When::Later, ..DeleteGroup::new(first.uuid) })?
+                .is_success()
+        );
         let mut reclaim = engine.reclaim(&ReclaimOptions::towards(snapgroup::Direction::Pull))?;
         while reclaim.step(ByteCount::kib(64))? == Step::More {}
 

@@ -143,7 +143,7 @@ fn a_file_that_goes_before_the_commit_is_seen() -> Outcome {
     let snapshot = engine.query_snapshots(&Query::default())?.items[0].uuid;
     drop(handle);
     let wish = DeleteSnapshots { direction: Direction::Pull, ..DeleteSnapshots::one(snapshot) };
-    engine.delete_snapshots(&wish)?;
+    assert!(engine.delete_snapshots(&wish)?.is_success());
     let log = disk.log();
     assert_eq!(watch_order(&log), []);
     let removed =
@@ -183,7 +183,7 @@ fn a_write_onto_a_table_in_use_is_seen() -> Outcome {
 #[test]
 fn a_write_to_a_sealed_layer_is_seen() -> Outcome {
     let (disk, engine, _handle, files) = pool()?;
-    engine.seal(&SealOptions::default())?.finish()?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
     assert_eq!(rules(&disk), []);
     let frozen = disk.open(&files[1], Access::Write)?;
     frozen.write_at(HostOffset::end_of(frozen.length()?), &[0; 512])?;

@@ -151,6 +151,7 @@ impl DeleteSnapshots {
 #[doc = include_str!("examples/how_to_delete.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "a member that refuses is said here, and in no error"]
 pub struct Deleted {
     /// One line for every member, in the order of the group or of the request.
     pub results: Vec<DeleteResult>,

@@ -37,6 +37,7 @@ impl RepairOptions {
 #[doc = include_str!("examples/checking.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "what stays wrong is said here, and in no error"]
 pub struct Repaired {
     /// The layers in which something is wrong.
     pub layers: Vec<LayerRepair>,

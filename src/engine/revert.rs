@@ -122,7 +122,7 @@ impl RevertVolume {
     }
 }
 
-/// What a revert has come to.
+/// What a revert has come to. It may be ignored: one that is asked for all disks takes all of them back, or is an error.
 #[doc = include_str!("examples/reverting.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -226,7 +226,11 @@ mod tests {
         let chain = engine.chain(volume)?;
         let [head, lowest] = [&chain[0].file, &chain[2].file];
         assert_eq!(unsettled(&engine)?, [lowest.clone(), head.clone()]);
-        engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(empty) })?;
+        assert!(
+            engine
+                .delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(empty) })?
+                .is_success()
+        );
         let mut reclaim = engine.reclaim(&ReclaimOptions::towards(Direction::Commit))?;
         assert_eq!(reclaim.step(ByteCount::new(1))?, crate::chain::Step::More);
         assert_eq!(unsettled(&engine)?, std::slice::from_ref(head));
@@ -244,7 +248,11 @@ mod tests {
         // The refcount of a cluster that nothing uses, in the block behind header and refcount table.
         let blob = store.open(&BlobName::parse(&head)?, Access::Write)?;
         blob.write_at(HostOffset::new((2 << 16) + 20), &[0, 1])?;
-        engine.repair(&RepairOptions { mode: RepairMode::Perform, ..RepairOptions::default() })?;
+        assert!(
+            engine
+                .repair(&RepairOptions { mode: RepairMode::Perform, ..RepairOptions::default() })?
+                .is_whole()
+        );
         assert_eq!(unsettled(&engine)?, Vec::<String>::new());
         Ok(())
     }

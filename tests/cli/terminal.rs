@@ -60,7 +60,11 @@ fn owe(shell: &Shell, name: &str, bytes: usize) -> Outcome {
     let gone = snapshot("gone")?.uuid;
     disk.write_at(0, &[8; 512])?;
     snapshot("kept")?;
-    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(gone) })?;
+    assert!(
+        engine
+            .delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(gone) })?
+            .is_success()
+    );
     drop(disk);
     Ok(engine.close()?)
 }

@@ -157,7 +157,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         world.write(disk, 300, 900, 47)?;
         world.flush(disk)?;
         world.handles.clear();
-        world.engine().repair(&RepairOptions::perform())?;
+        assert!(world.engine().repair(&RepairOptions::perform())?.is_whole());
         world.done()
     }),
     ("hold, release and rename", |world| {

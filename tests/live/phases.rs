@@ -156,7 +156,7 @@ fn while_a_group_is_prepared_its_disks_are_read_and_nothing_else() -> Outcome {
         let adopted = engine.adopt_volume(&AdoptVolume::new(overlay, LayerFormat::Qcow2, "stolen"));
         let Err(Error::NotAdoptable { .. }) = adopted else { panic!("{adopted:?}") };
         assert_eq!(engine.generation(), generation, "something was changed");
-        engine.repair(&snapgroup::RepairOptions::default())?;
+        assert!(engine.repair(&snapgroup::RepairOptions::default())?.is_whole());
 
         assert_eq!(site.held_by(first.uuid)?, vec![last; 3]);
         engine.update_group(first.uuid, &UpdateGroup { name: Some("renamed".into()), description: None })?;

@@ -56,7 +56,11 @@ fn names_places_and_groups_come_back_as_the_files_were_told() -> Outcome {
 fn what_came_back_is_marked_and_a_deleted_snapshot_whose_bytes_are_there_comes_back_with_it() -> Outcome {
     let World { store, engine, volumes, .. } = world(2)?;
     let gone = engine.create_snapshot(&CreateSnapshot::new(volumes[0], "gone"))?.uuid;
-    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::all([gone]) })?;
+    assert!(
+        engine
+            .delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::all([gone]) })?
+            .is_success()
+    );
     engine.close()?;
     let rebuilt = lose_and_rebuild(&store)?;
     assert!(rebuilt.snapshots.iter().any(|snapshot| snapshot.uuid == gone));
@@ -80,7 +84,11 @@ fn a_deleted_snapshot_whose_layer_was_changed_since_does_not_come_back_as_itself
         let clone = engine.create_volume(&CreateVolume::of_snapshot("clone", first))?.uuid;
         engine.open_volume(clone)?.write_at(0, &[3; 200_000])?;
         let mode = DeleteMode::Enforcing;
-        engine.delete_snapshots(&DeleteSnapshots { mode, direction, ..DeleteSnapshots::all([first]) })?;
+        assert!(
+            engine
+                .delete_snapshots(&DeleteSnapshots { mode, direction, ..DeleteSnapshots::all([first]) })?
+                .is_success()
+        );
         engine.close()?;
         let rebuilt = lose_and_rebuild(&store)?;
         assert!(rebuilt.snapshots.is_empty(), "{direction}: {rebuilt:?}");
@@ -96,7 +104,7 @@ fn a_deleted_snapshot_whose_layer_was_changed_since_does_not_come_back_as_itself
 fn a_group_that_lost_a_member_is_reported_and_its_other_members_are_snapshots() -> Outcome {
     let World { store, engine, volumes, group, .. } = world(4)?;
     let members = engine.group(group)?.volume_snapshot_refs;
-    engine.delete_snapshots(&DeleteSnapshots::all([members[1].volume_snapshot_uuid]))?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::all([members[1].volume_snapshot_uuid]))?.is_success());
     engine.close()?;
     let rebuilt = lose_and_rebuild(&store)?;
     assert!(rebuilt.groups.is_empty() && !rebuilt.is_whole());
@@ -147,7 +155,7 @@ fn a_snapshot_off_the_chain_is_known_to_the_head_that_left_it() -> Outcome {
     engine.open_volume(disk)?.write_at(0, b"latest")?;
     for direction in [Direction::Pull, Direction::Commit] {
         let wish = DeleteSnapshots { direction, ..DeleteSnapshots::all([later]) };
-        engine.delete_snapshots(&wish)?;
+        assert!(engine.delete_snapshots(&wish)?.is_success());
     }
     engine.close()?;
     let rebuilt = lose_and_rebuild(&store)?;
@@ -166,7 +174,7 @@ fn a_lost_catalogue_can_be_lost_again() -> Outcome {
     let World { store, engine, volumes, group, machine } = world(7)?;
     engine.close()?;
     for round in 0..3_u8 {
-        lose_and_rebuild(&store)?;
+        assert!(lose_and_rebuild(&store)?.is_whole());
         let engine = Engine::open_on(Arc::new(store.clone()), options(910 + u64::from(round)))?;
         let wish = CreateGroup::of_machine(machine, format!("round {round}"));
         engine.create_group(&wish)?;

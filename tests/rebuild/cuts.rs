@@ -84,7 +84,7 @@ fn a_rebuild_that_the_power_cuts_short_is_done_again_and_no_file_has_changed() -
         let expected = rebuild(&store.fork())?;
         for file_system in [FileSystem::Strict, FileSystem::Ext4Like] {
             let disk = SimulatedDisk::over(&store, file_system);
-            Engine::rebuild_on(&disk, &options(900), &RebuildOptions::default())?;
+            assert!(Engine::rebuild_on(&disk, &options(900), &RebuildOptions::default())?.is_whole());
             let log = disk.log();
             let mut states = 0;
             for (instant, cut) in log.cuts(0) {
@@ -229,7 +229,11 @@ fn a_catalogue_that_is_lost_in_the_middle_of_a_merge_costs_nothing() -> Outcome 
             engine.close()?;
             let engine = Engine::open_on(Arc::new(disk.clone()), options(904))?;
             let from = disk.position();
-            engine.delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::all([middle]) })?;
+            assert!(
+                engine
+                    .delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::all([middle]) })?
+                    .is_success()
+            );
             let volume = engine.open_volume(volumes[0])?;
             volume.write_at(0, b"newest")?;
             volume.flush()?;

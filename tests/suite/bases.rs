@@ -305,16 +305,16 @@ fn nothing_that_is_reclaimed_or_removed_touches_a_base_directory() -> Outcome {
         let seen = read_volume(&engine, disk)?;
         for snapshot in snapshots.iter().map(|snapshot| snapshot.uuid).chain([mine]) {
             let mode = DeleteMode::Enforcing;
-            engine.delete_snapshots(&DeleteSnapshots {
-                direction,
-                mode,
-                ..DeleteSnapshots::one(snapshot)
-            })?;
+            assert!(
+                engine
+                    .delete_snapshots(&DeleteSnapshots { direction, mode, ..DeleteSnapshots::one(snapshot) })?
+                    .is_success()
+            );
             assert!(read_volume(&engine, disk)? == seen);
         }
         assert_sound(&engine)?;
         assert_eq!(place.picture()?, before, "{direction}");
-        engine.delete_volume(&snapgroup::DeleteVolume::new(disk))?;
+        assert!(engine.delete_volume(&snapgroup::DeleteVolume::new(disk))?.is_success());
         engine.close()?;
         assert_eq!(place.picture()?, before, "{direction}");
     }
@@ -387,7 +387,7 @@ fn a_lost_catalogue_comes_back_with_what_lies_in_a_base_directory() -> Outcome {
     fs::remove_file(place.pool.path().join("snapgroup.redb"))?;
     let mut options = place.pool.options();
     options.base_directories = vec![place.golden.path().to_owned()];
-    Engine::rebuild(place.pool.path(), &options, &RebuildOptions::default())?;
+    assert!(Engine::rebuild(place.pool.path(), &options, &RebuildOptions::default())?.is_whole());
     let engine = place.open()?;
     assert!(read_volume(&engine, disk)? == seen);
     assert_sound(&engine)

@@ -80,7 +80,7 @@ fn each_way_out_of_a_full_chain_goes_by_the_cap_of_the_volume(home: &Home) -> Ou
         taken.push(engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?.uuid);
     }
     let wish = DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(taken[0]) };
-    engine.delete_snapshots(&wish)?;
+    assert!(engine.delete_snapshots(&wish)?.is_success());
     let before = read_volume(&engine, volume)?;
     assert_eq!(engine.chain(volume)?.len(), 3);
     engine.create_snapshot(&CreateSnapshot::new(volume, "the retired layer is merged first"))?;
@@ -101,7 +101,7 @@ fn full_with_a_retired_layer(engine: &Engine, disks: &[Uuid]) -> Made<Vec<String
         }
         files.push(engine.chain(*disk)?[2].file.clone());
         let wish = DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(taken[0]) };
-        engine.delete_snapshots(&wish)?;
+        assert!(engine.delete_snapshots(&wish)?.is_success());
     }
     Ok(files)
 }
@@ -138,7 +138,11 @@ fn what_a_merge_moves_into_a_head_counts_for_the_quota_of_a_plan(home: &Home) ->
     engine.create_snapshot(&CreateSnapshot::new(vm.root(), "empty"))?;
     fill(&engine.open_volume(vm.root())?, 0, 512 << 10, 1)?;
     let full = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "full"))?.uuid;
-    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(full) })?;
+    assert!(
+        engine
+            .delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(full) })?
+            .is_success()
+    );
     engine.close()?;
     let engine = home.open_with(|options| options.snapshot_bytes_max = Some(ByteCount::kib(400)))?;
     let plan = engine.plan_create(&vm.group("g"))?;

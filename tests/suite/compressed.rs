@@ -60,7 +60,7 @@ fn above(home: &Home, strokes: &[(usize, usize)]) -> Made<Above> {
     let snapshot = engine.create_snapshot(&CreateSnapshot::new(volume, "new"))?.uuid;
     disk.write_at(100, &[0xcd; 100])?;
     let (mode, reclaim) = (DeleteMode::Enforcing, When::Later);
-    engine.delete_volume(&DeleteVolume { mode, reclaim, ..DeleteVolume::new(old) })?;
+    assert!(engine.delete_volume(&DeleteVolume { mode, reclaim, ..DeleteVolume::new(old) })?.is_success());
     let (handle, content) = (engine.open_snapshot(snapshot)?, read_snapshot(&engine, snapshot)?);
     let above = Above { engine, volume, snapshot, disk, handle, content };
     above.assert_reads()?;

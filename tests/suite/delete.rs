@@ -115,7 +115,7 @@ fn in_chain_scope_descendants_go_and_the_disk_keeps_its_data(home: &Home) -> Out
     assert_eq!((next.parent_uuid, next.distance), (Some(taken[0].0.uuid), 2));
     // The root of the tree: the volume has no tree then.
     let wish = DeleteSnapshots { scope: DeleteScope::Chain, ..DeleteSnapshots::one(taken[0].0.uuid) };
-    engine.delete_snapshots(&wish)?;
+    assert!(engine.delete_snapshots(&wish)?.is_success());
     assert!(read_volume(&engine, vm.root())? == before);
     let again = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "again"))?;
     assert_eq!((again.parent_uuid, again.distance), (None, 1));
@@ -284,10 +284,14 @@ fn what_is_owed_says_what_it_waits_for(home: &Home) -> Outcome {
     let taken = snapshots(&engine, vm.root(), 2)?;
     let head = engine.chain(vm.root())?[0].file.clone();
     let file = file_of(&taken[0].0.primary_storage_install_path);
-    engine.delete_snapshots(&DeleteSnapshots {
-        reclaim: When::Later,
-        ..DeleteSnapshots::one(taken[0].0.uuid)
-    })?;
+    assert!(
+        engine
+            .delete_snapshots(&DeleteSnapshots {
+                reclaim: When::Later,
+                ..DeleteSnapshots::one(taken[0].0.uuid)
+            })?
+            .is_success()
+    );
     engine.revert_volume(&RevertVolume { reclaim: When::Later, ..RevertVolume::to(taken[1].0.uuid) })?;
     let mut told = engine.owed()?;
     told.sort_by_key(|owed| owed.reason != OwedReason::Waiting);
@@ -397,12 +401,16 @@ fn a_plan_names_the_head_that_is_told_of_another_file_by_the_second_of_two_merge
     let taken =
         ["one", "two", "three"].map(|name| engine.create_snapshot(&CreateSnapshot::new(vm.root(), name)));
     let [one, two, _] = taken;
-    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(two?.uuid) })?;
+    assert!(
+        engine
+            .delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(two?.uuid) })?
+            .is_success()
+    );
     let chain = engine.chain(vm.root())?;
     let direction = Direction::Commit;
     let plan = engine.plan_delete(&DeleteSnapshots { direction, ..DeleteSnapshots::one(one?.uuid) })?;
     let before = home.bytes(&chain[0].file)?;
-    engine.run(&plan)?;
+    assert!(engine.run(&plan)?.is_success());
     assert!(home.bytes(&chain[0].file)? != before, "its header names another file");
     let [head, lowest] = [&chain[0].file, &chain[3].file];
     let mut told = plan.figures.files_written.clone();
@@ -457,7 +465,7 @@ fn a_reclaim_in_small_steps_ends_and_survives_reopening(home: &Home) -> Outcome 
         let before = read_volume(&engine, vm.root())?;
         let gone = [taken[1].0.uuid, taken[2].0.uuid];
         let wish = DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::all(gone) };
-        engine.delete_snapshots(&wish)?;
+        assert!(engine.delete_snapshots(&wish)?.is_success());
         let mut steps = 0;
         loop {
             let mut reclaim = engine.reclaim(&ReclaimOptions::towards(direction))?;

@@ -62,7 +62,7 @@ fn every_change_of_the_books_is_told_once_with_what_became_of_each_record(home: 
     engine.update_group(group.uuid, &UpdateGroup { name: Some("h".into()), ..Default::default() })?;
     assert_eq!(counted(&told), [(BookEntry::Group, Became::Changed, 1)]);
 
-    engine.delete_group(&DeleteGroup::new(group.uuid))?;
+    assert!(engine.delete_group(&DeleteGroup::new(group.uuid))?.is_success());
     let gone: Vec<_> = counted(&told).into_iter().filter(|(_, how, _)| *how == Became::Removed).collect();
     assert_eq!(gone, [(BookEntry::Group, Became::Removed, 1), (BookEntry::Snapshot, Became::Removed, 2)]);
     Ok(())
@@ -101,7 +101,7 @@ fn each_operation_is_told_of_when_it_begins_and_once_when_it_ends(home: &Home) -
     assert_eq!(exporter.step(ByteCount::kib(64))?, Step::More);
     drop(exporter);
     engine.export(snapshot, &Export::raw(), target()?)?;
-    engine.delete_group(&DeleteGroup::new(group.uuid))?;
+    assert!(engine.delete_group(&DeleteGroup::new(group.uuid))?.is_success());
 
     let mut under_way = Vec::new();
     let mut ended = Vec::new();
@@ -143,7 +143,11 @@ fn work_tells_how_far_it_has_come(home: &Home) -> Outcome {
     engine.export(kept.volume_snapshot_refs[0].volume_snapshot_uuid, &Export::raw(), blob)?;
     assert!(is_whole(&told, Work::Export), "the export did not tell of its end");
 
-    engine.delete_group(&DeleteGroup { reclaim: When::Later, ..DeleteGroup::new(group.uuid) })?;
+    assert!(
+        engine
+            .delete_group(&DeleteGroup { reclaim: When::Later, ..DeleteGroup::new(group.uuid) })?
+            .is_success()
+    );
     let mut reclaim = engine.reclaim(&ReclaimOptions::towards(Direction::Pull))?;
     while reclaim.step(ByteCount::kib(16))? == Step::More {}
     assert!(is_whole(&told, Work::Reclaim), "the reclaim did not tell of its end");
@@ -155,7 +159,7 @@ fn what_looks_at_many_files_tells_how_far_it_has_come(home: &Home) -> Outcome {
     engine.resize_volume(vm.root(), ByteCount::mib(4))?;
     fill(&engine.open_volume(vm.root())?, 0, 3 << 20, 1)?;
     let group = engine.create_group(&vm.group("a"))?.inventory.uuid;
-    engine.seal(&SealOptions::default())?.finish()?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
     let everything = ByteCount::mib(3);
     // The parts of one file are told of when it is read, and files that are only looked at as wholes.
     for (depth, least) in [(VerifyDepth::Content, 4), (VerifyDepth::Suspects, 3)] {
@@ -173,7 +177,7 @@ fn what_looks_at_many_files_tells_how_far_it_has_come(home: &Home) -> Outcome {
     let whole = steps_of(&told, Work::Repair);
     assert_eq!(whole[0].1, steps[0].1, "the same files");
     let disk = RepairOptions { volume: Some(vm.disks[1].into()), ..RepairOptions::perform() };
-    engine.repair(&disk)?;
+    assert!(engine.repair(&disk)?.is_whole());
     assert!(steps_of(&told, Work::Repair)[0].1 < everything, "only what that disk reads through");
     Ok(())
 }

@@ -232,7 +232,7 @@ const CALLS: [Call; 30] = [
         Ok(())
     }),
     ("seal and verify", |world, engine| {
-        engine.seal(&SealOptions::default())?.finish()?;
+        assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
         let found = engine.verify(&VerifyOf::Snapshot(world.line[0].into()), VerifyDepth::Content)?;
         assert!(found.is_good(), "{found:?}");
         Ok(())

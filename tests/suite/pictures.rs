@@ -37,7 +37,7 @@ fn a_picture_has_every_layer_that_the_disk_or_a_snapshot_reads_and_no_other(home
     let first = take(&engine, &vm, "first")?;
     take(&engine, &vm, "second")?;
     engine.revert_group(&RevertGroup::new(first.uuid))?;
-    engine.delete_group(&DeleteGroup::new(first.uuid))?;
+    assert!(engine.delete_group(&DeleteGroup::new(first.uuid))?.is_success());
     let picture = engine.picture_of_layers(vm.root())?;
     let kinds: Vec<NodeKind> = picture.nodes().values().map(|node| node.kind).collect();
     // Two read through the layer of the first, so it stays; the head before the revert is gone.

@@ -49,7 +49,7 @@ fn what_was_written_down_is_looked_at_anew_when_the_layer_above_has_changed(home
     let three = snapshot(&engine, vm.root(), 0, 65_536, 3)?;
     fill(&engine.open_volume(vm.root())?, 300_000, 5000, 4)?;
     let content = (read_snapshot(&engine, three)?, read_volume(&engine, vm.root())?);
-    engine.delete_snapshots(&later(one))?;
+    assert!(engine.delete_snapshots(&later(one))?.is_success());
     // Some of the second layer is in the first one now; then the third is written into the second.
     one_step(&engine, Direction::Commit)?;
     let wish = DeleteSnapshots { direction: Direction::Commit, ..DeleteSnapshots::one(two) };
@@ -66,7 +66,7 @@ fn what_was_written_down_is_looked_at_anew_when_it_has_been_freed_since(home: &H
     let one = snapshot(&engine, vm.root(), 0, 400_000, 1)?;
     let two = snapshot(&engine, vm.root(), 0, 200_000, 2)?;
     let content = (read_snapshot(&engine, two)?, read_volume(&engine, vm.root())?);
-    engine.delete_snapshots(&later(one))?;
+    assert!(engine.delete_snapshots(&later(one))?.is_success());
     // Some of the second layer is in the first one now, and hidden by it; then what is hidden is freed.
     one_step(&engine, Direction::Commit)?;
     let (done, owed) = engine.reclaim(&ReclaimOptions::default())?.finish()?;
@@ -87,7 +87,7 @@ fn an_open_disk_reads_the_same_when_a_merge_is_left_and_the_rest_is_freed(home: 
     fill(&disk, 600_000, 5000, 3)?;
     let size = disk.size().as_usize();
     let content = read(&disk, 0, size)?;
-    engine.delete_snapshots(&later(one))?;
+    assert!(engine.delete_snapshots(&later(one))?.is_success());
     one_step(&engine, Direction::Pull)?;
     let (done, owed) = engine.reclaim(&ReclaimOptions::default())?.finish()?;
     assert_eq!((owed, done.bytes_punched.is_zero()), (vec![], false));
@@ -105,7 +105,7 @@ fn a_handle_reads_the_same_when_a_merge_is_left_and_the_rest_is_freed(home: &Hom
     let content = read_snapshot(&engine, two)?;
     let handle = engine.open_snapshot(two)?;
     handle.read_at(0, &mut vec![0; content.len()])?;
-    engine.delete_snapshots(&later(one))?;
+    assert!(engine.delete_snapshots(&later(one))?.is_success());
     one_step(&engine, Direction::Pull)?;
     let (_, owed) = engine.reclaim(&ReclaimOptions::default())?.finish()?;
     assert_eq!(owed.iter().map(|owed| owed.reason).collect::<Vec<_>>(), [OwedReason::Hindered]);
@@ -291,7 +291,7 @@ fn a_commit_that_is_cut_short_anywhere_is_ended_by_the_next_opening() -> Outcome
         let now = file_of(&engine.snapshot(two)?.primary_storage_install_path);
         let is_twice = now != before && home.picture()?.contains_key(&before);
         assert!(!is_twice, "call {nth} of {calls}: what was written down is still where it was, too");
-        engine.delete_snapshots(&wish)?;
+        assert!(engine.delete_snapshots(&wish)?.is_success());
         let (_, owed) = engine.reclaim(&ReclaimOptions::towards(Direction::Commit))?.finish()?;
         assert_eq!((owed, engine.chain(vm.root())?.len()), (vec![], 3), "call {nth} of {calls}");
         assert!(shown(&engine)? == content, "call {nth} of {calls}");

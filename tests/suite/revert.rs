@@ -91,7 +91,7 @@ fn an_unavailable_group_is_refused_with_every_reason(home: &Home) -> Outcome {
     let vm = make_machine(&engine, 3)?;
     let group = take(&engine, &vm, "g")?;
     let gone = group.volume_snapshot_refs[1].volume_snapshot_uuid;
-    engine.delete_snapshots(&DeleteSnapshots::one(gone))?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::one(gone))?.is_success());
     engine.detach_volume(vm.disks[2], vm.uuid)?;
     make_disk(&engine, vm.uuid, &volume("new", VolumeKind::Data))?;
     let error = home.refusal(&engine, || engine.revert_group(&RevertGroup::new(group.uuid)))?;
@@ -173,7 +173,7 @@ fn a_plan_of_a_group_names_who_refuses(home: &Home) -> Outcome {
     assert_eq!((plan.is_possible(), refused), (false, vec![false, true]));
     // Once the snapshot is gone, its layer makes room.
     let snapshot = engine.query_snapshots(&snapgroup::query::Query::default())?.items[0].uuid;
-    engine.delete_snapshots(&DeleteSnapshots::one(snapshot))?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::one(snapshot))?.is_success());
     assert!(take(&engine, &vm, "g").is_ok());
     assert_sound(&engine)
 }
@@ -185,7 +185,11 @@ fn a_plan_knows_that_a_layer_merges_once_the_old_head_is_gone(home: &Home) -> Ou
     let [one, two] = ["one", "two"].map(|name| engine.create_snapshot(&CreateSnapshot::new(vm.root(), name)));
     let (one, two) = (one?.uuid, two?.uuid);
     engine.revert_volume(&RevertVolume::to(one))?;
-    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(one) })?;
+    assert!(
+        engine
+            .delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(one) })?
+            .is_success()
+    );
     let plan = engine.plan_revert(&RevertVolume::to(two))?;
     let told: Vec<_> = plan.figures.chains.iter().map(|change| (change.before, change.after)).collect();
     assert_eq!((told, engine.chain(vm.root())?.len()), (vec![(2, 2)], 2));
@@ -206,7 +210,7 @@ fn a_request_that_is_out_of_date_or_wrong_merges_nothing(home: &Home) -> Outcome
     fill(&engine.open_volume(vm.root())?, 300_000, 9000, 3)?;
     let content = read_volume(&engine, vm.root())?;
     let old = engine.plan_create(&vm.group("g"))?;
-    engine.delete_snapshots(&DeleteSnapshots::one(taken[0]))?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::one(taken[0]))?.is_success());
     let now = engine.plan_create(&vm.group("g"))?;
     assert!(!old.is_possible() && now.is_possible(), "a retired layer makes room");
     let error = home.refusal(&engine, || engine.run(&old))?;
@@ -278,7 +282,7 @@ fn a_repeated_revert_answers_the_lines_of_the_first(home: &Home) -> Outcome {
         group.volume_snapshot_refs.iter().map(|member| member.volume_snapshot_uuid).collect();
     engine.resize_volume(vm.disks[0], ByteCount::mib(3))?;
     engine.detach_volume(vm.disks[1], vm.uuid)?;
-    engine.delete_snapshots(&DeleteSnapshots::one(members[2]))?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::one(members[2]))?.is_success());
     let resource_uuid = Some(Uuid::from_u128(81).into());
     let wish =
         RevertGroup { disks: Match::Matching, resource_uuid, ..RevertGroup::new(group.uuid).keeping() };
@@ -291,10 +295,10 @@ fn a_repeated_revert_answers_the_lines_of_the_first(home: &Home) -> Outcome {
     let again = engine.revert_group(&wish)?;
     assert_eq!((again.repeated, &again.results), (true, &first.results));
     // What is not in the books any more is not told.
-    engine.delete_snapshots(&DeleteSnapshots::one(members[0]))?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::one(members[0]))?.is_success());
     let later = engine.revert_group(&wish)?;
     assert_eq!((later.results[0].success, later.results[0].virtual_size_before), (true, None));
-    engine.delete_group(&DeleteGroup::new(group.uuid))?;
+    assert!(engine.delete_group(&DeleteGroup::new(group.uuid))?.is_success());
     let last = engine.revert_group(&wish)?;
     assert_eq!((last.repeated, last.results), (true, vec![]));
     assert_eq!(last.kept_group.map(|kept| kept.uuid), Some(Uuid::from_u128(81)));

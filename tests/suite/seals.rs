@@ -232,11 +232,15 @@ fn whatever_the_direction_a_merge_is_never_taken_for_damage(home: &Home) -> Outc
             let contents: Vec<_> =
                 snapshots.iter().map(|uuid| read_snapshot(&engine, *uuid)).collect::<Made<_>>()?;
             seal(&engine)?;
-            engine.delete_snapshots(&DeleteSnapshots {
-                direction,
-                reclaim: when,
-                ..DeleteSnapshots::all([snapshots[1], snapshots[4]])
-            })?;
+            assert!(
+                engine
+                    .delete_snapshots(&DeleteSnapshots {
+                        direction,
+                        reclaim: when,
+                        ..DeleteSnapshots::all([snapshots[1], snapshots[4]])
+                    })?
+                    .is_success()
+            );
             let mut reclaim = engine.reclaim(&ReclaimOptions::towards(direction))?;
             loop {
                 let step = reclaim.step(ByteCount::new(CLUSTER))?;
@@ -264,7 +268,7 @@ fn whatever_the_direction_a_merge_is_never_taken_for_damage(home: &Home) -> Outc
             let mut recovered = engine.recovered().clone();
             recovered.owed.clear();
             assert_eq!(recovered, Default::default(), "{direction:?}, {when:?}");
-            engine.delete_volume(&DeleteVolume::new(disk))?;
+            assert!(engine.delete_volume(&DeleteVolume::new(disk))?.is_success());
             let files: Vec<String> = home.picture()?.into_keys().collect();
             assert_eq!(files, ["snapgroup.redb"], "{direction:?}, {when:?}");
         }
@@ -281,7 +285,7 @@ fn a_seal_goes_with_its_layer_and_with_a_base_that_leaves_the_books(home: &Home)
     engine.create_snapshot(&CreateSnapshot::new(disk, "s"))?;
     assert_eq!(seal(&engine)?, 2);
     assert_eq!(home.picture()?.keys().filter(|name| name.starts_with("seal-")).count(), 2);
-    engine.delete_volume(&DeleteVolume::new(disk))?;
+    assert!(engine.delete_volume(&DeleteVolume::new(disk))?.is_success());
     let files: Vec<String> = home.picture()?.into_keys().collect();
     assert_eq!(files, ["base.raw", "snapgroup.redb"]);
     Ok(())
@@ -376,14 +380,18 @@ fn a_merge_between_two_steps_voids_the_seal_that_is_being_made(home: &Home) -> O
             assert_eq!(sealing.step(ByteCount::new(1))?, Step::More);
         }
         assert_eq!(sealing.step(ByteCount::new(1))?, Step::More);
-        engine.delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::one(snapshots[0]) })?;
+        assert!(
+            engine
+                .delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::one(snapshots[0]) })?
+                .is_success()
+        );
         let sealed = sealing.finish()?;
         assert!(sealed.failed.iter().any(|failed| failed.file == file), "{direction:?}: {sealed:?}");
         assert!(verify(&engine, VerifyDepth::Content)?.is_good());
         assert_sound(&engine)?;
         seal(&engine)?;
         assert!(verify(&engine, VerifyDepth::Content)?.is_proved());
-        engine.delete_volume(&DeleteVolume::new(disk))?;
+        assert!(engine.delete_volume(&DeleteVolume::new(disk))?.is_success());
     }
     Ok(())
 }

@@ -92,7 +92,11 @@ fn a_sealing_whose_layer_is_written_to_ends_at_its_next_step(home: &Home) -> Out
     let mut sealing = engine.seal(&SealOptions::default())?;
     assert_eq!(sealing.step(ByteCount::new(1))?, Step::More);
     let direction = Direction::Commit;
-    engine.delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::one(snapshots[0]) })?;
+    assert!(
+        engine
+            .delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::one(snapshots[0]) })?
+            .is_success()
+    );
     let before = sealing.sealed().bytes_read;
     let step = sealing.step(ByteCount::new(1))?;
     assert!(
@@ -107,7 +111,7 @@ fn a_sealing_whose_layer_is_written_to_ends_at_its_next_step(home: &Home) -> Out
 fn a_cluster_that_covers_what_shows_through_from_below_is_found(home: &Home) -> Outcome {
     let engine = home.open()?;
     let snapshots = with_snapshots(&engine, 2)?;
-    engine.seal(&SealOptions::default())?.finish()?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
     let file = layer_of(&engine, snapshots[1])?;
     let at = 20 * CLUSTER;
     let mut below = vec![0; 4096];
@@ -127,7 +131,7 @@ fn a_base_that_has_grown_is_found(home: &Home) -> Outcome {
     let engine = home.open()?;
     let base = BaseImage { file: "base.raw".into(), format: LayerFormat::Raw };
     engine.create_volume(&CreateVolume { base: Some(base), size: None, ..volume("v", VolumeKind::Data) })?;
-    engine.seal(&SealOptions::default())?.finish()?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
     assert_eq!(verdict(&engine, "base.raw")?, Verdict::Intact);
     // By a hole, which reads as zeros as what is behind the end does.
     home.cut("base.raw", 196_608)?;
@@ -139,7 +143,7 @@ fn a_base_that_has_grown_is_found(home: &Home) -> Outcome {
 fn a_seal_with_something_behind_it_is_none(home: &Home) -> Outcome {
     let engine = home.open()?;
     let snapshots = with_snapshots(&engine, 1)?;
-    engine.seal(&SealOptions::default())?.finish()?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
     let seal = seals(home)?.remove(0);
     home.patch(&seal, home.bytes(&seal)?.len() as u64, &[0; 16])?;
     let Verdict::SealLost { .. } = verdict(&engine, &layer_of(&engine, snapshots[0])?)? else {
@@ -151,7 +155,7 @@ fn a_seal_with_something_behind_it_is_none(home: &Home) -> Outcome {
 fn a_file_under_the_name_of_a_seal_that_is_none_is_left_alone(home: &Home) -> Outcome {
     let engine = home.open()?;
     with_snapshots(&engine, 1)?;
-    engine.seal(&SealOptions::default())?.finish()?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
     engine.close()?;
     let seal = seals(home)?.remove(0);
     let stray = another(&seal);
@@ -229,11 +233,15 @@ fn without_stamps_everything_is_a_suspect_and_a_merge_still_voids_the_seal_that_
     let mut sealing = engine.seal(&SealOptions::default())?;
     assert_eq!(sealing.step(ByteCount::new(1))?, Step::More);
     let direction = Direction::Commit;
-    engine.delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::one(snapshots[0]) })?;
+    assert!(
+        engine
+            .delete_snapshots(&DeleteSnapshots { direction, ..DeleteSnapshots::one(snapshots[0]) })?
+            .is_success()
+    );
     let sealed = sealing.finish()?;
     assert!(sealed.failed.iter().any(|failed| failed.file == file), "{sealed:?}");
     assert!(engine.verify(&VerifyOf::Pool, VerifyDepth::Content)?.is_good());
-    engine.seal(&SealOptions::default())?.finish()?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
     assert!(engine.verify(&VerifyOf::Pool, VerifyDepth::Suspects)?.is_proved());
     // A changed byte is found where nothing is suspicious from outside.
     let last = layer_of(&engine, snapshots[2])?;

@@ -42,7 +42,11 @@ fn a_merge_takes_no_memory_at_any_instant_of_it() -> Outcome {
     for direction in [Direction::Pull, Direction::Commit] {
         let Site { store, engine, volume, lower, upper } = Site::new()?;
         let shown = read_snapshot(&engine, upper)?;
-        engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(lower) })?;
+        assert!(
+            engine
+                .delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(lower) })?
+                .is_success()
+        );
         let before = store.held();
         assert!(before >= ByteCount::of(2 * DATA), "{before}");
         let mut reclaim = engine.reclaim(&ReclaimOptions::towards(direction))?;

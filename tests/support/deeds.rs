@@ -159,14 +159,20 @@ fn perform(engine: &Engine, machine: Uuid, disks: &[Uuid], deed: &Deed, dice: &m
         Deed::Delete { group, enforcing } => {
             let mode = if enforcing { DeleteMode::Enforcing } else { DeleteMode::Permissive };
             let reclaim = if dice.roll(2) == 0 { When::Later } else { When::Now };
-            engine.delete_group(&DeleteGroup { mode, reclaim, ..DeleteGroup::new(group) })?;
+            assert!(
+                engine.delete_group(&DeleteGroup { mode, reclaim, ..DeleteGroup::new(group) })?.is_success()
+            );
             return is_gone(engine.group(group).map(drop));
         }
         Deed::DeleteMember { snapshot } => {
-            engine.delete_snapshots(&DeleteSnapshots {
-                reclaim: When::Later,
-                ..DeleteSnapshots::one(snapshot)
-            })?;
+            assert!(
+                engine
+                    .delete_snapshots(&DeleteSnapshots {
+                        reclaim: When::Later,
+                        ..DeleteSnapshots::one(snapshot)
+                    })?
+                    .is_success()
+            );
             return is_gone(engine.snapshot(snapshot).map(drop));
         }
         Deed::Revert { group } => {

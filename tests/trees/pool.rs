@@ -110,7 +110,9 @@ impl Grown {
     pub(crate) fn without(&self, number: Number) -> Made<Self> {
         let mut grown = self.fork();
         let engine = open(&grown.store)?;
-        engine.delete_snapshots(&DeleteSnapshots::one(grown.model.taken[&number].uuid))?;
+        assert!(
+            engine.delete_snapshots(&DeleteSnapshots::one(grown.model.taken[&number].uuid))?.is_success()
+        );
         grown.model.delete(&[number], snapgroup::DeleteScope::Single);
         compare(&engine, &grown, None)?;
         engine.close()?;

@@ -34,7 +34,7 @@ fn take(base: &Grown, gone: usize, too_many: usize, ran: &mut Ran) -> Outcome {
     let engine = open_on(store)?;
     let later =
         DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(grown.model.taken[&gone].uuid) };
-    engine.delete_snapshots(&later)?;
+    assert!(engine.delete_snapshots(&later)?.is_success());
     grown.model.delete(&[gone], DeleteScope::Single);
     let wish = fill(&engine, grown.model.volume, too_many)?;
     engine.close()?;

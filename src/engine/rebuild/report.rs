@@ -15,6 +15,7 @@ pub struct RebuildOptions {
 #[doc = include_str!("../examples/rebuilding.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "what is lost is said here, and in no error"]
 pub struct Rebuilt {
     /// The pool.
     pub pool: Uuid,

@@ -372,7 +372,8 @@ impl Engine {
         let bare = chain()?.into_iter().filter(|layer| layer.seal.is_none()).map(|layer| layer.id);
         let bare: Vec<_> = bare.collect();
         if !bare.is_empty() {
-            Sealing::of(self, bare, Renew::Missing).finish()?;
+            // What could not be sealed is refused below, where it is met.
+            drop(Sealing::of(self, bare, Renew::Missing).finish()?);
         }
         let _layout = pool.layout.read();
         let chain = chain()?;

@@ -44,6 +44,7 @@ pub struct SealOptions {
 #[doc = include_str!("../examples/sealing.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
+#[must_use = "a layer that could not be sealed is said here, and in no error"]
 pub struct Sealed {
     /// How many layers have a seal that had none, or a new one.
     pub layers: u64,
