@@ -86,7 +86,8 @@ fn a_mark_beside_layers_does_not_make_a_pool_anew_whose_catalogue_is_lost_or_dam
             let opened = Engine::open_on(Arc::new(store.clone()), options());
             assert!(matches!(opened, Err(Error::NotAPool { .. })), "{opened:?}");
         }
-        Engine::rebuild_on(&store, &options(), &RebuildOptions::default())?;
+        let rebuilt = Engine::rebuild_on(&store, &options(), &RebuildOptions::default())?;
+        assert_eq!(rebuilt.volumes.len(), 1);
         assert_eq!(Engine::open_on(Arc::new(store), options())?.volume(volume)?.uuid, volume);
     }
     Ok(())

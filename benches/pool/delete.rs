@@ -24,8 +24,9 @@ pub(crate) fn run(criterion: &mut Criterion) -> Result<()> {
                     let snapshot = engine.create_snapshot(&wish).expect("a snapshot").uuid;
                     let wish = DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(snapshot) };
                     let begin = Instant::now();
-                    engine.delete_snapshots(&wish).expect("deleted");
+                    let deleted = engine.delete_snapshots(&wish).expect("deleted");
                     taken += begin.elapsed();
+                    assert_eq!(deleted.results.len(), 1);
                     let reclaim = engine.reclaim(&ReclaimOptions::default()).expect("a reclaim");
                     reclaim.finish().expect("given back");
                 }

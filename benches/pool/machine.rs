@@ -32,8 +32,10 @@ impl Machine {
 
     /// Deletes a group and gives its room back, so that the chains are as before.
     pub(crate) fn give_back(&self, group: Uuid) -> Result<()> {
-        self.engine.delete_group(&DeleteGroup::new(group))?;
-        Ok(())
+        match self.engine.delete_group(&DeleteGroup::new(group))?.owed.len() {
+            0 => Ok(()),
+            owed => Err(format!("{owed} layers are still owed").into()),
+        }
     }
 
     /// Writes a block to each disk, without a flush.
