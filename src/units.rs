@@ -160,27 +160,40 @@ unit!(
     /// assert_eq!(last - first, ByteCount::kib(8));
     /// assert_eq!(first + ByteCount::kib(8), last);
     /// assert_eq!(last.to_string(), "0x3000");
+    ///
+    /// // For numbers out of a file: None past the end of 64 bits, or of one that is later.
+    /// assert_eq!(last.checked_add(ByteCount::new(u64::MAX)), None);
+    /// assert_eq!(first.checked_since(last), None);
+    /// assert_eq!((first.as_u64(), first.is_zero()), (0x1000, false));
+    /// assert_eq!(GuestOffset::end_of(ByteCount::kib(8)).as_size(), ByteCount::kib(8));
+    ///
+    /// // The same of files, and of clusters.
+    /// use snapgroup::units::{ClusterCount, GuestCluster, HostCluster, HostOffset};
+    /// assert_eq!(HostOffset::end_of(ByteCount::kib(8)).as_length(), ByteCount::kib(8));
+    /// assert_eq!(GuestCluster::new(7) - GuestCluster::new(5), ClusterCount::new(2));
+    /// assert_eq!(HostCluster::new(5).checked_add(ClusterCount::new(2)), Some(HostCluster::new(7)));
+    /// assert_eq!(ClusterCount::new(2).saturating_sub(ClusterCount::new(3)), ClusterCount::ZERO);
     /// ```
     GuestOffset,
     "{:#x}"
 );
 unit!(
-    /// A byte address in a file on the host.
+    /// A byte address in a file on the host. An example is at [`GuestOffset`].
     HostOffset,
     "{:#x}"
 );
 unit!(
-    /// The index of a cluster in the guest's disk.
+    /// The index of a cluster in the guest's disk. An example is at [`GuestOffset`].
     GuestCluster,
     "{}"
 );
 unit!(
-    /// The index of a cluster in a file on the host.
+    /// The index of a cluster in a file on the host. An example is at [`GuestOffset`].
     HostCluster,
     "{}"
 );
 unit!(
-    /// A number of clusters.
+    /// A number of clusters. An example is at [`GuestOffset`].
     ClusterCount,
     "{}"
 );
@@ -191,6 +204,8 @@ unit!(
     /// use snapgroup::ByteCount;
     ///
     /// let size = ByteCount::gib(1) + ByteCount::mib(512);
+    /// assert_eq!(ByteCount::new(1024), ByteCount::kib(1));
+    /// assert_eq!(ByteCount::of([7; 9].len()).as_usize(), 9);
     /// assert_eq!(size.as_u64(), 3 << 29);
     /// assert_eq!(size.to_string(), "1610612736 bytes");
     /// assert_eq!(size.rounded(), "1.5 GiB");

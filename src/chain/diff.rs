@@ -33,6 +33,8 @@ pub enum ChangeKind {
 }
 
 /// A stretch in which two disks differ.
+///
+/// Another example is at [`Flatten`](crate::chain::Flatten).
 #[doc = include_str!("../engine/examples/differing.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -75,6 +77,8 @@ pub enum Exactness {
 ///
 /// Each item may be an error of the tables or of the disk below; nothing comes after it. Takes memory by the number
 /// of layers, and a few blocks of 64 KiB when content is compared.
+///
+/// An example is at [`Flatten`](crate::chain::Flatten).
 #[derive(Debug)]
 pub struct Diff {
     from: Option<Side>,

@@ -8,6 +8,7 @@ use crate::units::{ByteCount, GuestOffset, HostOffset};
 const SECTOR: ByteCount = ByteCount::new(512);
 
 /// What one layer defines. All ranges end with the layer's own disk.
+#[doc = include_str!("examples/extents.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extents {
     /// The size of the layer's disk in bytes.

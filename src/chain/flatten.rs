@@ -64,6 +64,8 @@ enum Way {
 
 /// What the target image reads through to: another disk, and how many of the lowest layers it shares with the
 /// source.
+///
+/// An example is at [`Flatten`].
 #[derive(Clone, Debug)]
 pub struct FlattenBase {
     /// The layers of the base, the head first.
@@ -75,6 +77,7 @@ pub struct FlattenBase {
 /// A copy of the visible content of a chain into one file, a step at a time. Dropping it leaves the target as it is.
 ///
 /// The source must not change meanwhile.
+#[doc = include_str!("examples/copying.md")]
 #[derive(Debug)]
 pub struct Flatten {
     source: Chain,

@@ -24,6 +24,8 @@ const SIGNATURES: [(usize, &[u8], &str); 9] = [
 ];
 
 /// One layer of a chain.
+///
+/// Another example is at [`RawLayer`].
 #[doc = include_str!("../image/examples/images.md")]
 #[derive(Debug)]
 #[non_exhaustive]
@@ -41,6 +43,7 @@ impl From<Image> for Layer {
 }
 
 /// A raw file as the bottom of a chain. It is only read.
+#[doc = include_str!("examples/layers.md")]
 #[derive(Debug)]
 pub struct RawLayer {
     blob: Arc<dyn Blob>,

@@ -12,6 +12,8 @@ use std::sync::Arc;
 const FOREVER: GuestOffset = GuestOffset::new(u64::MAX);
 
 /// What a chain has at an address.
+///
+/// An example is at [`RawLayer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtentKind {
     /// Bytes in the file of a layer, plain or compressed. They may all be zero.
@@ -23,6 +25,8 @@ pub enum ExtentKind {
 }
 
 /// A stretch of the guest's disk for which one layer has the say.
+///
+/// An example is at [`RawLayer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Where it begins.
@@ -62,6 +66,8 @@ impl Chain {
 }
 
 /// The stretches of a chain, in order; see [`Chain::extents`].
+///
+/// An example is at [`RawLayer`].
 #[derive(Debug)]
 pub struct ChainMap {
     lookup: Lookup,

@@ -33,6 +33,8 @@ use resolved::Resolved;
 use std::sync::Arc;
 
 /// The layers of a disk, the head first. Cheap to clone; any number of threads may use it at once.
+///
+/// Another example is at [`RawLayer`].
 #[doc = include_str!("../image/examples/images.md")]
 #[derive(Clone, Debug)]
 pub struct Chain {

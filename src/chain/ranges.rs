@@ -7,6 +7,7 @@ use std::ops::Range;
 ///
 /// Memory goes with the number of ranges, never with the addresses in them. Two sets of the same addresses are
 /// equal.
+#[doc = include_str!("examples/ranges.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
     runs: Vec<Range<GuestOffset>>,

@@ -93,7 +93,9 @@ impl DeleteGroup {
 /// // The snapshot alone, which is the default; or with everything that descends from it.
 /// let alone = DeleteSnapshots::one(snapshot);
 /// let branch = DeleteSnapshots { scope: DeleteScope::Chain, ..alone };
-/// # drop(branch);
+/// let several = DeleteSnapshots::all([snapshot, Uuid::from_u128(7)]); // all of them, or none
+/// assert_eq!(branch.scope, DeleteSnapshots::as_the_api_does([snapshot]).scope);
+/// # drop(several);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteSnapshots {

@@ -9,6 +9,12 @@ pub struct Epoch(pub(super) u64);
 
 impl Epoch {
     /// The number, to be kept or compared elsewhere. The owner that made the pool has 1.
+    ///
+    /// ```
+    /// let engine = snapgroup::Engine::in_memory(snapgroup::Options::default())?;
+    /// assert_eq!(engine.epoch().as_u64(), 1);
+    /// # Ok::<(), snapgroup::Error>(())
+    /// ```
     #[must_use]
     pub const fn as_u64(self) -> u64 {
         self.0

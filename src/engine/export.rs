@@ -81,7 +81,7 @@ impl Export {
         Self { format: ExportFormat::Qcow2 { cluster_bits: 16, compress: Compress::No, base: None } }
     }
 
-    /// A qcow2 image, in clusters of 64 KiB, of what differs from an earlier export.
+    /// A qcow2 image, in clusters of 64 KiB, of what differs from an earlier export. An example is at [`ExportBase`].
     #[must_use]
     pub fn above(base: ExportBase) -> Self {
         Self { format: ExportFormat::Qcow2 { cluster_bits: 16, compress: Compress::No, base: Some(base) } }

@@ -49,6 +49,9 @@ pub enum GroupOf {
 ///     user_tags: vec!["nightly".into()],
 ///     ..CreateGroup::of_machine(machine, "monday")
 /// };
+/// // Of the machine that a root volume is attached to; without a file of any other group below it.
+/// let copied = CreateGroup::of_root_volume(Uuid::nil(), "monday").in_full();
+/// assert_eq!(copied, CreateGroup::new(copied.of.clone(), "monday").in_full());
 /// # drop(nightly);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -111,6 +111,14 @@ impl ImportVolume {
     }
 
     /// The same, an image above a snapshot of this pool.
+    ///
+    /// ```
+    /// use snapgroup::{ImportFrom, ImportVolume, LayerFormat};
+    ///
+    /// let image = ImportVolume::new(ImportFrom::Path("/backup/tuesday.qcow2".into()), LayerFormat::Qcow2, "system");
+    /// let image = image.above("4b13e23059033e2dbfac63b5b16eba11"); // what was monday's snapshot
+    /// assert!(image.base.is_some());
+    /// ```
     #[must_use]
     pub fn above(self, base: impl Into<UuidArg>) -> Self {
         Self { base: Some(base.into()), ..self }

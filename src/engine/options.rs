@@ -64,6 +64,15 @@ pub enum ChainFull {
 
 /// Usual lengths of chains, in layers with the head counted: see [`Options::chain_max`]. A longer chain keeps more
 /// snapshots before one must be copied or merged; a shorter one has fewer files to open.
+///
+/// ```
+/// use snapgroup::{Engine, Options, chain_max};
+///
+/// let engine = Engine::in_memory(Options { chain_max: chain_max::LONG, ..Options::default() })?;
+/// assert_eq!(Options::default().chain_max, chain_max::USUAL);
+/// assert!(chain_max::SHORTEST < chain_max::SHORT && chain_max::LONG < chain_max::LONGEST);
+/// # Ok::<(), snapgroup::Error>(())
+/// ```
 pub mod chain_max {
     /// For disks of which little is kept.
     pub const SHORTEST: u32 = 10;

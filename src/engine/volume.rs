@@ -99,6 +99,17 @@ impl CreateVolume {
 
     /// A data disk that begins as a snapshot, of its size. As long as it is there, a permissive deletion refuses the
     /// snapshot.
+    ///
+    /// ```
+    /// use snapgroup::{ByteCount, CreateSnapshot, CreateVolume, Engine, Options};
+    ///
+    /// # let engine = Engine::in_memory(Options::default())?;
+    /// let golden = engine.create_volume(&CreateVolume::new("golden", ByteCount::gib(1)))?;
+    /// let snapshot = engine.create_snapshot(&CreateSnapshot::new(golden.uuid, "ready"))?;
+    /// let clone = engine.create_volume(&CreateVolume::of_snapshot("web-1", snapshot.uuid))?;
+    /// assert_eq!(clone.size, golden.size);
+    /// # Ok::<(), snapgroup::Error>(())
+    /// ```
     #[must_use]
     pub fn of_snapshot(name: impl Into<String>, snapshot: impl Into<UuidArg>) -> Self {
         Self { name: name.into(), snapshot: Some(snapshot.into()), ..Self::default() }

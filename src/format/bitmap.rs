@@ -16,6 +16,7 @@ use super::{BitmapsExtension, Geometry};
 use crate::units::{ByteCount, HostOffset};
 
 /// A bitmap of the directory.
+#[doc = include_str!("examples/bitmaps.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BitmapEntry {
     /// Where the bitmap's table begins, aligned to a cluster and past cluster 0.
@@ -33,6 +34,8 @@ pub struct BitmapEntry {
 }
 
 /// The flags of a bitmap.
+///
+/// An example is at [`BitmapEntry`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BitmapFlags(u32);
 
@@ -169,6 +172,8 @@ impl BitmapEntry {
 
 /// Reads the directory: `count` entries that fill `bytes` to the last.
 ///
+/// An example is at [`BitmapEntry`].
+///
 /// # Errors
 ///
 /// [`Error::Malformed`] when an entry is not in order, or there are more or fewer bytes than entries.
@@ -188,6 +193,8 @@ pub fn parse_directory(bytes: &[u8], count: u32, geometry: Geometry) -> Result<V
 }
 
 /// The directory of `entries` as it is stored.
+///
+/// An example is at [`BitmapEntry`].
 ///
 /// # Errors
 ///
@@ -212,6 +219,8 @@ impl BitmapsExtension {
 }
 
 /// What an entry of a bitmap's table says about its range of the bitmap.
+///
+/// An example is at [`L2Entry`](crate::format::L2Entry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BitmapTableEntry {
     /// All bits are zero.

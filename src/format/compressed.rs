@@ -20,6 +20,8 @@ const SECTOR: u64 = 512;
 const OFFSET_END: u64 = 1 << 56;
 
 /// Where a compressed cluster's bytes lie.
+///
+/// An example is at [`L2Entry`](crate::format::L2Entry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompressedExtent {
     /// The first byte: not aligned, past cluster 0, below 2^56.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 /// Why bytes are not a value, or a value cannot be bytes.
+#[doc = include_str!("examples/errors.md")]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -15,6 +16,8 @@ pub enum Error {
 }
 
 /// A field that breaks a rule of the format.
+///
+/// An example is at [`Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// The record, in the words of the specification: "header", "L2 entry".
@@ -28,6 +31,8 @@ pub struct Malformed {
 }
 
 /// A rule of the format.
+///
+/// An example is at [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rule {
@@ -70,6 +75,8 @@ pub enum Rule {
 }
 
 /// Something that this crate does not know.
+///
+/// An example is at [`Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported {
     /// What it is: "external data file", "incompatible feature".
@@ -79,6 +86,8 @@ pub struct Unsupported {
 }
 
 /// How a file asks for something unknown.
+///
+/// An example is at [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Detail {

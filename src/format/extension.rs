@@ -13,6 +13,7 @@ use super::error::{Error, Malformed, Rule, require};
 use crate::units::{ByteCount, HostOffset};
 
 /// A header extension as it was found.
+#[doc = include_str!("examples/extensions.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extension {
     /// The type. Never zero, which ends the list.
@@ -106,6 +107,10 @@ fn check_count(extensions: &[Extension]) -> Result<(), Error> {
 /// Where the directory of persistent bitmaps lies.
 ///
 /// It counts only while the autoclear feature "bitmaps" is set (qcow2 specification, bitmaps extension).
+///
+/// An example is at [`Extension`].
+///
+/// Another example is at [`BitmapEntry`](crate::format::BitmapEntry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BitmapsExtension {
     /// The number of bitmaps, 1 to 65,535.
@@ -157,6 +162,8 @@ impl BitmapsExtension {
 }
 
 /// Where the LUKS header lies in the image (qcow2 specification, full disk encryption header pointer).
+///
+/// An example is at [`Extension`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CryptoExtension {
     /// Where it begins, aligned to a cluster and past the image's own header.

@@ -7,12 +7,16 @@ use super::error::{Error, Rule, require};
 use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset, HostCluster, HostOffset};
 
 /// The largest number of entries in an L1 table: 32 MiB of them (QEMU enforces).
+///
+/// An example is at [`Geometry`].
 pub const L1_ENTRIES_MAX: u64 = 4_194_304;
 
 /// Subclusters in a cluster of an image with extended L2 entries (qcow2 specification, extended L2 entries).
 const SUBCLUSTERS: u64 = 32;
 
 /// How wide the entries of an L2 table are.
+///
+/// An example is at [`Geometry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum L2Width {
     /// 8 bytes: a descriptor.
@@ -22,6 +26,7 @@ pub enum L2Width {
 }
 
 /// The sizes of an image's parts. Valid by construction.
+#[doc = include_str!("examples/geometry.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     cluster_bits: u32,

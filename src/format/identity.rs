@@ -23,6 +23,8 @@ const END: usize = 56;
 const _: () = assert!(POOL + 16 == VOLUME && VOLUME + 16 == LAYER && LAYER + 16 == END);
 
 /// Whose layer a file is. The ids are uuids in their big-endian form.
+///
+/// An example is at [`Header`](crate::format::Header).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerIdentity {
     /// The pool that made the file.

@@ -17,6 +17,8 @@ const RESERVED_MASK: u64 = 0x7f00_0000_0000_01ff;
 const _: () = assert!(RESERVED_MASK ^ OFFSET_MASK ^ COPIED == u64::MAX);
 
 /// What an L1 entry says about its range of the disk.
+///
+/// An example is at [`L2Entry`](crate::format::L2Entry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum L1Entry {
     /// The image says nothing about the range.

@@ -28,6 +28,8 @@ const _: () = assert!(RESERVED_MASK ^ OFFSET_MASK ^ COPIED ^ COMPRESSED ^ ZERO =
 /// Whether what an entry points to has a refcount of exactly one, and so may be written in place.
 ///
 /// It is a hint for the active tables only; in the tables of an internal snapshot it means nothing.
+///
+/// An example is at [`L2Entry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copied {
     /// The refcount is one.
@@ -52,6 +54,7 @@ impl Copied {
 }
 
 /// What an L2 entry says about its cluster of the disk.
+#[doc = include_str!("examples/entries.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum L2Entry {
     /// The image says nothing: the backing file decides, or zeros.

@@ -48,6 +48,7 @@ const ABOVE_BASE: u8 = 4;
 const CUT: u8 = 8;
 
 /// What a layer's file knows of the catalogue: hints for the day on which it is lost, read at no other time.
+#[doc = include_str!("examples/notes.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayerNotes {
     /// The generation of the catalogue in which the content was last changed by a merge, or
@@ -84,6 +85,8 @@ pub struct LayerNotes {
 }
 
 /// That a layer holds a snapshot. True as long as the layer was not changed after this was written.
+///
+/// An example is at [`LayerNotes`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotClaim {
     /// The layer.

@@ -11,6 +11,7 @@ use crate::units::HostOffset;
 const RESERVED_MASK: u64 = 0x1ff;
 
 /// What an entry of the refcount table says about its range of host clusters.
+#[doc = include_str!("examples/refcounts.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefcountTableEntry {
     /// All refcounts of the range are zero.
@@ -56,6 +57,8 @@ impl RefcountTableEntry {
 
 /// The refcount at `index` of a block of refcounts of `1 << order` bits.
 ///
+/// An example is at [`RefcountTableEntry`].
+///
 /// # Panics
 ///
 /// When `index` lies past the end of the block, or `order` past 6: both come from the [`Geometry`] that the
@@ -71,6 +74,8 @@ pub fn get(block: &[u8], order: u32, index: u64) -> u64 {
 }
 
 /// Whether the refcounts from the beginning of a block of refcounts of `1 << order` bits on are these.
+///
+/// An example is at [`RefcountTableEntry`].
 ///
 /// # Panics
 ///
@@ -88,6 +93,8 @@ pub fn are(block: &[u8], order: u32, refcounts: &[u32]) -> bool {
 }
 
 /// Sets the refcount at `index` of a block of refcounts of `1 << order` bits to `value`.
+///
+/// An example is at [`RefcountTableEntry`].
 ///
 /// # Panics
 ///

@@ -17,6 +17,7 @@ use super::{Geometry, L1_ENTRIES_MAX, Version};
 use crate::units::{ByteCount, HostOffset};
 
 /// An internal snapshot.
+#[doc = include_str!("examples/snapshots.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotEntry {
     /// Where the snapshot's L1 table begins. Not yet checked: see [`SnapshotEntry::check_l1`].
@@ -189,6 +190,8 @@ impl SnapshotEntry {
 /// To read no more of a file than is needed, follow the entries one by one: [`SnapshotEntry::size_of`] their
 /// first 40 bytes, [`SnapshotEntry::parse`] the whole, and on to the next multiple of 8.
 ///
+/// An example is at [`SnapshotEntry`].
+///
 /// # Errors
 ///
 /// [`Error::Malformed`] when there are too many entries, they take more than 64 MiB, or one is not in order.
@@ -211,6 +214,8 @@ pub fn parse_snapshots(
 }
 
 /// The table of `entries` as it is stored.
+///
+/// An example is at [`SnapshotEntry`].
 ///
 /// # Errors
 ///

@@ -7,6 +7,8 @@ use super::{Copied, Geometry, L2Entry, L2Width};
 use crate::units::HostOffset;
 
 /// What an L2 entry says about the subclusters of its cluster.
+///
+/// An example is at [`L2Entry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subclusters {
     /// The host cluster, aligned and below 2^56. Needed as soon as one subcluster is allocated.
@@ -20,6 +22,8 @@ pub struct Subclusters {
 }
 
 /// What is said about one subcluster.
+///
+/// An example is at [`L2Entry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subcluster {
     /// Nothing: the backing file decides, or zeros.

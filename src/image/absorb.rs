@@ -16,6 +16,8 @@ use std::sync::atomic::Ordering;
 const BATCH_MAX: ByteCount = ByteCount::mib(1);
 
 /// What shall be in the clusters that are absent.
+///
+/// An example is at [`Image`].
 #[derive(Clone, Copy, Debug)]
 pub enum Content<'a> {
     /// These bytes.

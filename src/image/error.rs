@@ -6,9 +6,12 @@ use crate::storage;
 use crate::units::{ByteCount, GuestOffset, HostOffset};
 
 /// The result of a call to an image.
+///
+/// An example is at [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can go wrong in one image.
+#[doc = include_str!("examples/errors.md")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -8,6 +8,10 @@ use crate::storage::Blob;
 use crate::units::{ByteCount, HostOffset};
 
 /// What a header says of its image. Read alone, without any table.
+///
+/// An example is at [`Image`].
+///
+/// Another example is at [`HeaderDraft`](crate::image::HeaderDraft).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Facts {

@@ -17,6 +17,8 @@ const SNAPSHOT_TABLE_READ: ByteCount = ByteCount::kib(256);
 const _: () = assert!(SnapshotEntry::LENGTH_MAX < 256 << 10);
 
 /// An internal snapshot of an image.
+///
+/// An example is at [`Image`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InternalSnapshot {
@@ -35,6 +37,8 @@ pub struct InternalSnapshot {
 }
 
 /// A persistent bitmap of an image.
+///
+/// An example is at [`Image`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PersistentBitmap {

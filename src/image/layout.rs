@@ -13,6 +13,8 @@ use crate::storage::Blob;
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
 
 /// What a header says of its backing file.
+///
+/// An example is at [`HeaderDraft`](crate::image::HeaderDraft).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackingLabel {
     /// The name, as it is written.
@@ -62,6 +64,8 @@ impl NewImage {
 }
 
 /// The bytes of a new image: pieces that do not overlap, and the length of the file.
+///
+/// Another example is at [`Image`](crate::image::Image).
 #[doc = include_str!("examples/images.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {

@@ -61,7 +61,10 @@ impl Limits {
 }
 
 /// An open qcow2 image. Any number of threads may read and write it at once.
+///
+/// Another example is at [`HeaderDraft`](crate::image::HeaderDraft).
 #[doc = include_str!("examples/images.md")]
+#[doc = include_str!("examples/whole.md")]
 #[derive(Debug)]
 pub struct Image {
     pub(super) blob: Arc<dyn Blob>,

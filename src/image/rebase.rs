@@ -22,6 +22,7 @@ use crate::units::{ByteCount, GuestOffset, HostOffset};
 use std::sync::atomic::Ordering;
 
 /// A header that is about to be written.
+#[doc = include_str!("examples/headers.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderDraft {
     backing: Option<Backing>,
@@ -120,6 +121,8 @@ impl Image {
 ///
 /// The size of the disk and the places of the tables are kept as the file has them, which may be newer than the
 /// draft; where it does not begin as a header at all, they are taken from the draft, too.
+///
+/// An example is at [`HeaderDraft`].
 ///
 /// # Errors
 ///

@@ -8,6 +8,8 @@ use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset};
 use std::ops::Range;
 
 /// What an image holds of a cluster, or of a subcluster, that it defines.
+///
+/// An example is at [`Image`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Held {

@@ -16,6 +16,8 @@ use std::sync::atomic::Ordering;
 const BATCH_MAX: ByteCount = ByteCount::mib(4);
 
 /// What an image reads through to.
+///
+/// An example is at [`Image`].
 pub trait Below {
     /// Fills the buffer with what the guest sees from `at` on when the image above has nothing there.
     ///

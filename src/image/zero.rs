@@ -20,6 +20,8 @@ use crate::units::{ByteCount, ClusterCount, GuestCluster, GuestOffset, HostOffse
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What happens to the room that the old bytes take up.
+///
+/// An example is at [`Image`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
     /// It may stay with the image: the guest is likely to write there again.

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// What became of one member in a deletion.
+///
+/// Another example is at [`InventoryAnswer`].
 #[doc = include_str!("../engine/examples/how_to_delete.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +55,8 @@ impl DeleteResult {
 }
 
 /// What became of one member in a revert.
+///
+/// Another example is at [`InventoryAnswer`].
 #[doc = include_str!("../engine/examples/reverting.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -107,27 +111,36 @@ impl RevertResult {
 }
 
 /// The answer to a call that shows one thing: `{"inventory": ...}` or `{"error": ...}`.
+#[doc = include_str!("examples/answers.md")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "InventoryWire<T>", into = "InventoryWire<T>")]
 #[serde(bound(serialize = "T: Clone + Serialize", deserialize = "T: Deserialize<'de>"))]
 pub struct InventoryAnswer<T>(pub Result<T, ErrorCode>);
 
 /// The answer to a query: `{"inventories": [...]}` or `{"error": ...}`.
+///
+/// An example is at [`InventoryAnswer`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "InventoriesWire<T>", into = "InventoriesWire<T>")]
 #[serde(bound(serialize = "T: Clone + Serialize", deserialize = "T: Deserialize<'de>"))]
 pub struct InventoriesAnswer<T>(pub Result<Vec<T>, ErrorCode>);
 
 /// The answer to a call with a line for each member: `{"results": [...]}` or `{"error": ...}`.
+///
+/// An example is at [`InventoryAnswer`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "ResultsWire<T>", into = "ResultsWire<T>")]
 #[serde(bound(serialize = "T: Clone + Serialize", deserialize = "T: Deserialize<'de>"))]
 pub struct ResultsAnswer<T>(pub Result<Vec<T>, ErrorCode>);
 
 /// The answer to a call that makes or changes a group.
+///
+/// An example is at [`InventoryAnswer`].
 pub type GroupAnswer = InventoryAnswer<GroupInventory>;
 
 /// The answer to a call that deletes a group.
+///
+/// An example is at [`InventoryAnswer`].
 pub type DeleteAnswer = ResultsAnswer<DeleteResult>;
 
 /// Writes the fields of one envelope: either `error` or the other one is there, and what has both or neither

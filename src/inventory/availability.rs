@@ -6,6 +6,8 @@ use std::fmt;
 use uuid::Uuid;
 
 /// A thing by its uuid and its name.
+///
+/// An example is at [`GroupInventory`](crate::inventory::GroupInventory).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
     /// The uuid.

@@ -17,16 +17,20 @@ const FORM: &str = "%b %-d, %Y %-I:%M:%S %p";
 /// Reading is strict: no other form is taken, and no day that the calendar does not have.
 ///
 /// ```
-/// use snapgroup::inventory::Date;
+/// use snapgroup::inventory::{Date, InvalidDate};
 ///
 /// let date = Date::from_millis(1_510_698_057_123);
 /// assert_eq!(date.to_string(), "Nov 14, 2017 10:20:57 PM");
-/// assert_eq!("Nov 14, 2017 10:20:57 PM".parse(), Ok(Date::from_millis(1_510_698_057_000)));
+/// assert_eq!("Nov 14, 2017 10:20:57 PM".parse(), Ok(Date::from_millis(date.as_millis() - 123)));
+/// let Err(InvalidDate { text }) = "yesterday".parse::<Date>() else { panic!("a date") };
+/// assert_eq!(text, "yesterday");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Date(i64);
 
 /// A text that is no [`Date`].
+///
+/// An example is at [`Date`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no date; expected the form \"Nov 14, 2017 10:20:57 PM\"")]
 pub struct InvalidDate {

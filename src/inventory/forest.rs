@@ -22,12 +22,15 @@ use std::ops::Index;
 /// }
 /// # }
 /// ```
+///
+/// Another example is at [`ForestNode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forest<T> {
     nodes: Vec<ForestNode<T>>,
 }
 
 /// A node of a [`Forest`].
+#[doc = include_str!("examples/forests.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ForestNode<T> {

@@ -61,6 +61,7 @@ words!(
 
 words!(
     /// Whether a resource may be used.
+    #[doc = include_str!("examples/kinds.md")]
     ResourceState {
         /// It may.
         Enabled = "Enabled",
@@ -71,6 +72,8 @@ words!(
 
 words!(
     /// Where a snapshot is in its life.
+    ///
+    /// An example is at [`ResourceState`].
     SnapshotStatus {
         /// Being made. Never shown here: a snapshot is in the books at once or not at all.
         Creating = "Creating",
@@ -85,6 +88,8 @@ words!(
 
 words!(
     /// Where a volume is in its life.
+    ///
+    /// An example is at [`ResourceState`].
     VolumeStatus {
         /// There.
         Ready = "Ready",
@@ -106,6 +111,8 @@ words!(
 
 words!(
     /// How bytes are laid out in a file.
+    ///
+    /// An example is at [`ResourceState`].
     ImageFormat {
         /// qcow2.
         Qcow2 = "qcow2",

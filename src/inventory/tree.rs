@@ -11,6 +11,8 @@ use uuid::Uuid;
 ///
 /// In JSON, `tree` is the root with its `children` nested in it. Where the root was deleted and its children
 /// live on, there is no one root; then `tree` is a node without an inventory that holds them.
+///
+/// An example is at [`ForestNode`](crate::inventory::ForestNode).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -33,6 +35,8 @@ pub struct TreeInventory {
 }
 
 /// A snapshot in its tree.
+///
+/// An example is at [`ForestNode`](crate::inventory::ForestNode).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

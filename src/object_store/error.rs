@@ -6,9 +6,13 @@ use ::object_store::path::Path;
 use uuid::Uuid;
 
 /// The result of a call to an archive.
+///
+/// An example is at [`object_store`](crate::object_store).
 pub type Result<T> = std::result::Result<T, ArchiveError>;
 
 /// Why a call to an archive failed.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveError {

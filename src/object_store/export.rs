@@ -13,6 +13,8 @@ use ::object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 const TRIES: u32 = 8;
 
 /// What an export has done.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Exported {

@@ -11,6 +11,8 @@ use uuid::Uuid;
 pub(super) const FORMAT: u32 = 1;
 
 /// What an archive knows of a group. Written as JSON.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -40,6 +42,8 @@ pub struct Manifest {
 }
 
 /// A disk of a group.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -63,6 +67,8 @@ pub struct ManifestMember {
 }
 
 /// A layer that a disk reads through.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

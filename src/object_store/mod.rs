@@ -9,7 +9,8 @@
 //!
 //! ```
 //! use object_store::memory::InMemory;
-//! use snapgroup::object_store::{Archive, RestoreGroup};
+//! use snapgroup::object_store::{Archive, ArchiveError, Exported, Manifest, ManifestLayer, ManifestMember, RestoreGroup};
+//! use snapgroup::object_store::{Restored, Uuids, Verified};
 //! use snapgroup::{ByteCount, CreateGroup, CreateMachine, CreateVolume, Engine, Options};
 //! use std::sync::Arc;
 //!
@@ -21,14 +22,25 @@
 //! # engine.open_volume(volume.uuid)?.write_at(0, b"precious")?;
 //! let group = engine.create_group(&CreateGroup::of_machine(machine.uuid, "nightly"))?.inventory;
 //!
-//! # async fn work(engine: Engine, group: snapgroup::Uuid) -> Result<(), Box<dyn std::error::Error>> {
-//! let archive = Archive::new(Arc::new(InMemory::new()), "pools/web")?;
-//! let exported = archive.export_group(&engine, group).await?;
+//! # async fn work(engine: Engine, group: snapgroup::Uuid) -> snapgroup::object_store::Result<()> {
+//! let archive = Archive::new(Arc::new(InMemory::new()), "pools/web")?.with_part(ByteCount::mib(16));
+//! assert_eq!(archive.part(), ByteCount::mib(16)); // the most that is held at once
+//! let exported: Exported = archive.export_group(&engine, group).await?;
 //! assert_eq!(exported.layers_sent, 1);
 //! assert_eq!(archive.export_group(&engine, group).await?.layers_sent, 0);
 //!
+//! assert_eq!(archive.groups().await?, [group]);
+//! let manifest: Manifest = archive.manifest(group).await?;
+//! let member: &ManifestMember = &manifest.members[0];
+//! let layers: &[ManifestLayer] = &member.layers;
+//! let verified: Verified = archive.verify_group(group).await?;
+//! assert_eq!(verified.layers, layers.len() as u64);
+//! let nobody = archive.manifest(snapgroup::Uuid::nil()).await;
+//! assert!(matches!(nobody, Err(ArchiveError::NoGroup { .. })));
+//!
 //! let elsewhere = Engine::in_memory(Options::default())?;
-//! let restored = archive.restore_group(&elsewhere, group, &RestoreGroup::default()).await?;
+//! let request = RestoreGroup { uuids: Uuids::Kept, ..RestoreGroup::default() };
+//! let restored: Restored = archive.restore_group(&elsewhere, group, &request).await?;
 //! let mut buffer = [0; 8];
 //! elsewhere.open_volume(restored.volumes[0])?.read_at(0, &mut buffer)?;
 //! assert_eq!(&buffer, b"precious");
@@ -94,6 +106,8 @@ const PART_MIN: ByteCount = ByteCount::mib(5);
 const MANIFEST_MAX: ByteCount = ByteCount::mib(64);
 
 /// Groups in a back end of `object_store`, below a prefix. Cheap to clone.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Clone, Debug)]
 pub struct Archive {
     store: Arc<dyn ObjectStore>,

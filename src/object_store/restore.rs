@@ -14,6 +14,8 @@ use ::object_store::path::Path;
 use uuid::Uuid;
 
 /// Whether what is restored has the uuids that it had.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Uuids {
@@ -25,6 +27,8 @@ pub enum Uuids {
 }
 
 /// How a group is restored.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoreGroup {
     /// The name of the machine; absent, the one that it had.
@@ -34,6 +38,8 @@ pub struct RestoreGroup {
 }
 
 /// What was restored.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Restored {
@@ -48,6 +54,8 @@ pub struct Restored {
 }
 
 /// What a verification has read.
+///
+/// An example is at [`object_store`](crate::object_store).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {

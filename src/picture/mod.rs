@@ -32,6 +32,8 @@ use crate::inventory::Forest;
 /// # for name in ["monday", "tuesday"] {
 /// #     engine.create_group(&CreateGroup::of_machine(machine.uuid, name))?;
 /// # }
+/// use snapgroup::picture::{NodeKind, PictureNode};
+///
 /// let picture = engine.picture_of_groups(machine.uuid)?;
 /// assert_eq!(
 ///     picture.to_text(),
@@ -39,6 +41,12 @@ use crate::inventory::Forest;
 ///      ● monday   1 snapshot\n\
 ///      ◉ tuesday  1 snapshot  ◀ current\n"
 /// );
+/// assert!(picture.to_dot().starts_with("digraph") && picture.to_mermaid().contains("tuesday"));
+///
+/// // Or drawn by the caller.
+/// assert_eq!(picture.title(), "groups of web-1");
+/// let newest: &PictureNode = &picture.nodes().nodes()[1].value;
+/// assert_eq!((newest.label.as_str(), newest.kind, newest.current), ("tuesday", NodeKind::Group, true));
 /// std::fs::write(std::env::temp_dir().join("groups.svg"), picture.to_svg()).expect("a writable directory");
 /// # Ok(())
 /// # }
@@ -50,6 +58,8 @@ pub struct Picture {
 }
 
 /// A node of a [`Picture`].
+///
+/// An example is at [`Picture`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PictureNode {
@@ -64,6 +74,8 @@ pub struct PictureNode {
 }
 
 /// What a node of a [`Picture`] stands for.
+///
+/// An example is at [`Picture`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NodeKind {

@@ -10,9 +10,13 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The longest chain: qcow2-rs calls itself for every layer.
+///
+/// An example is at [`qcow2_rs`](crate::qcow2_rs).
 pub const DEPTH_MAX: usize = 64;
 
 /// Why a layer is kept from qcow2-rs.
+///
+/// An example is at [`qcow2_rs`](crate::qcow2_rs).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rule {

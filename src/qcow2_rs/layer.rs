@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const HEAD: ByteCount = ByteCount::kib(64);
 
 /// The file of one layer, open for reading. What qcow2-rs wants written is refused.
+///
+/// An example is at [`qcow2_rs`](crate::qcow2_rs).
 #[derive(Debug)]
 pub struct LayerIo {
     blob: Arc<dyn Blob>,

@@ -6,14 +6,19 @@
 //! name in a header is followed.
 //!
 //! ```no_run
-//! use snapgroup::qcow2_rs::SnapshotDevice;
+//! use snapgroup::qcow2_rs::{DEPTH_MAX, DeviceError, LayerIo, Rule, SnapshotDevice};
 //! use snapgroup::{Engine, Options};
 //!
 //! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 //! let engine = Engine::open("/var/lib/machines/web-1", Options::default())?;
-//! let device = SnapshotDevice::open(&engine, "4b13e23059033e2dbfac63b5b16eba11").await?;
+//! let device = match SnapshotDevice::open(&engine, "4b13e23059033e2dbfac63b5b16eba11").await {
+//!     Err(DeviceError::Guard { rule: Rule::TooDeep { .. }, .. }) => panic!("more than {DEPTH_MAX} layers"),
+//!     opened => opened?,
+//! };
+//! println!("{} of {}", std::any::type_name_of_val(device.device()), device.size()); // qcow2-rs reads from LayerIo
 //! let mut sectors = vec![0; 4096];
 //! device.read_at(1 << 20, &mut sectors).await?;
+//! # let _: &qcow2_rs::dev::Qcow2Dev<LayerIo> = device.device();
 //! # Ok(())
 //! # }
 //! ```
@@ -59,6 +64,8 @@ const BLOCK_BITS: u8 = 9;
 const CACHE: (u8, usize) = (12, 1 << 20);
 
 /// Why a snapshot has no device, or a read of it failed.
+///
+/// An example is at [`qcow2_rs`](crate::qcow2_rs).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
@@ -99,6 +106,8 @@ pub enum DeviceError {
 }
 
 /// A device over the chain of one snapshot. The pool stays open, and keeps what is read, until it is dropped.
+///
+/// An example is at [`qcow2_rs`](crate::qcow2_rs).
 pub struct SnapshotDevice {
     device: Qcow2Dev<LayerIo>,
     size: ByteCount,

@@ -11,6 +11,8 @@ use std::time::Duration;
 ///
 /// A guest of which at least one file system was frozen is [`Consistency::FileSystem`]; one that has none to freeze is
 /// [`Consistency::Crash`]. Hooks that the agent runs in the guest may make more of it; it does not tell.
+///
+/// An example is at [`qmp`](crate::qmp).
 #[derive(Debug)]
 pub struct GuestAgent {
     socket: PathBuf,

@@ -9,16 +9,26 @@
 //! one client at a time.
 //!
 //! ```no_run
-//! use snapgroup::qmp::{GuestAgent, QemuSwitch};
-//! use snapgroup::{CreateGroup, Engine, LiveOptions, Options};
+//! use snapgroup::qmp::{GuestAgent, QemuSwitch, QmpError};
+//! use snapgroup::{CreateGroup, Engine, Error, LiveOptions, Options};
+//! use std::time::Duration;
 //!
 //! # fn main() -> snapgroup::Result<()> {
 //! let engine = Engine::open("/var/lib/machines/web-1", Options::default())?;
 //! let mut agent = GuestAgent::at("/run/web-1.qga");
-//! let mut qemu = QemuSwitch::at("/run/web-1.qmp");
+//! let mut qemu = QemuSwitch::at("/run/web-1.qmp")
+//!     .answered_within(Duration::from_secs(5))
+//!     .with_node("4b13e23059033e2dbfac63b5b16eba11".parse().expect("a uuid"), "virtio0") // by file names unless given
+//!     .with_option("discard", "unmap"); // of each overlay
 //! let request = CreateGroup::of_machine("4b13e23059033e2dbfac63b5b16eba11", "nightly");
-//! let taken = engine.create_group_live(&request, &mut agent, &mut qemu, &LiveOptions::default())?;
-//! println!("{:?}", taken.created.inventory.consistency);
+//! match engine.create_group_live(&request, &mut agent, &mut qemu, &LiveOptions::default()) {
+//!     Ok(taken) => println!("{:?}", taken.created.inventory.consistency),
+//!     Err(Error::NotSwitched { source }) => match source.downcast_ref::<QmpError>() {
+//!         Some(QmpError::Connect { .. }) => println!("it does not run"),
+//!         _ => return Err(Error::NotSwitched { source }),
+//!     },
+//!     Err(error) => return Err(error),
+//! }
 //! # Ok(())
 //! # }
 //! ```
@@ -36,6 +46,8 @@ pub use switch::QemuSwitch;
 use std::io;
 
 /// Why QEMU, or the agent in its guest, did not do what it was asked for.
+///
+/// An example is at [`qmp`](crate::qmp).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QmpError {

@@ -22,6 +22,8 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// A transaction that QEMU refuses for one disk is undone for the others. When the guest writes meanwhile, QEMU (10.0 was
 /// seen to) may take a write into an overlay and cut that off afterwards. Such an overlay is kept, and the error is
 /// [`SwitchUnknown`](crate::Error::SwitchUnknown); a guest that was frozen writes nothing.
+///
+/// An example is at [`qmp`](crate::qmp).
 #[derive(Debug)]
 pub struct QemuSwitch {
     socket: PathBuf,

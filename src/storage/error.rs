@@ -5,9 +5,13 @@ use crate::units::{ByteCount, HostOffset};
 use std::{fmt, io};
 
 /// The result of a call to a store or a blob.
+///
+/// An example is at [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The call that failed.
+///
+/// An example is at [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "each variant is the name of the call")]
@@ -63,6 +67,7 @@ impl fmt::Display for Operation {
 }
 
 /// What can go wrong in a store or a blob.
+#[doc = include_str!("examples/errors.md")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

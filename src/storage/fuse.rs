@@ -40,6 +40,8 @@ use std::sync::{Arc, OnceLock};
 /// };
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Another example is at [`Fault`](crate::storage::Fault).
 #[derive(Clone, Debug)]
 pub struct FusedStore {
     inner: Arc<dyn Store>,

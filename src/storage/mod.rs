@@ -77,6 +77,8 @@ pub enum Access {
 }
 
 /// Which blob a name leads to: two names, or one name at two times, with the same identity are the same blob.
+///
+/// An example is at [`Blob`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     /// The device that holds it; 0 where there is none.
@@ -86,12 +88,16 @@ pub struct Identity {
 }
 
 /// A mark of when a blob was changed last, to be compared with another one of the same blob and nothing else.
+///
+/// An example is at [`Blob`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp(pub u64);
 
 /// A store of named blobs: one directory, or one table in memory.
 ///
 /// The promises S1 to S5 are listed in the documentation of [this module](self).
+///
+/// Another example is at [`Blob`].
 #[doc = include_str!("examples/stores.md")]
 pub trait Store: Debug + Send + Sync {
     /// Makes a new, empty blob, open for writing. Durable after [`Store::sync_names`].
@@ -151,12 +157,15 @@ pub trait Store: Debug + Send + Sync {
 }
 
 /// The proof that a store is owned; dropping it lets the next owner in.
+///
+/// An example is at [`Blob`].
 pub trait Owned: Debug + Send + Sync {}
 
 /// One blob: a file, or bytes in memory. All calls take `&self`; two threads may write different ranges at once.
 ///
 /// The promises B1 to B10 are listed in the documentation of [this module](self).
 #[doc = include_str!("examples/stores.md")]
+#[doc = include_str!("examples/blobs.md")]
 pub trait Blob: Debug + Send + Sync {
     /// The length in bytes.
     ///
@@ -309,6 +318,8 @@ pub trait Blob: Debug + Send + Sync {
 }
 
 /// What a blob is used for, as far as other processes are concerned.
+///
+/// An example is at [`Blob`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// It is read, and relied on: others may read it, and may not write it or change its size.
@@ -318,6 +329,8 @@ pub enum Hold {
 }
 
 /// Another process that has a blob open, in a way that stands against what is asked.
+///
+/// An example is at [`Blob`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Its process id, when the system tells.

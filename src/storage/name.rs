@@ -8,6 +8,8 @@ use std::fmt;
 /// A file in a base directory that was declared to a store has its absolute path for a name: of components such as
 /// these, 1023 bytes at most, which is what the header of an image above it has room for. It begins with `/`, as no other
 /// name does.
+///
+/// Another example is at [`Blob`](crate::storage::Blob).
 #[doc = include_str!("examples/stores.md")]
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]

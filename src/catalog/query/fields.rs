@@ -57,9 +57,11 @@ pub trait Field: Copy + Debug {
     fn kind(self) -> FieldType;
 
     /// Its values in a record.
+    #[doc(hidden)]
     fn values(self, reader: &Reader, record: &Self::Record) -> Result<Vec<Value>>;
 
     /// The records that may have a value, all those that do among them; none when no index tells.
+    #[doc(hidden)]
     fn drive(self, reader: &Reader, value: &Value) -> Result<Option<Ids>>;
 }
 

@@ -24,6 +24,8 @@ pub use fields::{
 };
 
 /// The most records that are answered when nothing is said.
+///
+/// An example is at [`Query`](None).
 pub const LIMIT_DEFAULT: usize = 1000;
 
 /// A question about the records that have fields `F`.

@@ -13,6 +13,8 @@ use std::sync::Arc;
 /// The child does not change any more, and nobody reads the retired layer but through it: what the retired layer
 /// showed before is lost from the first step on. What is written is what the child shows there anyway. Where it
 /// [`displaces`](super::displaces) what is read, whoever opened the retired layer before must have let go of it.
+///
+/// An example is at [`Pull`](super::Pull).
 #[derive(Debug)]
 pub struct Commit {
     /// The child, the retired layer, and what is below it.

@@ -7,6 +7,8 @@ use super::super::{Extents, Ranges};
 use crate::units::ByteCount;
 
 /// What a merge has to move into its target, on the target's grid of clusters.
+///
+/// An example is at [`Pull`](super::Pull).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Copies {
     /// What must be filled with bytes.
@@ -36,6 +38,8 @@ impl Copies {
 /// A subcluster that the child has keeps what it has. One that it lacks is filled when the retired layer has data in
 /// it, or hides with zeros what the deeper layers have there: as a whole, so that bytes of deeper layers come along
 /// where the child's subclusters are the larger ones.
+///
+/// An example is at [`Pull`](super::Pull).
 #[must_use]
 pub fn pull(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Copies {
     let size = child.size;
@@ -56,6 +60,8 @@ pub fn pull(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Copies {
 ///
 /// A subcluster of the retired layer that has data already takes the child's bytes only; any other is filled whole.
 /// What internal snapshots of the retired layer share with its disk is copied on top of that.
+///
+/// An example is at [`Pull`](super::Pull).
 #[must_use]
 pub fn commit(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Option<Copies> {
     let (size, grid) = (child.size, retired.subcluster_size);
@@ -82,6 +88,8 @@ pub fn commit(child: &Extents, retired: &Extents, deeper: &[Extents]) -> Option<
 /// A compressed cluster is not changed in place: a write into a part of it makes a plain one, and what was compressed is
 /// free from the next flush on. Whoever reads the rest of it through the child, by the tables of before, would find
 /// something else there. What lies plainly is written in place, and what the child hides is read by nobody.
+///
+/// An example is at [`Pull`](super::Pull).
 #[must_use]
 pub fn displaces(child: &Extents, retired: &Extents, copies: &Copies) -> bool {
     let written = copies.data.union(&copies.zero).round_out(retired.cluster_size, child.size);
@@ -91,6 +99,8 @@ pub fn displaces(child: &Extents, retired: &Extents, copies: &Copies) -> bool {
 /// The whole clusters of a retired layer that take up room and that nobody reads: what a punch gives back.
 ///
 /// `seen` is what is read of the layer by any that is alive. Of a raw file nothing is ever given back.
+///
+/// An example is at [`Pull`](super::Pull).
 #[must_use]
 pub fn hidden(retired: &Extents, seen: &Ranges) -> Ranges {
     if retired.is_raw {
@@ -106,6 +116,8 @@ pub fn hidden(retired: &Extents, seen: &Ranges) -> Ranges {
 ///
 /// A living child (`None`) is read as a whole. Of a retired one only `seen_of_child` is; nothing of what the child
 /// defines comes from below, and nothing past its end. Internal snapshots of the child may read anything.
+///
+/// An example is at [`Pull`](super::Pull).
 #[must_use]
 pub fn seen_through(child: &Extents, seen_of_child: Option<&Ranges>) -> Ranges {
     if child.has_internal_snapshots {

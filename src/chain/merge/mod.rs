@@ -26,6 +26,8 @@ pub use punch::Punch;
 use crate::units::ByteCount;
 
 /// What one step has done.
+///
+/// An example is at [`Pull`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a merge goes on until a step says that it is done"]
 pub struct Progress {

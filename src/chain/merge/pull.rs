@@ -12,6 +12,7 @@ use std::sync::Arc;
 ///
 /// The child must read through the retired layer until the pull is done and flushed, and whoever writes to it or
 /// makes it larger meanwhile must say so as what is below. The layers below the child must not change.
+#[doc = include_str!("../examples/merging.md")]
 #[derive(Debug)]
 pub struct Pull {
     /// The child, the retired layer, and what is below it.

@@ -8,6 +8,8 @@ use crate::units::ByteCount;
 use std::sync::Arc;
 
 /// A punch under way.
+///
+/// An example is at [`Pull`](super::Pull).
 #[derive(Debug)]
 pub struct Punch {
     retired: Arc<Layer>,

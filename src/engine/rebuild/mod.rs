@@ -56,7 +56,26 @@ impl Engine {
     /// [`Refusal::NothingToRebuild`] when no file says whose it is, [`Refusal::SeveralPools`] when they are of several
     /// and none was asked for, [`Error::NewerVersion`] when the catalogue is only too new. In these cases nothing has
     /// changed. [`Error::Storage`].
-    #[doc = include_str!("../examples/rebuilding.md")]
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use snapgroup::{ByteCount, CreateVolume, Engine, Options, RebuildOptions};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let directory = tempfile::tempdir()?;
+    /// let pool = directory.path().join("pool");
+    /// let engine = Engine::open(&pool, Options::default())?;
+    /// engine.create_volume(&CreateVolume::new("data", ByteCount::mib(64)))?;
+    /// engine.close()?;
+    /// std::fs::remove_file(pool.join("snapgroup.redb"))?;
+    ///
+    /// let rebuilt = Engine::rebuild(&pool, &Options::default(), &RebuildOptions::default())?;
+    /// assert!(rebuilt.is_whole());
+    /// assert_eq!(rebuilt.volumes[0].name, "data");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(target_os = "linux")]
     pub fn rebuild(
         path: impl AsRef<std::path::Path>,

@@ -247,7 +247,6 @@ impl Sealing {
     }
 
     /// What was sealed so far.
-    #[must_use]
     pub fn sealed(&self) -> &Sealed {
         &self.done
     }

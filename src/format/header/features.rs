@@ -70,6 +70,8 @@ macro_rules! features {
 
 features!(
     /// Features that a reader must know (qcow2 specification, header, bytes 72-79).
+    ///
+    /// An example is at [`Header`](super::Header).
     Incompatible {
         /// Refcounts may be stale: they are rebuilt before anything is written.
         DIRTY, is_dirty = 0;
@@ -86,6 +88,8 @@ features!(
 
 features!(
     /// Features that a reader may ignore and a writer keeps (qcow2 specification, header, bytes 80-87).
+    ///
+    /// An example is at [`Header`](super::Header).
     Compatible {
         /// A writer may leave refcounts stale while the image is marked as dirty.
         LAZY_REFCOUNTS, lazy_refcounts = 0;
@@ -95,6 +99,8 @@ features!(
 features!(
     /// Features that a writer clears before it writes, unless it knows them (qcow2 specification, header,
     /// bytes 88-95).
+    ///
+    /// An example is at [`Header`](super::Header).
     Autoclear {
         /// The persistent bitmaps agree with the data.
         BITMAPS, has_bitmaps = 0;

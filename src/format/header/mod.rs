@@ -23,6 +23,8 @@ use super::{BitmapsExtension, CryptoExtension, Error, Extension, Geometry, L2Wid
 use crate::units::{ByteCount, HostOffset};
 
 /// The version of the format.
+///
+/// An example is at [`Header`](None).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// Version 2, `compat=0.10` in QEMU: no feature bits, no zero clusters, 16-bit refcounts.
@@ -32,6 +34,8 @@ pub enum Version {
 }
 
 /// How the guest's data is encrypted.
+///
+/// An example is at [`Header`](None).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encryption {
     /// Not at all.
@@ -43,6 +47,7 @@ pub enum Encryption {
 }
 
 /// How compressed clusters are compressed.
+#[doc = include_str!("../examples/compression.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// A deflate stream without a zlib header.
@@ -52,6 +57,8 @@ pub enum Compression {
 }
 
 /// Whether the header has bytes 104 to 111. Writers before QEMU 5.1 end at 104.
+///
+/// An example is at [`Header`](None).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressionField {
     /// The header ends at byte 104, or 72 in version 2. Compression is deflate.
@@ -64,6 +71,8 @@ pub enum CompressionField {
 }
 
 /// What the image says it is based on. A label: it is never followed as a path.
+///
+/// An example is at [`Header`](None).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backing {
     /// The name, 1 to 1,023 bytes without control characters.
@@ -75,6 +84,7 @@ pub struct Backing {
 /// A header whose fields agree with each other.
 ///
 /// Not yet known is whether its tables lie inside the file, and apart from each other.
+#[doc = include_str!("../examples/header.md")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The version of the format.

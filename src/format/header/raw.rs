@@ -8,6 +8,8 @@ use super::super::error::{Detail, Error, Rule, Unsupported, require};
 use crate::units::ByteCount;
 
 /// The length of what [`RawHeader::parse`] looks at.
+///
+/// An example is at [`Header`](crate::format::Header).
 pub const HEADER_PROBE: usize = 112;
 
 const MAGIC: u32 = 0x5146_49fb;
@@ -47,6 +49,8 @@ const _: () = assert!(LENGTH_V2 == 72 && LENGTH_V3 == 104 && at::PADDING + 7 == 
 /// The fixed fields as found. Only the magic, the version and the cluster size were looked at.
 ///
 /// A version 2 header has no field past `snapshots_offset`; the others have what they then mean.
+///
+/// An example is at [`Header`](crate::format::Header).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawHeader {
     /// 2 or 3.

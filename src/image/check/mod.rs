@@ -21,6 +21,8 @@ pub(in crate::image) use walk::{Counted, Walk};
 const FINDINGS_MAX: usize = 1000;
 
 /// What a check has found in one image.
+///
+/// Another example is at [`Image`].
 #[doc = include_str!("../examples/images.md")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -47,6 +49,8 @@ pub struct CheckReport {
 }
 
 /// One thing that is wrong in an image.
+///
+/// An example is at [`Image`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
@@ -163,6 +167,8 @@ impl Image {
 }
 
 /// Checks an image that is not open, one that cannot be opened included: all that must be whole is its header.
+///
+/// An example is at [`Image`].
 ///
 /// # Errors
 ///

@@ -43,6 +43,8 @@ pub enum RepairMode {
 }
 
 /// One thing that a repair mends.
+///
+/// An example is at [`Image`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mend {
@@ -70,6 +72,8 @@ pub enum Mend {
 }
 
 /// What a repair has found, has mended, and has left.
+///
+/// An example is at [`Image`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImageRepair {
@@ -101,6 +105,8 @@ struct Subject<'a> {
 ///
 /// Durable when it returns; doing it again changes nothing. Memory: a few bytes for each cluster of the file that
 /// is in use. The file may grow by the size of its refcounts.
+///
+/// An example is at [`Image`].
 ///
 /// # Errors
 ///

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// What becomes of a file that has the name already.
+///
+/// An example is at [`DiskOptions`](crate::storage::DiskOptions).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Replace {
@@ -48,6 +50,8 @@ pub enum Replace {
 /// let Err(Error::Exists { .. }) = ExportFile::create(&path) else { panic!("made twice") };
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Another example is at [`DiskOptions`](crate::storage::DiskOptions).
 #[derive(Debug)]
 pub struct ExportFile {
     path: PathBuf,

@@ -42,6 +42,8 @@ use std::sync::Arc;
 const LOCK_FILE: &str = "snapgroup.lock";
 
 /// Whether blobs that are opened for reading are read through a memory map.
+///
+/// An example is at [`DiskOptions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MapFrozen {
@@ -58,6 +60,8 @@ pub enum MapFrozen {
 }
 
 /// Whether the locks that QEMU puts on images are spoken.
+///
+/// An example is at [`DiskOptions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ImageLocks {
@@ -77,6 +81,7 @@ pub enum ImageLocks {
 /// let options = DiskOptions::new().with_file_mode(0o640).with_map_frozen(MapFrozen::Yes);
 /// # let _ = options;
 /// ```
+#[doc = include_str!("../examples/directories.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskOptions {
     file_mode: u32,
@@ -153,6 +158,8 @@ impl DiskOptions {
 /// store.sync_names()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Another example is at [`DiskOptions`].
 #[derive(Debug)]
 pub struct DiskStore {
     path: PathBuf,

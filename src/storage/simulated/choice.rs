@@ -6,6 +6,8 @@
 //! does a stride.
 
 /// How many states are looked at where there are too many.
+///
+/// An example is at [`PowerCut`](crate::storage::PowerCut).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// All subsets as long as there are at most 2 to the power of this, at most 32.
@@ -26,6 +28,8 @@ impl Default for Bounds {
 }
 
 /// What survives, of the operations that are pending, counted from 0 in the order in which they were asked.
+///
+/// An example is at [`PowerCut`](crate::storage::PowerCut).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Choice {

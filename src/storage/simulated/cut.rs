@@ -20,6 +20,8 @@ use std::sync::Arc;
 const SECTOR: u64 = 512;
 
 /// How a file system keeps names.
+///
+/// An example is at [`PowerCut`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileSystem {
@@ -33,6 +35,7 @@ pub enum FileSystem {
 }
 
 /// What a power cut at one instant may leave.
+#[doc = include_str!("../examples/power_cuts.md")]
 #[derive(Clone, Debug, Default)]
 pub struct PowerCut {
     pub(super) file_system: FileSystem,

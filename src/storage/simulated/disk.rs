@@ -45,6 +45,8 @@ use std::sync::Arc;
 /// assert!(lost > 0, "before that it may be lost");
 /// # Ok::<(), snapgroup::storage::Error>(())
 /// ```
+///
+/// Another example is at [`PowerCut`].
 #[derive(Clone, Debug)]
 pub struct SimulatedDisk {
     /// What reads see.

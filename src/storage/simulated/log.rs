@@ -6,6 +6,8 @@ use crate::units::{ByteCount, HostOffset};
 use std::sync::Arc;
 
 /// One thing that was asked of a simulated disk and that bears on what a power cut may leave.
+///
+/// An example is at [`PowerCut`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DiskEvent {
@@ -18,6 +20,8 @@ pub struct DiskEvent {
 }
 
 /// What was asked of a simulated disk.
+///
+/// An example is at [`PowerCut`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DiskChange {
@@ -66,6 +70,8 @@ impl DiskEvent {
 /// What a simulated disk was asked, in order, from a state that was durable on.
 ///
 /// An *instant* is a number of events: those before it have happened, the others have not.
+///
+/// An example is at [`PowerCut`].
 #[derive(Clone, Debug)]
 pub struct DiskLog {
     start: PowerCut,

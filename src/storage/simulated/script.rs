@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 /// A call that will fail.
+#[doc = include_str!("../examples/faults.md")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Which call.
@@ -31,6 +32,8 @@ impl Fault {
 }
 
 /// Which call a fault hits, counted from 1 and from the moment the fault is set. 0 hits none.
+///
+/// An example is at [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
     /// The n-th call of all.
@@ -40,6 +43,8 @@ pub enum At {
 }
 
 /// How often a fault hits.
+///
+/// An example is at [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
     /// The one call.
@@ -53,6 +58,8 @@ pub enum Times {
 /// Whatever the kind, a failed [`Operation::Sync`] or [`Operation::SyncNames`] is an
 /// [`Error::SyncFailed`](super::super::Error::SyncFailed) and any other failed call an
 /// [`Error::Io`](super::super::Error::Io).
+///
+/// An example is at [`Fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultKind {
@@ -90,6 +97,8 @@ impl FaultKind {
 }
 
 /// A call that was made.
+///
+/// An example is at [`Fault`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
@@ -116,6 +125,8 @@ impl Call {
 }
 
 /// How often each operation was called.
+///
+/// An example is at [`Fault`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     counts: BTreeMap<Operation, u64>,

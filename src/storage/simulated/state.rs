@@ -11,6 +11,8 @@ use std::fmt;
 use std::sync::Arc;
 
 /// What one power cut has left.
+///
+/// An example is at [`PowerCut`].
 #[derive(Clone)]
 pub struct CrashState {
     blobs: Vec<Left>,
@@ -169,6 +171,8 @@ impl Base {
 
 /// The states that a power cut at one instant may leave, one after the other. Some may be the same: their
 /// [`CrashState::digest`] tells.
+///
+/// An example is at [`PowerCut`].
 pub struct CrashStates {
     base: Base,
     choices: Box<dyn Iterator<Item = Choice> + Send + Sync>,

@@ -48,6 +48,8 @@ const STORE: &str = "the simulated store";
 /// }
 /// # Ok::<(), snapgroup::storage::Error>(())
 /// ```
+///
+/// Another example is at [`Fault`].
 #[derive(Clone, Debug)]
 pub struct SimulatedStore {
     inner: Arc<dyn Store>,
