@@ -287,7 +287,7 @@ pub trait Blob: Debug + Send + Sync {
     /// Which blob this is.
     fn identity(&self) -> Identity;
 
-    /// How many names the blob has, this one counted: hard links. 1 when the backend knows of no others, 0 when it was
+    /// How many names the blob has, this one counted: hard links. 1 when the backend knows of no others; on disk 0 once it was
     /// removed.
     ///
     /// # Errors
