@@ -125,8 +125,8 @@ are_shared_in! {
 
 are_shared_in! {
     snapgroup::storage:
-    Access, At, Bounds, Call, Choice, Counts, CrashState, CrashStates, DiskChange, DiskEvent, DiskLog, Fault, FaultKind,
-    FileSystem, Hold, Holder, Identity, InvalidName, Operation, PowerCut,
+    Access, At, Bounds, Call, Choice, Counts, CrashBlob, CrashState, CrashStates, DiskChange, DiskEvent, DiskLog,
+    Fault, FaultKind, FileSystem, Hold, Holder, Identity, InvalidName, Operation, PowerCut,
     Stamp, Times,
 }
 

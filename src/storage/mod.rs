@@ -55,7 +55,7 @@ pub use memory::MemoryStore;
 pub use name::{BlobName, InvalidName};
 pub use simulated::{At, Call, Counts, Fault, FaultKind, SimulatedStore, Times};
 pub use simulated::{
-    Bounds, Choice, CrashState, CrashStates, DiskChange, DiskEvent, DiskLog, FileSystem, PowerCut,
+    Bounds, Choice, CrashBlob, CrashState, CrashStates, DiskChange, DiskEvent, DiskLog, FileSystem, PowerCut,
     SimulatedDisk,
 };
 pub use zero_extended::read_zero_extended;

@@ -21,6 +21,9 @@ pub(super) const PAGE: usize = 4096;
 /// The same as a distance.
 const PAGE_U64: u64 = PAGE as u64;
 
+/// A page of which nothing is held.
+static ZEROS: [u8; PAGE] = [0; PAGE];
+
 /// The pages that one search passes over at most: a mebibyte.
 const RUN: usize = 256;
 
@@ -37,6 +40,9 @@ pub(super) struct Sparse {
     /// The pages that are held, by number.
     pages: BTreeMap<u64, Arc<[u8; PAGE]>>,
 }
+
+/// The numbers of the pages that are held, each with the number of its bytes. In order.
+pub(super) type PageDigests = Vec<(u64, u128)>;
 
 /// A range taken out of some bytes: the pages that are held in it, shared.
 pub(super) struct Taken {
@@ -95,7 +101,7 @@ impl Sparse {
         self.changes += 1;
         for piece in pieces(at, bytes.len()) {
             let source = &bytes[piece.buffer];
-            if source.iter().all(|byte| *byte == 0) {
+            if *source == ZEROS[..source.len()] {
                 self.zero(piece.page, piece.within);
             } else {
                 let page = self.pages.entry(piece.page).or_insert_with(|| Arc::new([0; PAGE]));
@@ -181,27 +187,26 @@ impl Sparse {
         (found.start < found.end).then_some(found)
     }
 
-    /// A number that differs, but for one chance in 2^128, from that of any other bytes. I1 and I2 make it one of the
-    /// bytes alone.
-    pub(super) fn digest(&self) -> u128 {
-        self.digest_beside(&Self::default(), &[])
+    /// The number of each held page, which says where it is, too.
+    pub(super) fn page_digests(&self) -> PageDigests {
+        self.page_digests_beside(&Self::default(), &[])
     }
 
-    /// The number of each held page, for [`Sparse::digest_beside`].
-    pub(super) fn page_digests(&self) -> Vec<u128> {
-        self.pages.iter().map(|(page, bytes)| page_digest(*page, bytes)).collect()
-    }
-
-    /// As [`Sparse::digest`]. The pages that are shared with `other` are not looked at: `known` are its numbers.
-    pub(super) fn digest_beside(&self, other: &Self, known: &[u128]) -> u128 {
+    /// As [`Sparse::page_digests`]. The pages that are shared with `other` are not looked at: `known` are its numbers.
+    pub(super) fn page_digests_beside(&self, other: &Self, known: &[(u64, u128)]) -> PageDigests {
         let mut others = other.pages.iter().zip(known).peekable();
-        let mut sum = 0_u128;
-        for (page, bytes) in &self.pages {
+        let numbered = self.pages.iter().map(|(page, bytes)| {
             while others.next_if(|((other, _), _)| *other < page).is_some() {}
             let shared = others.next_if(|((other, held), _)| *other == page && Arc::ptr_eq(held, bytes));
-            let of_page = shared.map_or_else(|| page_digest(*page, bytes), |(_, known)| *known);
-            sum = sum.wrapping_add(of_page);
-        }
+            shared.map_or_else(|| (*page, page_digest(*page, bytes)), |(_, known)| *known)
+        });
+        numbered.collect()
+    }
+
+    /// A number that differs, but for one chance in 2^128, from that of any other bytes, from the numbers of the pages. I1
+    /// and I2 make it one of the bytes alone.
+    pub(super) fn digest_of_pages(&self, pages: &[(u64, u128)]) -> u128 {
+        let sum = pages.iter().fold(0_u128, |sum, (_, of_page)| sum.wrapping_add(*of_page));
         let mut digest = Digest::default();
         digest.number(self.length);
         halves(sum).into_iter().for_each(|half| digest.number(half));
@@ -214,7 +219,8 @@ impl Sparse {
             return;
         }
         let Some(held) = self.pages.get_mut(&page) else { return };
-        let rest_is_zero = held[..within.start].iter().chain(&held[within.end..]).all(|byte| *byte == 0);
+        let (before, after) = (&held[..within.start], &held[within.end..]);
+        let rest_is_zero = *before == ZEROS[..before.len()] && *after == ZEROS[..after.len()];
         if rest_is_zero {
             self.pages.remove(&page);
         } else {

@@ -254,6 +254,46 @@ fn the_others_have_another_digest_when_one_was_changed_since_and_only_then() -> 
 }
 
 #[test]
+fn each_page_of_a_blob_that_is_left_has_a_digest_of_its_own() -> Outcome {
+    let (disk, blob) = with_blob(FileSystem::Strict, 20)?;
+    disk.create(&name("b"))?.write_at(HostOffset::ZERO, &sectors(1, 3))?;
+    blob.write_at(HostOffset::ZERO, &sectors(1, 1))?;
+    blob.write_at(HostOffset::new(2 * 4096), &sectors(1, 1))?;
+    let before = disk.log().cut(disk.position()).everything();
+    blob.write_at(HostOffset::new(4096 + 512), &sectors(2, 2))?;
+    blob.punch(HostOffset::new(2 * 4096), ByteCount::new(4096))?;
+    let after = disk.log().cut(disk.position()).everything();
+    let [one, other] = [&before, &after].map(|state| &state.blobs()[0]);
+    assert_eq!((other.name(), other.length()), (&name("a"), ByteCount::new(20 * 512)));
+    assert_eq!(Some(other.digest()), after.digest_of(&name("a")));
+    assert!(one.digest_of_page(0).is_some() && one.digest_of_page(2).is_some());
+    assert_eq!(one.digest_of_page(0), other.digest_of_page(0));
+    assert_ne!(one.digest_of_page(1), other.digest_of_page(1));
+    assert_eq!((other.digest_of_page(2), other.digest_of_page(3)), (None, None));
+    let names: Vec<_> = after.blobs().iter().map(|blob| blob.name().as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    for blob in [name("a"), name("b"), name("c")] {
+        assert_eq!(after.digest_without(&blob), after.digest_of_others(&after.store(), &blob));
+    }
+    assert_ne!(before.digest_without(&name("b")), after.digest_without(&name("b")));
+    assert_eq!(before.digest_without(&name("a")), after.digest_without(&name("a")));
+    Ok(())
+}
+
+#[test]
+fn a_log_says_what_a_file_system_of_another_kind_would_have_left() -> Outcome {
+    let (disk, _) = with_blob(FileSystem::Strict, 1)?;
+    let b = disk.create(&name("b"))?;
+    b.write_at(HostOffset::ZERO, &sectors(1, 1))?;
+    b.sync()?;
+    let log = disk.log();
+    assert_eq!(log.cut(disk.position()).durable().digest_of(&name("b")), None);
+    let durable = log.on(FileSystem::Ext4Like).cut(disk.position()).durable();
+    assert!(durable.digest_of(&name("b")).is_some(), "the sync of a blob covers its name there");
+    Ok(())
+}
+
+#[test]
 fn shuffled_states_are_the_same_ones_and_begin_with_nothing_and_everything() -> Outcome {
     let (disk, blob) = with_blob(FileSystem::Strict, 4)?;
     blob.write_at(HostOffset::ZERO, &sectors(4, 1))?;

@@ -1,7 +1,7 @@
 //! The log of a simulated disk as a value.
 
 use super::super::BlobName;
-use super::cut::PowerCut;
+use super::cut::{FileSystem, PowerCut};
 use crate::units::{ByteCount, HostOffset};
 use std::sync::Arc;
 
@@ -117,6 +117,14 @@ impl DiskLog {
         let mut cut = self.start.clone();
         self.events.iter().take(instant).for_each(|event| cut.pass(event));
         cut
+    }
+
+    /// The same log on a file system of another kind.
+    #[must_use]
+    pub fn on(&self, file_system: FileSystem) -> Self {
+        let mut other = self.clone();
+        other.start.file_system = file_system;
+        other
     }
 
     /// The same log without one event, as a negative control: a sync that was left out must be missed by somebody.

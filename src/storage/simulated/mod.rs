@@ -33,5 +33,5 @@ pub use cut::{FileSystem, PowerCut};
 pub use disk::SimulatedDisk;
 pub use log::{DiskChange, DiskEvent, DiskLog};
 pub use script::{At, Call, Counts, Fault, FaultKind, Times};
-pub use state::{CrashState, CrashStates};
+pub use state::{CrashBlob, CrashState, CrashStates};
 pub use store::SimulatedStore;

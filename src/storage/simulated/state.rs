@@ -3,9 +3,10 @@
 use super::super::BlobName;
 use super::super::digest::{Digest, halves};
 use super::super::memory::MemoryStore;
-use super::super::sparse::Sparse;
+use super::super::sparse::{PageDigests, Sparse};
 use super::choice::{Bounds, Choice, Operation, shuffled};
 use super::cut::{Fate, File, FileSystem, PowerCut};
+use crate::units::ByteCount;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -15,18 +16,48 @@ use std::sync::Arc;
 /// An example is at [`PowerCut`].
 #[derive(Clone)]
 pub struct CrashState {
-    blobs: Vec<Left>,
+    blobs: Vec<CrashBlob>,
     digest: u128,
     choice: Choice,
 }
 
-/// A blob that is left.
+/// A blob that a power cut has left.
+///
+/// An example is at [`PowerCut`].
 #[derive(Clone)]
-struct Left {
+pub struct CrashBlob {
     name: BlobName,
     number: u64,
     bytes: Arc<Sparse>,
+    pages: Arc<PageDigests>,
     digest: u128,
+}
+
+impl CrashBlob {
+    /// The name under which it is found.
+    #[must_use]
+    pub fn name(&self) -> &BlobName {
+        &self.name
+    }
+
+    /// Its length.
+    #[must_use]
+    pub fn length(&self) -> ByteCount {
+        ByteCount::new(self.bytes.length())
+    }
+
+    /// A number of its bytes: that of other bytes is another one, but for one chance in 2^128.
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        self.digest
+    }
+
+    /// The same of the `page`-th 4 KiB of it, counted from 0; `None` when all of them are zeros or past the end.
+    #[must_use]
+    pub fn digest_of_page(&self, page: u64) -> Option<u128> {
+        let place = self.pages.binary_search_by_key(&page, |(page, _)| *page).ok()?;
+        Some(self.pages[place].1)
+    }
 }
 
 impl CrashState {
@@ -41,6 +72,12 @@ impl CrashState {
         MemoryStore::of(blobs.map(|blob| (blob.name.clone(), blob.number, Sparse::clone(&blob.bytes))))
     }
 
+    /// The blobs, in the order of their names.
+    #[must_use]
+    pub fn blobs(&self) -> &[CrashBlob] {
+        &self.blobs
+    }
+
     /// A number of the names and bytes: that of another state is another one, but for one chance in 2^128.
     #[must_use]
     pub fn digest(&self) -> u128 {
@@ -53,14 +90,25 @@ impl CrashState {
         self.blobs.iter().find(|blob| blob.name == *name).map(|blob| blob.digest)
     }
 
-    /// The same of all blobs but one of a store that was made of this state and has been used since. Blobs that were
-    /// not changed meanwhile are not read.
+    /// The same of all blobs but one.
+    #[must_use]
+    pub fn digest_without(&self, but: &BlobName) -> u128 {
+        let others = self.blobs.iter().filter(|blob| blob.name != *but);
+        digest_of_all(others.map(|blob| (&blob.name, blob.digest)))
+    }
+
+    /// As [`CrashState::digest_without`], of a store that was made of this state and has been used since. Pages that were
+    /// not written meanwhile are not read.
     #[must_use]
     pub fn digest_of_others(&self, store: &MemoryStore, but: &BlobName) -> u128 {
         let now = store.map_blobs(|name, number, bytes| {
             let before = self.blobs.iter().find(|blob| blob.number == number);
-            let same = before.filter(|blob| blob.bytes.changes() == bytes.changes());
-            (name.clone(), same.map_or_else(|| bytes.digest(), |blob| blob.digest))
+            let digest = match before {
+                Some(blob) if blob.bytes.changes() == bytes.changes() => blob.digest,
+                Some(blob) => bytes.digest_of_pages(&bytes.page_digests_beside(&blob.bytes, &blob.pages)),
+                None => bytes.digest_of_pages(&bytes.page_digests()),
+            };
+            (name.clone(), digest)
         });
         digest_of_all(now.iter().filter(|(name, _)| name != but).map(|(name, digest)| (name, *digest)))
     }
@@ -90,6 +138,12 @@ impl fmt::Debug for CrashState {
     }
 }
 
+impl fmt::Debug for CrashBlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CrashBlob").field("name", &self.name).field("length", &self.length()).finish()
+    }
+}
+
 /// What all states of one power cut share.
 struct Base {
     cut: PowerCut,
@@ -102,9 +156,8 @@ struct Base {
 /// What is known of a blob before anything pending survives.
 struct Known {
     durable: Arc<Sparse>,
+    pages: Arc<PageDigests>,
     digest: u128,
-    /// The numbers of its pages; empty when nothing is pending.
-    pages: Vec<u128>,
     /// For each pending change, where its first part is; `None` when it is certain.
     pending: Vec<Option<usize>>,
 }
@@ -112,8 +165,8 @@ struct Known {
 impl Known {
     fn of(file: &File) -> Self {
         let durable = Arc::new(file.durable.clone());
-        let pages = durable.page_digests();
-        let digest = durable.digest_beside(&durable, &pages);
+        let pages = Arc::new(durable.page_digests());
+        let digest = durable.digest_of_pages(&pages);
         Self { digest, pages, pending: vec![None; file.pending.len()], durable }
     }
 }
@@ -152,17 +205,18 @@ impl Base {
             let (Some(file), Some(known)) = (self.cut.files.get(&number), self.files.get(&number)) else {
                 continue;
             };
-            let (bytes, digest) = if file.pending.is_empty() {
-                (Arc::clone(&known.durable), known.digest)
+            let (bytes, pages, digest) = if file.pending.is_empty() {
+                (Arc::clone(&known.durable), Arc::clone(&known.pages), known.digest)
             } else {
                 let mut bytes = Sparse::clone(&known.durable);
                 for (pending, place) in file.pending.iter().zip(&known.pending) {
                     pending.what.apply(&mut bytes, |part| place.is_none_or(|place| kept[place + part]));
                 }
-                let digest = bytes.digest_beside(&known.durable, &known.pages);
-                (Arc::new(bytes), digest)
+                let pages = bytes.page_digests_beside(&known.durable, &known.pages);
+                let digest = bytes.digest_of_pages(&pages);
+                (Arc::new(bytes), Arc::new(pages), digest)
             };
-            blobs.push(Left { name, number, bytes, digest });
+            blobs.push(CrashBlob { name, number, bytes, pages, digest });
         }
         let digest = digest_of_all(blobs.iter().map(|blob| (&blob.name, blob.digest)));
         CrashState { blobs, digest, choice }
