@@ -19,6 +19,8 @@ pub(crate) struct Tally {
     pub(crate) states: u64,
     /// Those of them that are unlike all others, of other runs, too.
     pub(crate) distinct: u64,
+    /// The pools that were opened; the others had the same in all that opening them looks at.
+    pub(crate) opened: u64,
     /// Those of them that were read from end to end; the others had the same books and layers as one of these.
     pub(crate) read: u64,
 }
@@ -28,6 +30,7 @@ impl Tally {
         self.instants += other.instants;
         self.states += other.states;
         self.distinct += other.distinct;
+        self.opened += other.opened;
         self.read += other.read;
     }
 }
@@ -70,14 +73,32 @@ impl Effort {
     }
 }
 
-/// Cuts the power at every instant of a run, and looks through its log. Answers the first state in which something is
-/// wrong.
-pub(crate) fn cut_run(run: &Run, effort: Effort, seen: &Seen) -> (Tally, Result<(), String>) {
+/// Cuts the power at every instant of a run on each of these file systems, and looks through its log. Answers the first
+/// state in which something is wrong.
+pub(crate) fn cut_run(
+    run: &Run,
+    file_systems: &[FileSystem],
+    effort: Effort,
+    seen: &Seen,
+) -> (Tally, Result<(), String>) {
+    let mut tally = Tally::default();
     if let Some(breach) = watch_order(&run.log).first() {
-        return (Tally::default(), Err(breach.to_string()));
+        return (tally, Err(breach.to_string()));
     }
     let (from, mut memo) = (run.moments[0].position, Memo::default());
-    cut_log(&run.log, from, effort, &mut memo, seen, &run.template.options, |instant| run.allowed(instant))
+    for (nth, file_system) in (0_u64..).zip(file_systems) {
+        let (log, options) = (run.log.on(*file_system), &run.template.options);
+        // Other dice, so that what both may leave is not looked at twice.
+        let seed = effort.bounds.seed ^ nth << 40;
+        let effort = Effort { bounds: Bounds { seed, ..effort.bounds }, ..effort };
+        let (more, result) =
+            cut_log(&log, from, effort, &mut memo, seen, options, |instant| run.allowed(instant));
+        tally.add(more);
+        if let Err(wrong) = result {
+            return (tally, Err(format!("{file_system:?}: {wrong}")));
+        }
+    }
+    (tally, Ok(()))
 }
 
 /// Cuts the power at every instant of a log from one on.
@@ -90,7 +111,7 @@ pub(crate) fn cut_log<'a>(
     options: &Options,
     allowed: impl Fn(usize) -> &'a [Moment],
 ) -> (Tally, Result<(), String>) {
-    let read = memo.read;
+    let (opened, read) = (memo.opened, memo.read);
     let mut tally = Tally::default();
     let mut result = Ok(());
     'cuts: for (instant, cut) in log.cuts(from).filter(|(instant, _)| effort.looks_at(*instant)) {
@@ -116,7 +137,7 @@ pub(crate) fn cut_log<'a>(
             }
         }
     }
-    tally.read = memo.read - read;
+    (tally.opened, tally.read) = (memo.opened - opened, memo.read - read);
     (tally, result)
 }
 

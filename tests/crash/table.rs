@@ -26,13 +26,13 @@ impl Table {
 
     pub(crate) fn print(&self, what: &str, began: Instant) {
         let seconds = began.elapsed().as_secs_f64();
-        println!("{what}: instants, states, distinct ones, pools that were read from end to end");
+        println!("{what}: instants, states, distinct ones, pools that were opened, read from end to end");
         let total = self.total();
         for (operation, tally) in
             self.0.iter().map(|(name, tally)| (name.as_str(), tally)).chain([("all", &total)])
         {
-            let Tally { instants, states, distinct, read } = tally;
-            println!("{instants:>9} {states:>9} {distinct:>9} {read:>9}  {operation}");
+            let Tally { instants, states, distinct, opened, read } = tally;
+            println!("{instants:>9} {states:>9} {distinct:>9} {opened:>9} {read:>9}  {operation}");
         }
         println!("{seconds:.0} s, {:.0} states/s", total.states as f64 / seconds);
     }
