@@ -305,6 +305,10 @@ impl Blob for Witnessed {
         self.inner.identity()
     }
 
+    fn links(&self) -> Result<u64> {
+        self.inner.links()
+    }
+
     fn writer_elsewhere(&self) -> Result<Option<Holder>> {
         self.inner.writer_elsewhere()
     }
