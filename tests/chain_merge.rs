@@ -594,6 +594,31 @@ fn a_step_copies_about_its_budget_and_at_least_a_cluster() -> Outcome {
 }
 
 #[test]
+fn whoever_had_a_layer_open_before_something_was_pulled_into_it_reads_on() -> Outcome {
+    let (size, cluster) = (64 * KIB, 512);
+    let blob = MemoryStore::new().create(&BlobName::parse("child")?)?;
+    NewImage { cluster_bits: 9, ..NewImage::of_size(bytes(size)) }.layout("child")?.write(&*blob)?;
+    let open = |access| -> Outcome<Arc<Layer>> {
+        Ok(Arc::new(Layer::from(Image::open(blob.clone(), "child", access, Limits::default())?)))
+    };
+    let (retired, head) = (sized(size, 9)?, sized(size, 9)?);
+    fill(&[&retired], 0..size, 7)?;
+    // A cluster of each table is there, so that the tables are where every handle knows them.
+    let child = open(Access::Write)?;
+    for place in (0..size).step_by(cluster * 64) {
+        fill(&[&child], place..place + cluster, 9)?;
+    }
+    drop(child);
+    let expected = content(&[open(Access::Read)?, Arc::clone(&retired)])?;
+    // One reads the child itself, the other one asks what is below its head.
+    let (alone, below) = (open(Access::Read)?, open(Access::Read)?);
+    pull_all(&open(Access::Write)?, &retired, &[])?;
+    assert!(content(&[alone, Arc::clone(&retired)])? == expected, "the child reads otherwise");
+    assert!(content(&[head, below, retired])? == expected, "a disk above the child reads otherwise");
+    Ok(())
+}
+
+#[test]
 fn a_child_that_grows_while_it_pulls_shows_zeros_in_what_is_new() -> Outcome {
     for pulled in [0, 2, 100] {
         let [child, retired, base] =

@@ -5,6 +5,7 @@ use super::error::{Error, Result};
 use super::map::{Mapping, Run};
 use super::open::{Image, State, unreadable};
 use crate::storage::read_zero_extended;
+use crate::sync::RwLockWriteGuard;
 use crate::units::{ByteCount, GuestOffset, HostOffset};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -45,7 +46,7 @@ impl Image {
     ) -> Result<()> {
         let geometry = self.geometry;
         let l1_index = geometry.l1_index(geometry.guest_cluster(range.start));
-        let state = self.state.read();
+        let mut state = self.state.read();
         if let Some(table) = state.tables.get(l1_index) {
             return self.name_defined(&state, |index| table.entry(index), range, each);
         }
@@ -58,6 +59,13 @@ impl Image {
         let mut bytes = vec![0; (last - first + 1) * width];
         let from = at + ByteCount::of(first * width);
         read_zero_extended(&*self.blob, state.end.as_length(), from, &mut bytes)?;
+        let end = self.end_seen(&state)?;
+        if end > state.end {
+            drop(state);
+            let mut writing = self.state.write();
+            writing.end = writing.end.max(end);
+            state = RwLockWriteGuard::downgrade(writing);
+        }
         let word = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let entry = |index: usize| match (index - first) * width {
             at if width == 8 => (word(at), 0),

@@ -185,10 +185,17 @@ impl Image {
         self.refuse_misplaced_table(state, at)?;
         let mut bytes = vec![0; self.geometry.cluster_size().as_usize()];
         read_zero_extended(&*self.blob, state.end.as_length(), at, &mut bytes)?;
+        state.end = state.end.max(self.end_seen(state)?);
         let words =
             bytes.chunks_exact(8).map(|word| u64::from_be_bytes(word.try_into().expect("eight bytes")));
         state.tables.insert_read(l1_index, at, words.collect());
         Ok(())
+    }
+
+    /// Where the file ends for whoever has just read entries of a table in it. A merge writes into a closed image through
+    /// another handle: it only adds to the file, the data before the entries.
+    pub(super) fn end_seen(&self, state: &State) -> Result<HostOffset> {
+        if self.is_closed() { Ok(HostOffset::end_of(self.blob.length()?)) } else { Ok(state.end) }
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) enum Calls {
     OneOf(u64),
     /// Every call in so many of its ways, and every sync in six times as many.
     Each(usize),
+    /// Every sync in so many of its ways, and no other call.
+    Syncs(usize),
 }
 
 impl Calls {
@@ -39,8 +41,9 @@ impl Calls {
         };
         match self {
             Self::OneOf(many) => ways.into_iter().filter(|_| one_of(many, seed, next())).collect(),
-            Self::Each(count) => {
-                let count = if is_sync(call) { count * 6 } else { count };
+            Self::Syncs(_) if !is_sync(call) => Vec::new(),
+            Self::Each(count) | Self::Syncs(count) => {
+                let count = if is_sync(call) && matches!(self, Self::Each(_)) { count * 6 } else { count };
                 // Whichever way comes first, the ones after it are as likely.
                 let many = ways.len() as u64;
                 let first = (0..many).find(|way| one_of(many - way, seed, *way)).unwrap_or(0);

@@ -185,7 +185,13 @@ fn no_call_that_fails_does_any_harm() {
     let ways = number("SNAPGROUP_CRASH_FAULTS", 1);
     let calls = Calls::Each(usize::try_from(ways).expect("a few"));
     let one_in = number("SNAPGROUP_CRASH_ONE_IN", 3);
-    let (faults, wrong) = fail_in_all(&some(one_in, number("SNAPGROUP_SEED", 1)), calls);
+    let chosen = some(one_in, number("SNAPGROUP_SEED", 1));
+    let (mut faults, mut wrong) = fail_in_all(&chosen, calls);
+    // Every sync of the others, too.
+    let others = selected(scenario::all()).into_iter().filter(|scenario| !chosen.contains(scenario));
+    let (more, further) = fail_in_all(&others.collect::<Vec<_>>(), Calls::Syncs(1));
+    faults.add(more);
+    wrong.extend(further);
     table::print_faults(&faults, began);
     report(&wrong);
     let wanted = 150_000 / one_in;

@@ -266,6 +266,8 @@ impl Pool {
     /// Refuses while a handle reads a retired layer otherwise than the catalogue says: through a snapshot that was
     /// deleted since, through other layers than now, or through one that it knows as it was before a merge.
     fn refuse_read(&self, reader: &Reader, retired: &LayerRecord) -> Result<()> {
+        // Whoever is opening layers by the books of before the deletion has claimed them once nobody holds the layout.
+        drop(self.layout.write());
         for through in self.readers.of(retired.id) {
             if through.is_written || !is_in_the_books(reader, &through.layers)? {
                 return Err(Refusal::BeingRead { file: retired.blob.to_string() }.into());

@@ -10,12 +10,14 @@ use super::Look;
 use super::content::Alone;
 use super::file::{Content, SealReader, Unusable};
 use crate::catalog::{LayerId, LayerRecord, LayerState, Reader, Seal};
+use crate::chain::Layer;
 use crate::inventory::ErrorCode;
 use crate::plan::refusal::Refusal;
 use crate::storage::{Access, BlobName, Store};
 use crate::units::ByteCount;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// How many stretches that differ are listed for one layer.
@@ -243,9 +245,17 @@ impl Pool {
         round: &Round<'_>,
     ) -> Result<Option<(BlobName, LayerVerdict)>> {
         loop {
-            let Some(record) = self.read()?.layer(id)?.filter(is_still) else { return Ok(None) };
+            let (record, opened) = {
+                // Of one moment: what the record says is below the layer may be gone from later books.
+                let _layout = self.layout.read();
+                let reader = self.read()?;
+                let Some(record) = reader.layer(id)?.filter(is_still) else { return Ok(None) };
+                let opened = self.open_to_look(&reader, &record);
+                (record, opened)
+            };
             let mut touched = Vec::new();
-            let verdict = match self.compare(&record, depth, &mut touched, bytes_read, round) {
+            let compare = |layer| self.compare(&record, layer, depth, &mut touched, bytes_read, round);
+            let verdict = match opened.and_then(compare) {
                 Ok(verdict) => verdict,
                 // Of the books, which say nothing of this layer then.
                 Err(error @ Error::Catalog(_)) => return Err(error),
@@ -267,15 +277,12 @@ impl Pool {
     fn compare(
         &self,
         record: &LayerRecord,
+        layer: Arc<Layer>,
         depth: VerifyDepth,
         touched: &mut Vec<Touch>,
         bytes_read: &mut ByteCount,
         round: &Round<'_>,
     ) -> Result<Verdict> {
-        let layer = {
-            let _layout = self.layout.read();
-            self.open_to_look(&self.read()?, record)?
-        };
         let Some(seal) = &record.seal else { return Ok(Verdict::NeverSealed) };
         *touched = touches(Look::of(seal), Look::at(&**layer.blob())?);
         let is_suspect = !touched.is_empty() || seal.file_stamp.is_none();
