@@ -1,7 +1,7 @@
 //! Calls that meet: what holds of them in whatever order their threads go on.
 //!
-//! Built as usual, each scenario runs a few times on the threads of the system, over a store whose calls give way to
-//! other threads. Built with `--cfg snapgroup_shuttle` (in `RUSTFLAGS`) a scheduler decides at every lock of the crate,
+//! Built as usual, each scenario runs ten times, or `SNAPGROUP_SCHEDULES` times, on the threads of the system, over a store
+//! whose calls give way to other threads. Built with `--cfg snapgroup_shuttle` (in `RUSTFLAGS`) a scheduler decides at every lock of the crate,
 //! and at every call to the file of a layer, which thread goes on. A schedule that fails, or in which nobody can go on,
 //! is printed, and comes again from the same seed: `SNAPGROUP_SEED` says which schedules, `SNAPGROUP_SCHEDULES` how many
 //! of each scenario (1000 unless said otherwise). Not scheduled are the locks of the database and of the stores: nobody
@@ -14,7 +14,8 @@
 //! verification that does not look again. A queue of commits that answers before its commit is found by the catalogue's
 //! own tests, since its locks are not scheduled. Not found: a reader of a disk that does not hold its chain while it
 //! reads, and a snapshot that is opened, or a merge that is ended, without the lock of the layout; a sealing that does not
-//! look again before it is published.
+//! look again before it is published. Found by threads alone: a merge that asks who reads before those have claimed their layers who are
+//! just opening them.
 
 #[path = "concurrency/explore.rs"]
 mod explore;

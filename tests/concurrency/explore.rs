@@ -23,6 +23,10 @@ impl Threads {
     }
 }
 
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("the variable holds a number"))
+}
+
 #[cfg(snapgroup_shuttle)]
 pub(crate) use scheduled::{explore, pause};
 #[cfg(not(snapgroup_shuttle))]
@@ -45,7 +49,7 @@ mod threads {
     /// Runs what prepares the scenario once, then the scenario a few times.
     pub(crate) fn explore(_: &str, prepare: fn(), scenario: impl Fn() + Send + Sync + 'static) {
         prepare();
-        for _ in 0..10 {
+        for _ in 0..super::number("SNAPGROUP_SCHEDULES", 10) {
             scenario();
         }
     }
@@ -63,10 +67,6 @@ mod scheduled {
         shuttle::thread::yield_now();
     }
 
-    fn number(name: &str, default: u64) -> u64 {
-        std::env::var(name).map_or(default, |text| text.parse().expect("the variable holds a number"))
-    }
-
     fn config() -> Config {
         let mut config = Config::new();
         config.stack_size = 1 << 20;
@@ -77,8 +77,8 @@ mod scheduled {
     /// of thread at places that are drawn (probabilistic concurrency testing).
     #[expect(clippy::print_stderr, reason = "the seed and the counts of a random test are printed")]
     pub(crate) fn explore(name: &str, prepare: fn(), scenario: impl Fn() + Send + Sync + 'static) {
-        let schedules = usize::try_from(number("SNAPGROUP_SCHEDULES", 1000)).expect("few enough");
-        let seed = number("SNAPGROUP_SEED", 1);
+        let schedules = usize::try_from(super::number("SNAPGROUP_SCHEDULES", 1000)).expect("few enough");
+        let seed = super::number("SNAPGROUP_SEED", 1);
         let scenario = Arc::new(scenario);
         Runner::new(RandomScheduler::new_from_seed(seed, 1), config()).run(prepare);
         let random = Arc::clone(&scenario);
