@@ -282,6 +282,30 @@ fn a_deletion_takes_nothing_from_those_who_read() {
     });
 }
 
+#[test]
+fn a_snapshot_that_is_being_opened_when_it_is_deleted_and_written_to_reads_as_it_was() {
+    run("a snapshot that is being opened when it is deleted and written to reads as it was", || {
+        let (engine, pool) = fresh()?;
+        let mut threads = Threads::default();
+        threads.start({
+            let engine = engine.clone();
+            move || read_while(&engine, &pool.snapshots[1])
+        });
+        threads.start({
+            let engine = engine.clone();
+            move || {
+                let deletion = DeleteSnapshots::one(pool.snapshots[1].0);
+                let deleted =
+                    engine.delete_snapshots(&DeleteSnapshots { reclaim: When::Later, ..deletion })?;
+                assert!(deleted.is_success());
+                reclaim_while(&engine, Direction::Commit)
+            }
+        });
+        threads.join();
+        assert_whole(&engine, &[&pool.snapshots[0], &pool.snapshots[2], &pool.snapshots[3]])
+    });
+}
+
 fn reclaim_against_writes_and_reads(direction: Direction) -> Outcome {
     let (engine, pool) = with_retired()?;
     let mut threads = Threads::default();

@@ -1,15 +1,15 @@
 //! What opening a pool must never do: throw away what was acknowledged.
 
-use snapgroup::image::{Image, Limits, check};
+use snapgroup::image::{Image, Limits, NewImage, check};
 use snapgroup::storage::{
     Access, At, BlobName, Bounds, Fault, FaultKind, FileSystem, MemoryStore, Operation, SimulatedDisk,
     SimulatedStore, Store,
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteMode,
-    DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Kind, OpenPrepared, Options, RebuildOptions,
-    ReclaimOptions, Recovered, RevertVolume, Running, SealOptions, Uuid, When,
+    AdoptVolume, ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteMode,
+    DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Kind, LayerFormat, OpenPrepared, Options,
+    RebuildOptions, ReclaimOptions, Recovered, RevertVolume, Running, SealOptions, Uuid, When,
 };
 use std::sync::Arc;
 
@@ -90,6 +90,54 @@ fn a_mark_beside_layers_does_not_make_a_pool_anew_whose_catalogue_is_lost_or_dam
         assert_eq!(rebuilt.volumes.len(), 1);
         assert_eq!(Engine::open_on(Arc::new(store), options())?.volume(volume)?.uuid, volume);
     }
+    Ok(())
+}
+
+#[test]
+fn a_layer_that_cannot_be_read_just_now_is_no_reason_to_make_a_catalogue_anew() -> Outcome {
+    let memory = MemoryStore::new();
+    let image = NewImage::of_size(ByteCount::mib(1)).layout("golden.qcow2")?;
+    image.write(&*memory.create(&BlobName::parse("golden.qcow2")?)?)?;
+    let options = || Options { create: CreatePool::Here, ..Options::default() };
+    // The only layer that is left has a name of its own, and says in its header whose it is.
+    let engine = Engine::open_on(Arc::new(memory.clone()), options())?;
+    engine.adopt_volume(&AdoptVolume::new("golden.qcow2", LayerFormat::Qcow2, "disk"))?;
+    engine.close()?;
+    put(&memory, "snapgroup.redb.new", b"")?;
+    put(&memory, "snapgroup.redb", &[0xa5; 8192])?;
+    let mut refused = 0;
+    for call in 1.. {
+        let left = memory.fork();
+        let disk = SimulatedStore::new(Arc::new(left.clone()));
+        disk.fail(Fault::once(At::Call(call), FaultKind::EIO));
+        let Err(_) = Engine::open_on(Arc::new(disk.clone()), options()) else {
+            panic!("call {call}: it is open")
+        };
+        assert!(bytes_of(&left, "snapgroup.redb")? == [0xa5; 8192], "call {call} has cost the catalogue");
+        if disk.counts().total() < call {
+            break;
+        }
+        refused += 1;
+    }
+    assert!(refused > 5, "{refused} calls are few");
+    Ok(())
+}
+
+#[test]
+fn a_damaged_catalogue_is_kept_beside_layers_of_which_only_the_names_can_be_read() -> Outcome {
+    let store = MemoryStore::new();
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    let head = engine.chain(volume)?.remove(0).file;
+    engine.close()?;
+    for file in [head.as_str(), "snapgroup.redb"] {
+        store.open(&BlobName::parse(file)?, Access::Write)?.write_at(HostOffset::ZERO, &[0xa5; 4096])?;
+    }
+    put(&store, "snapgroup.redb.new", b"")?;
+    let damaged = bytes_of(&store, "snapgroup.redb")?;
+    let opened = Engine::open_on(Arc::new(store.clone()), Options::default());
+    assert!(matches!(opened, Err(Error::Catalog(_))), "{opened:?}");
+    assert!(bytes_of(&store, "snapgroup.redb")? == damaged, "the catalogue was written to");
     Ok(())
 }
 

@@ -307,11 +307,10 @@ impl Pool {
             return Err(not_adoptable(name, AdoptRule::Written));
         }
         let identity = blob.identity();
-        if name.is_in_base() && known.is_none() {
-            self.refuse_of_a_pool(name, identity)?;
-        }
-        if known.is_none() {
-            self.refuse_second_name(name, &*blob)?;
+        match known {
+            Some(_) => {}
+            None if name.is_in_base() => self.refuse_of_a_pool(name, identity)?,
+            None => self.refuse_second_name(name, &*blob)?,
         }
         let minted =
             Minted { snapshot: self.source.mint(), layer: self.source.mint(), tree: self.source.mint() };

@@ -10,10 +10,10 @@ use super::locks::{Held, Key, Locks};
 use super::operation::{self, Operation};
 use super::options::{CreatePool, Options, Source};
 use super::readers::Readers;
+use super::rebuild;
 use super::recover::Recovered;
 use super::seal::Sealings;
 use crate::catalog::{self, Catalog, Entity, GroupId, LayerId, MachineId, Reader, VolumeId, VolumeRecord};
-use crate::image::Facts;
 use crate::inventory::Date;
 use crate::plan::refusal::Refusal;
 use crate::plan::text;
@@ -290,7 +290,7 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
                 return Err(Error::NoPool { location: store.location(&name) });
             }
             // A pool that is being made has no layers: this one was acknowledged, and its catalogue is damaged.
-            Err(error @ catalog::Error::NotACatalogue { .. }) if holds_layers(store, &present)? => {
+            Err(error @ catalog::Error::NotACatalogue { .. }) if rebuild::holds_layers(store, &present)? => {
                 return Err(error.into());
             }
             Ok(_) | Err(catalog::Error::NotACatalogue { .. }) => store.remove(&name)?,
@@ -306,17 +306,6 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
     store.remove(&mark)?;
     store.sync_names()?;
     Ok(catalog)
-}
-
-/// Whether one of these files is a layer that some pool has made.
-fn holds_layers(store: &dyn Store, present: &[BlobName]) -> Result<bool> {
-    for name in present.iter().filter(|name| !is_own_file(name)) {
-        let facts = Facts::of(&*store.open(name, Access::Read)?, name.as_str());
-        if facts.is_ok_and(|facts| facts.identity.is_some()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 impl Pool {

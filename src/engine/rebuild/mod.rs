@@ -16,6 +16,8 @@ pub use report::{
     RebuiltVolume,
 };
 
+pub(super) use scan::holds_layers;
+
 use super::error::{Error, Result};
 use super::operation::{self, Operation};
 use super::options::{Options, Source};

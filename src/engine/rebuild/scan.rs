@@ -64,6 +64,23 @@ pub(super) fn start(files: &[Scanned]) -> Start {
     }
 }
 
+/// Whether one of these files is a layer that some pool has made, by its header or by its name. A disk that fails is an
+/// error: it says nothing.
+pub(in super::super) fn holds_layers(store: &dyn Store, present: &[BlobName]) -> Result<bool> {
+    for name in present.iter().filter(|name| !is_own_file(name)) {
+        if is_layer_blob(name) {
+            return Ok(true);
+        }
+        let Some(blob) = opened(store, name)? else { continue };
+        match Facts::of(&*blob, name.as_str()) {
+            Ok(facts) if facts.identity.is_some() => return Ok(true),
+            Err(error) if is_of_disk(&error) => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(false)
+}
+
 type Found = (BlobName, Arc<dyn Blob>, Facts);
 
 /// Reads the header of every file; answers those of one pool, and what they read through to.
