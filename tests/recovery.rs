@@ -1,8 +1,9 @@
 //! What opening a pool must never do: throw away what was acknowledged.
 
 use snapgroup::image::{Image, Limits, NewImage, check};
+use snapgroup::query::Query;
 use snapgroup::storage::{
-    Access, At, BlobName, Bounds, Fault, FaultKind, FileSystem, MemoryStore, Operation, SimulatedDisk,
+    Access, At, BlobName, Bounds, Call, Fault, FaultKind, FileSystem, MemoryStore, Operation, SimulatedDisk,
     SimulatedStore, Store,
 };
 use snapgroup::units::HostOffset;
@@ -648,6 +649,32 @@ fn empty_layers_that_never_arrived_are_made_anew_once() -> Outcome {
 }
 
 /// The end of the file is the end of its L1 table, of which nothing has to be written: it is all zeros.
+#[test]
+fn an_opening_after_a_crash_looks_at_few_layers_however_many_were_made_before() -> Outcome {
+    let store = MemoryStore::new();
+    let options = || Options { chain_max: 1000, ..Options::default() };
+    let engine = Engine::open_on(Arc::new(store.clone()), options())?;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    // Nobody writes to the disk, so that nothing else makes its layers durable.
+    for count in 1..=300 {
+        engine.create_snapshot(&CreateSnapshot::new(volume, format!("snapshot-{count}")))?;
+        if ![100, 250, 260, 300].contains(&count) {
+            continue;
+        }
+        let left = SimulatedStore::new(Arc::new(store.fork()));
+        left.record();
+        let opened = Engine::open_on(Arc::new(left.clone()), options())?;
+        let is_layer_sync = |call: &Call| {
+            let is_catalogue = call.name.as_ref().is_some_and(|name| name.as_str() == "snapgroup.redb");
+            call.operation == Operation::Sync && !is_catalogue
+        };
+        let looked_at = left.take_calls().iter().filter(|call| is_layer_sync(call)).count();
+        assert!((1..=260).contains(&looked_at), "{looked_at} layers after {count} snapshots");
+        assert_eq!(opened.query_snapshots(&Query::all())?.total, count);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_head_whose_length_never_arrived_is_made_anew() -> Outcome {
     let store = MemoryStore::new();

@@ -12,12 +12,12 @@
 use super::edit::Edit;
 use super::encoding::encode;
 use super::error::{Error, Place, Result};
-use super::id::{GroupId, SnapshotId};
+use super::id::{GroupId, LayerId, SnapshotId};
 use super::index::Keys;
 use super::kind::{Entity, Id, Kind, Record};
 use super::open::{Catalog, QuickRepair};
 use super::queue::Wish;
-use super::record::{RefRecord, SnapshotRecord};
+use super::record::{LayerRecord, RefRecord, Settled, SnapshotRecord};
 use super::tables::{self, EntityValue, IdKey, RefKey, meta};
 use crate::units::ByteCount;
 use redb::{Durability, ReadableTable, Table, WriteTransaction};
@@ -182,7 +182,8 @@ impl<'t> Writer<'t> {
             Edit::PutRef(record) => self.put_ref(record),
             Edit::RemoveMachine(id) => self.remove::<super::MachineRecord>(*id),
             Edit::RemoveVolume(id) => self.remove::<super::VolumeRecord>(*id),
-            Edit::RemoveLayer(id) => self.remove::<super::LayerRecord>(*id),
+            Edit::RemoveLayer(id) => self.remove::<LayerRecord>(*id),
+            Edit::SettleLayer(id) => self.settle(*id),
             Edit::RemoveSnapshot(id) => {
                 self.sum(*id, ByteCount::ZERO)?;
                 self.remove::<SnapshotRecord>(*id)
@@ -230,6 +231,15 @@ impl<'t> Writer<'t> {
         let next = &mut self.next[R::Id::KIND.slot()];
         *next = (*next).max(id.number().saturating_add(1));
         Ok(())
+    }
+
+    fn settle(&mut self, id: LayerId) -> Result<()> {
+        match self.record::<LayerRecord>(id)? {
+            Some(record) if record.settled == Settled::No => {
+                self.put(&LayerRecord { settled: Settled::Yes, ..record })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn remove<R: Record>(&mut self, id: R::Id) -> Result<()> {

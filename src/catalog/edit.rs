@@ -17,6 +17,8 @@ pub enum Edit {
     RemoveVolume(VolumeId),
     PutLayer(LayerRecord),
     RemoveLayer(LayerId),
+    /// The file of a layer has arrived. Its record stays as it is otherwise; when it is gone, so is the news.
+    SettleLayer(LayerId),
     PutSnapshot(SnapshotRecord),
     RemoveSnapshot(SnapshotId),
     PutTree(TreeRecord),
@@ -24,7 +26,10 @@ pub enum Edit {
     PutGroup(GroupRecord),
     RemoveGroup(GroupId),
     PutRef(RefRecord),
-    RemoveRef { group: GroupId, ordinal: u32 },
+    RemoveRef {
+        group: GroupId,
+        ordinal: u32,
+    },
     PutPrepared(PreparedRecord),
     RemovePrepared(MachineId),
 }

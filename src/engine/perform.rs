@@ -25,6 +25,7 @@ use crate::plan::{NewFile, Plan};
 use crate::storage::{Access, Blob, BlobName, Hold, Store};
 use crate::sync::RwLockReadGuard;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
 /// log2 of the width of the refcounts of every image that is made here: 16 bits, as QEMU does by default.
@@ -172,6 +173,8 @@ impl Prepared<'_> {
             Err(_) => {}
         }
         committed?;
+        let unsettled = self.plan.files.iter().filter(|file| file.layer.settled == Settled::No).count();
+        self.pool.backlog.fetch_add(unsettled, Ordering::Relaxed);
         self.pool.tell_changed(untold);
         for seal in &seals {
             self.pool.remove_seal(Some(seal));

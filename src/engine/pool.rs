@@ -20,6 +20,7 @@ use crate::plan::text;
 use crate::storage::{self, Access, BlobName, FusedStore, MemoryStore, Owned, Store};
 use crate::sync::RwLock;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
 
@@ -70,6 +71,8 @@ pub(super) struct Pool {
     /// be written below a snapshot.
     unknown: OnceLock<String>,
     recovered: Recovered,
+    /// How many layers were made that were not synced, since all were.
+    pub(super) backlog: AtomicUsize,
     /// Given back last: whoever opens the pool next finds it finished.
     owned: Option<Box<dyn Owned>>,
 }
@@ -154,6 +157,7 @@ impl Engine {
             open_volumes: OpenVolumes::default(),
             unknown: OnceLock::new(),
             recovered,
+            backlog: AtomicUsize::new(0),
             owned: Some(owned),
         };
         Ok(Self { pool: Arc::new(pool) })

@@ -21,11 +21,14 @@ use super::recover::Recovered;
 use crate::catalog::{Catalog, Edit, LayerId, LayerRecord, Reader, Settled, VolumeRecord};
 use crate::image::{self, Facts, NewImage};
 use crate::plan::Plan;
-use crate::plan::refusal::Refusal;
 use crate::storage::{self, Access, Blob, Hold, Store};
 use crate::units::{ByteCount, HostOffset};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use uuid::Uuid;
+
+/// How many layers are made before those that are not settled are made durable, by whoever makes the next one.
+const BACKLOG_MAX: usize = 256;
 
 impl Pool {
     /// Makes the files of those of the layers durable that are not settled.
@@ -35,55 +38,52 @@ impl Pool {
 
     /// As [`Pool::sync_unsettled`], and says so in the books.
     pub(super) fn settle_files(&self, layers: &[LayerRecord]) -> Result<()> {
-        let ids: Vec<LayerId> =
-            layers.iter().filter(|layer| layer.settled == Settled::No).map(|layer| layer.id).collect();
-        self.settle_found(|reader| {
-            let found = ids.iter().map(|id| Ok(reader.layer(*id)?)).collect::<Result<Vec<_>>>()?;
-            Ok(found.into_iter().flatten().collect())
-        })
+        let edits: Vec<Edit> = self.sync_files(layers)?.into_iter().map(Edit::SettleLayer).collect();
+        if edits.is_empty() {
+            return Ok(());
+        }
+        self.perform(&Plan { edits, ..Plan::default() })
     }
 
     /// Settles all that disks read and write, before another process uses them.
     pub(super) fn settle_disks(&self, volumes: &[VolumeRecord]) -> Result<()> {
-        self.settle_found(|reader| {
-            let mut layers = Vec::new();
-            for volume in volumes {
-                layers.extend(reader.chain(volume.head)?);
-            }
-            Ok(layers)
-        })
+        let reader = self.read()?;
+        let mut layers = Vec::new();
+        for volume in volumes {
+            layers.extend(reader.chain(volume.head)?);
+        }
+        self.settle_files(&layers)
     }
 
     /// Settles every layer of the pool, before it is given back.
     pub(super) fn settle_all(&self) -> Result<()> {
-        self.settle_found(|reader| Ok(reader.layers_unsettled()?.into_vec()?))
+        let unsettled = self.read()?.layers_unsettled()?.into_vec()?;
+        self.settle_files(&unsettled)
     }
 
-    /// Settles what `find` answers: looks again when the books have changed meanwhile.
-    fn settle_found(&self, find: impl Fn(&Reader) -> Result<Vec<LayerRecord>>) -> Result<()> {
-        loop {
-            let reader = self.read()?;
-            let settled = self.sync_files(&find(&reader)?)?;
-            if settled.is_empty() {
-                return Ok(());
-            }
-            let edits = settled.into_iter().map(settled_edit).collect();
-            match self.perform_at(&Plan { edits, ..Plan::default() }, Some(reader.generation())) {
-                Err(Error::Refused(Refusal::Stale { .. })) => {}
-                done => return done,
-            }
+    /// Settles what waits, when that may be [`BACKLOG_MAX`] layers: an opening after a crash would look at each of them.
+    pub(super) fn settle_backlog(&self) -> Result<()> {
+        let made = self.backlog.load(Ordering::Relaxed);
+        // Of several threads one does it.
+        let is_ours = made >= BACKLOG_MAX
+            && self.backlog.compare_exchange(made, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !is_ours {
+            return Ok(());
         }
+        self.settle_all().inspect_err(|_| {
+            self.backlog.fetch_add(made, Ordering::Relaxed);
+        })
     }
 
-    /// Syncs the files of those layers that are not settled, and answers them. One whose file is not there, or was left to
-    /// the next opening, stays as it is.
-    fn sync_files(&self, layers: &[LayerRecord]) -> Result<Vec<LayerRecord>> {
-        let mut files: Vec<(&LayerRecord, Arc<dyn Blob>)> = Vec::new();
+    /// Syncs the files of those layers that are not settled, and answers which these are. One whose file is not there, or
+    /// was left to the next opening, stays as it is.
+    fn sync_files(&self, layers: &[LayerRecord]) -> Result<Vec<LayerId>> {
+        let mut files: Vec<(LayerId, Arc<dyn Blob>)> = Vec::new();
         let is_left = |layer: &&LayerRecord| self.not_arrived.contains(&layer.id);
         let unsettled = layers.iter().filter(|layer| layer.settled == Settled::No);
         for layer in unsettled.filter(|layer| !is_left(layer)) {
             match self.store().open(&layer.blob, Access::Write) {
-                Ok(blob) => files.push((layer, blob)),
+                Ok(blob) => files.push((layer.id, blob)),
                 Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -96,12 +96,8 @@ impl Pool {
         for (_, blob) in &files {
             blob.sync()?;
         }
-        Ok(files.into_iter().map(|(layer, _)| layer.clone()).collect())
+        Ok(files.into_iter().map(|(layer, _)| layer).collect())
     }
-}
-
-fn settled_edit(layer: LayerRecord) -> Edit {
-    LayerRecord { settled: Settled::Yes, ..layer }.into()
 }
 
 /// What was found of a file that may not have arrived.
@@ -128,7 +124,7 @@ pub(super) fn settle_left(store: &dyn Store, catalog: &Catalog, recovered: &mut 
                 if arrival == Arrival::Rebuilt {
                     recovered.rebuilt.push(layer.blob.to_string());
                 }
-                edits.push(settled_edit(layer));
+                edits.push(Edit::SettleLayer(layer.id));
             }
             Err(error) => recovered.unfinished.push(format!("{}: {error}", layer.blob)),
         }

@@ -169,6 +169,7 @@ impl Engine {
             let what = "a base together with a snapshot".to_owned();
             return Err(Refusal::BadValue { what, rule: "one of them" }.into());
         }
+        pool.settle_backlog()?;
         let (_held, _, of) = pool.lock_found(|reader| {
             let Some(uuid) = of else { return Ok((vec![Key::New], None)) };
             let found = reader.snapshot_by_uuid(uuid)?.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;

@@ -42,6 +42,23 @@ fn a_new_name_moves_the_key() -> Result<()> {
 }
 
 #[test]
+fn that_a_file_has_arrived_changes_nothing_else_of_its_record_and_makes_none() -> Result<()> {
+    let catalog = new_catalog();
+    let made = LayerRecord { settled: Settled::No, ..layer(1, 1, None, LayerState::Head) };
+    catalog.commit(None, &[machine(1).into(), volume(1, 1, 0, 1).into(), made.clone().into()])?;
+    // Between the sync and the commit that tells of it, somebody else has made the disk larger.
+    let larger = LayerRecord { size: made.size + made.size, ..made };
+    catalog.commit(None, &[larger.clone().into()])?;
+    assert_eq!(catalog.read()?.layers_unsettled()?.into_vec()?, std::slice::from_ref(&larger));
+    catalog.commit(None, &[Edit::SettleLayer(LayerId(1)), Edit::SettleLayer(LayerId(2))])?;
+    let reader = catalog.read()?;
+    assert_eq!(reader.layer(LayerId(1))?, Some(LayerRecord { settled: Settled::Yes, ..larger }));
+    assert_eq!((reader.layer(LayerId(2))?, reader.layers_unsettled()?.into_vec()?), (None, Vec::new()));
+    assert_eq!(reader.verify()?, []);
+    Ok(())
+}
+
+#[test]
 fn edits_that_were_decided_on_something_else_are_refused() -> Result<()> {
     let catalog = new_catalog();
     catalog.commit(None, &[machine(1).into()])?;
