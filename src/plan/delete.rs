@@ -249,3 +249,25 @@ pub(crate) fn retired(books: &Books, tops: impl Iterator<Item = LayerId>) -> Vec
     found.sort_by_cached_key(|id| Reverse(books.depth(*id)));
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_and_scopes_are_read_as_they_are_written_and_nothing_else_is() {
+        for (mode, text) in [(DeleteMode::Permissive, "Permissive"), (DeleteMode::Enforcing, "Enforcing")] {
+            assert_eq!((mode.to_string().as_str(), format!(" {text}\n").parse()), (text, Ok(mode)));
+        }
+        for text in ["single", "Single", "auto"] {
+            assert_eq!(text.parse(), Ok(DeleteScope::Single));
+        }
+        for text in ["chain", "Chain"] {
+            assert_eq!(text.parse(), Ok(DeleteScope::Chain));
+        }
+        for text in ["", "permissive", "Permissive Enforcing", "both"] {
+            assert!(matches!(text.parse::<DeleteMode>(), Err(Refusal::BadValue { .. })), "{text}");
+            assert!(matches!(text.parse::<DeleteScope>(), Err(Refusal::BadValue { .. })), "{text}");
+        }
+    }
+}

@@ -142,3 +142,14 @@ pub(crate) fn name_aside(
     }
     (snapshot, layer.blob.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_snapshot_is_another_wish_than_the_usual_one() {
+        assert_eq!(SnapshotMode::Full.wish_part(), Some("full"));
+        assert_eq!(SnapshotMode::Incremental.wish_part(), None);
+    }
+}

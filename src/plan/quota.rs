@@ -46,3 +46,21 @@ impl std::iter::Sum for Amount {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_used_up_to_its_last_snapshot_and_byte() {
+        let amount = |snapshots, bytes| Amount { snapshots, bytes: ByteCount::new(bytes) };
+        let quota = Quota { snapshots: Some(3), bytes: Some(ByteCount::new(100)) };
+        assert_eq!(quota.check(amount(2, 60), amount(1, 40)), Ok(()));
+        let error = Refusal::Quota { held: 2, adding: 2, quota: 3 };
+        assert_eq!(quota.check(amount(2, 60), amount(2, 40)), Err(error));
+        let (held, adding, quota_bytes) = (ByteCount::new(60), ByteCount::new(41), ByteCount::new(100));
+        let error = Refusal::QuotaBytes { held, adding, quota: quota_bytes };
+        assert_eq!(quota.check(amount(2, 60), amount(1, 41)), Err(error));
+        assert_eq!(Quota { snapshots: None, bytes: None }.check(amount(9, 900), amount(9, 900)), Ok(()));
+    }
+}

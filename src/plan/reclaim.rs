@@ -103,6 +103,17 @@ mod tests {
     }
 
     #[test]
+    fn directions_are_read_as_they_are_written_and_nothing_else_is() {
+        let all = [(Direction::Auto, "auto"), (Direction::Pull, "pull"), (Direction::Commit, "commit")];
+        for (direction, text) in all {
+            assert_eq!((direction.to_string().as_str(), format!(" {text} ").parse()), (text, Ok(direction)));
+        }
+        for text in ["", "Pull", "up"] {
+            assert!(matches!(text.parse::<Direction>(), Err(Refusal::BadValue { .. })), "{text}");
+        }
+    }
+
+    #[test]
     fn by_itself_only_what_copies_nothing_is_merged() {
         for (pull, commit, way) in [
             (Some(0), Some(0), Way::Pull),

@@ -212,6 +212,27 @@ mod tests {
         (0..groups.len()).filter(|index| !reasons[*index].is_empty()).collect()
     }
 
+    /// Months as the calendar of another crate has them, a day before and after each change among them.
+    #[test]
+    fn every_day_of_a_thousand_years_is_in_its_month() {
+        let mut date = jiff::civil::date(1500, 1, 1);
+        let mut day = date.since(jiff::civil::date(1970, 1, 1)).expect("days").get_days().into();
+        while date.year() < 2500 {
+            let of_1970 = (i64::from(date.year()) - 1970) * 12 + i64::from(date.month()) - 1;
+            assert_eq!(month(day) - month(0), of_1970, "{date}");
+            (date, day) = (date.tomorrow().expect("a day"), day + 1);
+        }
+    }
+
+    #[test]
+    fn each_reason_has_words_of_its_own() {
+        use KeptBy::{Daily, Hold, Hourly, Last, Monthly, NoRule, NotAmong, Tag, Weekly};
+        let words =
+            [Last, Hourly, Daily, Weekly, Monthly, Tag, Hold, NotAmong, NoRule].map(|kept| kept.to_string());
+        let once: std::collections::BTreeSet<&String> = words.iter().collect();
+        assert_eq!((once.len(), words[0].as_str(), words[6].as_str()), (words.len(), "last", "held"));
+    }
+
     #[test]
     fn months_are_those_of_the_calendar() {
         let mut previous = month(-800_000);

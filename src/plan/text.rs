@@ -193,6 +193,31 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_tells_parts_apart_in_each_of_its_halves() {
+        let marks: Vec<u64> = ["a", "b", "c"].iter().map(|part| wish_mark(&[part]).0).collect();
+        for half in [|mark: &u64| mark >> 32, |mark: &u64| mark & 0xffff_ffff] {
+            let halves: std::collections::BTreeSet<u64> = marks.iter().map(half).collect();
+            assert_eq!(halves.len(), 3, "{marks:x?}");
+        }
+        // Read from both ends: a half that is the other one again would find nothing that this one does not.
+        assert!(marks.iter().all(|mark| wish_mark(&["ab"]).0 != *mark));
+        let mark = wish_mark(&["ab"]).0;
+        assert_ne!(mark >> 32, mark & 0xffff_ffff);
+        assert_ne!(chain_max_wish(3), chain_max_wish(4));
+    }
+
+    #[test]
+    fn a_file_is_a_layer_of_ours_by_32_hex_digits() {
+        let hex = "9ff17180fded31c2b9e4e5751ebcb2ba";
+        let is_ours =
+            |middle: &str| is_layer_blob(&BlobName::parse(&format!("layer-{middle}.qcow2")).expect("a name"));
+        assert!(is_ours(hex) && is_layer_blob(&layer_blob(uuid(hex).expect("a uuid"))));
+        for other in ["9ff17180fded31c2b9e4e5751ebcb2bg", &hex[1..], &format!("{hex}0"), "a"] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
+
+    #[test]
     fn a_label_with_a_colon_cannot_be_taken_for_a_protocol() {
         let label = |name| backing_label(&BlobName::parse(name).expect("a name"));
         assert_eq!(label("base.qcow2"), "base.qcow2");
@@ -206,6 +231,7 @@ mod tests {
         let user = ["a".to_owned(), "a".to_owned(), "b::c".to_owned()];
         let tags_ok = tags(&[], &user, &[]).expect("well-formed");
         assert_eq!(tags_ok.user_tags, ["a", "b::c"]);
+        assert!(tags(&[], &["ü".repeat(2048)], &[]).is_ok());
         for bad in [vec![String::new()], vec!["a\nb".to_owned()], vec!["x".repeat(2049)]] {
             let Err(Refusal::MalformedTag { .. }) = tags(&[], &bad, &[]) else { panic!("{bad:?} was taken") };
         }

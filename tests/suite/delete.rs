@@ -146,9 +146,12 @@ fn one_member_less_makes_the_group_unavailable(home: &Home) -> Outcome {
     let vm = make_machine(&engine, 2)?;
     let group = take(&engine, &vm, "g")?;
     let member = members(&engine, group.uuid)?[1];
+    let volume = engine.volume(vm.disks[1])?;
     assert!(engine.delete_snapshots(&DeleteSnapshots::one(member))?.groups_removed.is_empty());
     let there = engine.group(group.uuid)?;
     assert_eq!(there.snapshot_count, 2);
+    assert!(there.last_op_date > group.last_op_date);
+    assert!(engine.volume(vm.disks[1])?.last_op_date > volume.last_op_date);
     assert!(there.volume_snapshot_refs[1].snapshot_deleted);
     assert!(!engine.check_availability([group.uuid])?[0].available);
     let deleted = engine.delete_group(&DeleteGroup::new(group.uuid))?;

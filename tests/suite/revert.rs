@@ -5,8 +5,8 @@ use crate::support::{
     take, volume,
 };
 use snapgroup::{
-    ByteCount, CreateGroup, CreateSnapshot, DeleteGroup, DeleteSnapshots, GroupOf, Match, Refusal,
-    RevertGroup, RevertVolume, Running, Uuid, VolumeKind, When,
+    AdoptVolume, ByteCount, CreateGroup, CreateSnapshot, CreateVolume, DeleteGroup, DeleteSnapshots, GroupOf,
+    LayerFormat, LowerLayers, Match, Refusal, RevertGroup, RevertVolume, Running, Uuid, VolumeKind, When,
 };
 
 on_every_store! {
@@ -21,6 +21,9 @@ on_every_store! {
     a_plan_knows_that_a_layer_merges_once_the_old_head_is_gone
     a_request_that_is_out_of_date_or_wrong_merges_nothing
     a_kept_state_can_be_gone_back_to_beside_disks_that_it_lacks
+    what_is_kept_is_the_latest_of_the_tree_that_is_left
+    what_is_kept_after_the_current_tree_was_deleted_starts_another_one
+    a_new_head_has_the_clusters_of_the_layer_that_it_goes_back_to
     a_head_that_is_lost_is_gone_back_from_but_not_kept
     a_volume_goes_back_once_for_one_uuid
     a_repeated_revert_answers_the_lines_of_the_first
@@ -70,6 +73,10 @@ fn a_machine_goes_back_as_a_whole_and_the_revert_can_be_undone(home: &Home) -> O
     assert_eq!(reverted.results.len(), 3);
     let kept = reverted.kept_group.expect("it was asked for");
     assert!(kept.name.starts_with("revert-vm-point-"), "{}", kept.name);
+    for (member, disk) in kept.volume_snapshot_refs.iter().zip(&vm.disks) {
+        let name = format!("{}-{}", kept.name, engine.volume(*disk)?.name);
+        assert_eq!(engine.snapshot(member.volume_snapshot_uuid)?.name, name);
+    }
     assert_eq!(kept.parent_group_uuid, Some(two.uuid));
     for disk in &vm.disks {
         assert_eq!(read_volume(&engine, *disk)?[500..70_500], [1; 70_000]);
@@ -237,6 +244,50 @@ fn a_kept_state_can_be_gone_back_to_beside_disks_that_it_lacks(home: &Home) -> O
     assert!(engine.check_availability([kept.uuid])?[0].available);
     engine.revert_group(&RevertGroup::new(kept.uuid))?;
     assert_eq!(read_volume(&engine, vm.root())?[..600], [2; 600]);
+    assert_sound(&engine)
+}
+
+fn what_is_kept_is_the_latest_of_the_tree_that_is_left(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let old = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "old"))?;
+    let flat = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "flat").in_full())?;
+    let reverted = engine.revert_volume(&RevertVolume::to(old.uuid).keeping())?;
+    let kept = &reverted.kept[0];
+    assert_eq!((kept.parent_uuid, kept.tree_uuid, kept.latest), (Some(flat.uuid), flat.tree_uuid, true));
+    assert_eq!((engine.snapshot(flat.uuid)?.latest, engine.snapshot(old.uuid)?.latest), (false, true));
+    assert_sound(&engine)
+}
+
+/// The first snapshot of a disk has the distance 1, the first one of any later tree 0.
+fn what_is_kept_after_the_current_tree_was_deleted_starts_another_one(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let old = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "old"))?;
+    let flat = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "flat").in_full())?;
+    assert!(engine.delete_snapshots(&DeleteSnapshots::one(flat.uuid))?.is_success());
+    let kept = engine.revert_volume(&RevertVolume::to(old.uuid).keeping())?.kept;
+    assert_eq!((kept[0].parent_uuid, kept[0].distance, kept[0].latest), (None, 0, true));
+    assert!(kept[0].tree_uuid != old.tree_uuid);
+    assert_sound(&engine)
+}
+
+fn a_new_head_has_the_clusters_of_the_layer_that_it_goes_back_to(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let small = CreateVolume { cluster_bits: Some(12), ..volume("small", VolumeKind::Data) };
+    let disk = make_disk(&engine, vm.uuid, &small)?;
+    let snapshot = engine.create_snapshot(&CreateSnapshot::new(disk, "s"))?;
+    engine.revert_volume(&RevertVolume::to(snapshot.uuid))?;
+    // Header bytes 20 to 23: log2 of the size of a cluster (qcow2 specification).
+    assert_eq!(home.bytes(&head_of(&engine, disk)?)?[20..24], [0, 0, 0, 12]);
+    home.put("base.raw", &[7; 4096])?;
+    let raw = AdoptVolume::new("base.raw", LayerFormat::Raw, "raw");
+    let raw = engine.adopt_volume(&AdoptVolume { lower: LowerLayers::Snapshots, ..raw })?;
+    let base = engine.chain(raw.uuid)?[1].snapshot.clone().ok_or("the file is a snapshot")?;
+    engine.revert_volume(&RevertVolume::to(base.uuid))?;
+    assert_eq!(home.bytes(&head_of(&engine, raw.uuid)?)?[20..24], [0, 0, 0, 16]);
+    assert_eq!(read_volume(&engine, raw.uuid)?, [7; 4096]);
     assert_sound(&engine)
 }
 

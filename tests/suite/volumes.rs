@@ -5,7 +5,8 @@ use crate::support::{
     read_snapshot, read_volume, take, told, volume,
 };
 use snapgroup::{
-    ByteCount, Code, CreateSnapshot, CreateVolume, Error, Kind, Refusal, Sharing, Uuid, Volume, VolumeKind,
+    AdoptVolume, ByteCount, Code, CreateSnapshot, CreateVolume, Error, Kind, LayerFormat, Refusal, Sharing,
+    Uuid, Volume, VolumeKind,
 };
 
 on_every_store! {
@@ -14,6 +15,8 @@ on_every_store! {
     a_size_that_no_disk_has_is_refused_before_a_file_is_there
     a_volume_without_a_byte_can_be_made_and_grown
     a_shareable_root_and_a_shareable_memory_are_refused
+    what_no_volume_can_be_is_refused_of_a_clone_and_of_an_adopted_file_as_well
+    attaching_and_detaching_change_the_date_of_a_volume
     a_repeat_answers_the_volume_that_is_there
     a_device_id_is_the_lowest_free_one_unless_it_is_given
     a_device_id_that_is_taken_or_absurd_is_refused
@@ -118,6 +121,36 @@ fn a_shareable_root_and_a_shareable_memory_are_refused(home: &Home) -> Outcome {
     let wish = CreateVolume { sharing: Sharing::Shareable, ..volume("v", VolumeKind::Memory) };
     let error = home.refusal(&engine, || engine.create_volume(&wish))?;
     assert_eq!(told(&error), ("SYS.1007", Kind::Refused, "a memory volume cannot be shareable".to_owned()));
+    Ok(())
+}
+
+fn what_no_volume_can_be_is_refused_of_a_clone_and_of_an_adopted_file_as_well(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    let snapshot = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "s"))?.uuid;
+    let wish = CreateVolume {
+        sharing: Sharing::Shareable,
+        size: None,
+        snapshot: Some(snapshot.into()),
+        ..volume("clone", VolumeKind::Root)
+    };
+    let error = home.refusal(&engine, || engine.create_volume(&wish))?;
+    assert_eq!(told(&error), ("SYS.1007", Kind::Refused, "a root volume cannot be shareable".to_owned()));
+    home.put("disk.raw", &[7; 512])?;
+    let wish = AdoptVolume { chain_max: Some(0), ..AdoptVolume::new("disk.raw", LayerFormat::Raw, "disk") };
+    let error = home.refusal(&engine, || engine.adopt_volume(&wish))?;
+    assert!(matches!(error, Error::Refused(Refusal::BadValue { .. })), "{error}");
+    Ok(())
+}
+
+fn attaching_and_detaching_change_the_date_of_a_volume(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = engine.create_machine(&crate::support::machine("vm"))?.uuid;
+    let made = engine.create_volume(&volume("v", VolumeKind::Data))?;
+    let attached = engine.attach_volume(made.uuid, vm, None)?;
+    let detached = engine.detach_volume(made.uuid, vm)?;
+    assert!(made.last_op_date < attached.last_op_date && attached.last_op_date < detached.last_op_date);
+    assert_eq!(engine.volume(made.uuid)?, detached);
     Ok(())
 }
 
