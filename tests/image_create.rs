@@ -56,6 +56,35 @@ fn assert_new(new: &NewImage, geometry: Geometry) -> Outcome {
 }
 
 #[test]
+fn an_image_that_is_made_is_in_memory_what_it_is_when_its_file_is_opened() -> Outcome {
+    let label = BackingLabel { name: "below".into(), format: "qcow2".into() };
+    for (cluster_bits, refcount_order) in [(9, 4), (9, 6), (12, 0), (16, 4), (21, 3)] {
+        for size in [0, 512, 1 << 20, (1 << 30) + 512, 1 << 33] {
+            for backing in [None, Some(label.clone())] {
+                let size = ByteCount::new(size);
+                let new = NewImage { cluster_bits, refcount_order, backing, ..NewImage::of_size(size) };
+                let opened = Image::open(put(&new)?, "new", Access::Write, Limits::default())?;
+                let blob = MemoryStore::new().create(&BlobName::parse("new")?)?;
+                let made = new.layout("new")?.make(Arc::clone(&blob), "new", Limits::default())?;
+                assert!(format!("{made:?}") == format!("{opened:?}"), "{new:?}");
+                assert_eq!(made.blob().identity(), blob.identity());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_image_beyond_the_limits_is_not_made() -> Outcome {
+    let blob = MemoryStore::new().create(&BlobName::parse("new")?)?;
+    let limits = Limits { size_max: ByteCount::mib(1), ..Limits::default() };
+    let made = NewImage::of_size(ByteCount::mib(2)).layout("new")?.make(Arc::clone(&blob), "new", limits);
+    let Err(Error::OverLimit { what: "virtual size", .. }) = made else { panic!("{made:?}") };
+    assert_eq!(blob.length()?, ByteCount::ZERO);
+    Ok(())
+}
+
+#[test]
 fn every_new_image_is_clean_minimal_and_read_back_as_it_was_wanted() -> Outcome {
     for cluster_bits in 9..=21 {
         for refcount_order in 0..=6 {

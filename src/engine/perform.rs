@@ -19,10 +19,10 @@ use super::notes::{Claims, Foreseen};
 use super::pool::Pool;
 use crate::catalog::{Edit, LayerFormat, LayerRecord, LayerState, Seal, Settled};
 use crate::chain::Layer;
-use crate::image::{BackingLabel, Image, LayerIdentity, LayerNotes, NewImage, Version};
+use crate::image::{BackingLabel, LayerIdentity, LayerNotes, NewImage, Version};
 use crate::plan::refusal::Refusal;
 use crate::plan::{NewFile, Plan};
-use crate::storage::{Access, Blob, BlobName, Hold, Store};
+use crate::storage::{Blob, BlobName, Hold, Store};
 use crate::sync::RwLockReadGuard;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,16 +80,17 @@ impl Pool {
         }
         let reader = self.read()?;
         let foreseen = Foreseen::of(&reader, &plan.edits);
-        let files =
-            plan.files.iter().map(|file| prepared.make(file, &foreseen)).collect::<Result<Vec<_>>>()?;
-        let made = || plan.files.iter().zip(&files);
-        let synced: Vec<_> = made().filter(|(file, _)| file.layer.settled == Settled::Yes).collect();
-        synced.iter().for_each(|(_, blob)| blob.sync_soon());
-        for (_, blob) in synced {
-            blob.sync()?;
+        for file in &plan.files {
+            prepared.make(file, &foreseen)?;
         }
-        for (file, blob) in made() {
-            prepared.open(file, Arc::clone(blob))?;
+        let made = plan.files.iter().zip(&prepared.layers);
+        let synced: Vec<&dyn Blob> = made
+            .filter(|(file, _)| file.layer.settled == Settled::Yes)
+            .map(|(_, layer)| &**layer.blob())
+            .collect();
+        synced.iter().for_each(|blob| blob.sync_soon());
+        for blob in synced {
+            blob.sync()?;
         }
         self.store().sync_names()?;
         Ok(prepared)
@@ -120,8 +121,8 @@ impl Pool {
 }
 
 impl Prepared<'_> {
-    /// Writes a file.
-    fn make(&mut self, file: &NewFile, foreseen: &Foreseen<'_>) -> Result<Arc<dyn Blob>> {
+    /// Writes a file, and keeps it open.
+    fn make(&mut self, file: &NewFile, foreseen: &Foreseen<'_>) -> Result<()> {
         let record = &file.layer;
         // A disk that leaves its chain for another one takes along what is known of the one it leaves.
         let claims = match foreseen.goes_elsewhere(record.volume, record.parent)? {
@@ -140,15 +141,8 @@ impl Prepared<'_> {
         let blob = self.pool.store().create(&record.blob)?;
         self.made.push(record.blob.clone());
         blob.hold(Hold::Write)?;
-        layout.write(&*blob)?;
-        Ok(blob)
-    }
-
-    /// Opens a file that was written.
-    fn open(&mut self, file: &NewFile, blob: Arc<dyn Blob>) -> Result<()> {
-        let (name, limits) = (file.layer.blob.as_str(), self.pool.options.image_limits);
-        let image = Image::open(blob, name, Access::Write, limits)?;
-        self.layers.push(Arc::new(Layer::from(image)));
+        let made = layout.make(blob, name, self.pool.options.image_limits)?;
+        self.layers.push(Arc::new(Layer::from(made)));
         Ok(())
     }
 

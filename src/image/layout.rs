@@ -5,12 +5,15 @@
 
 use super::error::{Error, Result};
 use super::notes::note;
+use super::open::{Image, Limits, Roots};
+use super::own::OwnTables;
 use crate::format::{
     Backing, Extension, Geometry, Header, L2Width, LayerIdentity, LayerNotes, RefcountTableEntry, Version,
     refcount,
 };
-use crate::storage::Blob;
+use crate::storage::{Access, Blob};
 use crate::units::{ByteCount, ClusterCount, HostCluster, HostOffset};
+use std::sync::Arc;
 
 /// What a header says of its backing file.
 ///
@@ -75,6 +78,9 @@ pub struct Layout {
     pub length: ByteCount,
     /// Where the L1 table begins, which goes to the end.
     pub l1_table: HostOffset,
+    header: Header,
+    /// The entries of the refcount table that name a block; what is behind them is zeros.
+    refcount_table: Vec<u64>,
 }
 
 impl NewImage {
@@ -115,11 +121,10 @@ impl NewImage {
         }
         let mut pieces = vec![(HostOffset::ZERO, header.encode().map_err(malformed)?)];
 
-        let mut table_bytes = Vec::new();
-        for index in 0..blocks.as_u64() {
-            let at = geometry.host_offset(first_block + ClusterCount::new(index));
-            table_bytes.extend_from_slice(&RefcountTableEntry::Block { at }.encode().to_be_bytes());
-        }
+        let block_at = |index| geometry.host_offset(first_block + ClusterCount::new(index));
+        let entry = |index| RefcountTableEntry::Block { at: block_at(index) }.encode();
+        let refcount_table: Vec<u64> = (0..blocks.as_u64()).map(entry).collect();
+        let table_bytes = refcount_table.iter().flat_map(|entry| entry.to_be_bytes()).collect();
         pieces.push((geometry.host_offset(table), table_bytes));
 
         let per_block = geometry.refcount_block_entries();
@@ -131,11 +136,12 @@ impl NewImage {
             for entry in 0..used {
                 refcount::set(&mut block, order, entry, 1);
             }
-            pieces.push((geometry.host_offset(first_block + ClusterCount::new(index)), block));
+            pieces.push((block_at(index), block));
         }
         pieces.retain(|(_, bytes)| !bytes.is_empty());
         let l1_table = geometry.host_offset(l1);
-        Ok(Layout { pieces, length: (l1_table + l1_bytes).as_length(), l1_table })
+        let length = (l1_table + l1_bytes).as_length();
+        Ok(Layout { pieces, length, l1_table, header, refcount_table })
     }
 }
 
@@ -151,6 +157,29 @@ impl Layout {
         }
         blob.set_length(self.length)?;
         Ok(())
+    }
+
+    /// Writes the image into an empty blob, and opens it for writing. Nothing is read of what was just written. Not durable
+    /// before the blob is synced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`], when nothing was written yet; [`Error::Storage`].
+    pub fn make(&self, blob: Arc<dyn Blob>, name: &str, limits: Limits) -> Result<Image> {
+        limits.admit(&self.header, name)?;
+        self.write(&*blob)?;
+        let (header, geometry) = (self.header.clone(), self.header.geometry);
+        let table = geometry.bytes_for(ClusterCount::new(u64::from(header.refcount_table_clusters)));
+        let mut refcount_table = vec![0; table.as_usize() / 8];
+        refcount_table[..self.refcount_table.len()].copy_from_slice(&self.refcount_table);
+        let roots = Roots {
+            l1: vec![0; ByteCount::new(u64::from(header.l1_entries)).as_usize()],
+            own_tables: OwnTables::new(geometry, &[], &self.refcount_table),
+            refcount_table,
+            end: HostOffset::end_of(self.length),
+            header,
+        };
+        Ok(Image::of(roots, blob, name, Access::Write, limits))
     }
 
     /// Whether the L1 table names nothing in a blob that this image was written into, by whatever has become of it since.

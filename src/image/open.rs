@@ -43,7 +43,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Refuses an image that asks for more, by its header alone.
-    fn admit(&self, header: &Header, name: &str) -> Result<()> {
+    pub(super) fn admit(&self, header: &Header, name: &str) -> Result<()> {
         let table = header.geometry.cluster_size().as_u64() * u64::from(header.refcount_table_clusters);
         let tables = table + u64::from(header.l1_entries) * 8;
         let (extensions, extensions_max) = (header.extensions.len() as u64, self.extensions_max as u64);
@@ -134,6 +134,17 @@ pub(super) struct State {
     pub(super) end: HostOffset,
 }
 
+/// Where everything in an image is found from, as it is on disk.
+pub(super) struct Roots {
+    pub(super) header: Header,
+    pub(super) l1: Vec<u64>,
+    /// Nothing for who only reads.
+    pub(super) refcount_table: Vec<u64>,
+    pub(super) own_tables: OwnTables,
+    /// Where the file ends.
+    pub(super) end: HostOffset,
+}
+
 impl Image {
     /// Opens an image. Its tables are read where they are asked for and trusted to agree with its refcounts: of a file
     /// that this crate did not write, [`Image::open_checked`] asks first. The table of internal snapshots, when there
@@ -163,10 +174,22 @@ impl Image {
             Access::Read => table_bytes.min(bytes_counting(geometry, end)),
         };
         let table = read_table(&*blob, name, "refcount table", header.refcount_table, table_bytes, end)?;
-        let held_max = limits.table_cache.as_u64() / geometry.cluster_size().as_u64();
         let own_tables = OwnTables::new(geometry, &l1, &table);
-        let counted = if access == Access::Write { table } else { Vec::new() };
-        let image = Self {
+        let refcount_table = if access == Access::Write { table } else { Vec::new() };
+        let image =
+            Self::of(Roots { header, l1, refcount_table, own_tables, end }, blob, name, access, limits);
+        if access == Access::Write {
+            image.clear_autoclear()?;
+        }
+        Ok(image)
+    }
+
+    /// The image that a blob with these roots is.
+    pub(super) fn of(roots: Roots, blob: Arc<dyn Blob>, name: &str, access: Access, limits: Limits) -> Self {
+        let Roots { header, l1, refcount_table, own_tables, end } = roots;
+        let geometry = header.geometry;
+        let held_max = limits.table_cache.as_u64() / geometry.cluster_size().as_u64();
+        Self {
             name: name.to_owned(),
             geometry,
             access,
@@ -182,18 +205,14 @@ impl Image {
                 l1,
                 l1_unwritten: BTreeSet::new(),
                 tables: Tables::new(geometry, usize::try_from(held_max).unwrap_or(usize::MAX)),
-                refcounts: Refcounts::new(geometry, name, header.refcount_table, counted),
+                refcounts: Refcounts::new(geometry, name, header.refcount_table, refcount_table),
                 freed: Vec::new(),
                 packed_end: None,
                 end,
                 header,
             }),
             blob,
-        };
-        if access == Access::Write {
-            image.clear_autoclear()?;
         }
-        Ok(image)
     }
 
     /// Checks an image as a whole, then opens it: for files from elsewhere, before anything relies on them. A writer
@@ -432,7 +451,8 @@ fn read_table(
         let piece = &mut piece[..entries.len() * 8];
         read_zero_extended(blob, end.as_length(), at, piece)?;
         at += ByteCount::of(piece.len());
-        if piece.iter().all(|byte| *byte == 0) {
+        // Without an end at the first one, which lets many bytes be looked at at once.
+        if piece.iter().fold(0, |any, byte| any | byte) == 0 {
             continue;
         }
         for (entry, raw) in entries.iter_mut().zip(piece.chunks_exact(8)) {
