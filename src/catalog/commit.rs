@@ -12,7 +12,7 @@
 use super::edit::Edit;
 use super::encoding::encode;
 use super::error::{Error, Place, Result};
-use super::id::{GroupId, LayerId, SnapshotId};
+use super::id::{GroupId, LayerId};
 use super::index::Keys;
 use super::kind::{Entity, Id, Kind, Record};
 use super::open::{Catalog, QuickRepair};
@@ -170,26 +170,28 @@ impl<'t> Writer<'t> {
 
     fn apply(&mut self, edit: &Edit) -> Result<()> {
         match edit {
-            Edit::PutMachine(record) => self.put(record),
-            Edit::PutVolume(record) => self.put(record),
-            Edit::PutLayer(record) => self.put(record),
+            Edit::PutMachine(record) => self.put(record).map(drop),
+            Edit::PutVolume(record) => self.put(record).map(drop),
+            Edit::PutLayer(record) => self.put(record).map(drop),
             Edit::PutSnapshot(record) => {
-                self.sum(record.id, record.size)?;
-                self.put(record)
+                let old = self.put(record)?;
+                self.sum(old.as_ref(), record.size);
+                Ok(())
             }
-            Edit::PutTree(record) => self.put(record),
-            Edit::PutGroup(record) => self.put(record),
+            Edit::PutTree(record) => self.put(record).map(drop),
+            Edit::PutGroup(record) => self.put(record).map(drop),
             Edit::PutRef(record) => self.put_ref(record),
-            Edit::RemoveMachine(id) => self.remove::<super::MachineRecord>(*id),
-            Edit::RemoveVolume(id) => self.remove::<super::VolumeRecord>(*id),
-            Edit::RemoveLayer(id) => self.remove::<LayerRecord>(*id),
+            Edit::RemoveMachine(id) => self.remove::<super::MachineRecord>(*id).map(drop),
+            Edit::RemoveVolume(id) => self.remove::<super::VolumeRecord>(*id).map(drop),
+            Edit::RemoveLayer(id) => self.remove::<LayerRecord>(*id).map(drop),
             Edit::SettleLayer(id) => self.settle(*id),
             Edit::RemoveSnapshot(id) => {
-                self.sum(*id, ByteCount::ZERO)?;
-                self.remove::<SnapshotRecord>(*id)
+                let old = self.remove::<SnapshotRecord>(*id)?;
+                self.sum(Some(&old), ByteCount::ZERO);
+                Ok(())
             }
-            Edit::RemoveTree(id) => self.remove::<super::TreeRecord>(*id),
-            Edit::RemoveGroup(id) => self.remove::<super::GroupRecord>(*id),
+            Edit::RemoveTree(id) => self.remove::<super::TreeRecord>(*id).map(drop),
+            Edit::RemoveGroup(id) => self.remove::<super::GroupRecord>(*id).map(drop),
             Edit::RemoveRef { group, ordinal } => self.remove_ref(*group, *ordinal),
             Edit::PutPrepared(record) => {
                 let key = tables::id_key(record.machine);
@@ -207,48 +209,51 @@ impl<'t> Writer<'t> {
         }
     }
 
-    /// Keeps the sum of what the snapshots take up (C27): one takes up so much from now on.
-    fn sum(&mut self, id: SnapshotId, size: ByteCount) -> Result<()> {
-        let before = self.record::<SnapshotRecord>(id)?.map_or(ByteCount::ZERO, |record| record.size);
+    /// Keeps the sum of what the snapshots take up (C27): one, which was `old` when it was there, takes up so much from
+    /// now on.
+    fn sum(&mut self, old: Option<&SnapshotRecord>, size: ByteCount) {
+        let before = old.map_or(ByteCount::ZERO, |old| old.size);
         let without = self.snapshot_bytes.saturating_sub(before.as_u64());
         self.snapshot_bytes = without.saturating_add(size.as_u64());
-        Ok(())
     }
 
-    fn put<R: Record>(&mut self, record: &R) -> Result<()> {
-        let id = record.id();
-        let old: Option<R> = self.record(id)?;
+    /// Puts a record in; answers the one that was there. What is refused goes with the transaction.
+    fn put<R: Record>(&mut self, record: &R) -> Result<Option<R>> {
+        let (id, slot) = (record.id(), R::Id::KIND.slot());
+        let old = self.records[slot].insert(&tables::id_key(id), encode(record).as_slice())?;
+        let old: Option<R> = old.map(|old| tables::decode_record(id, old.value())).transpose()?;
         match &old {
             Some(old) if old.uuid() != record.uuid() => {
                 return Err(Error::IdTaken { entity: id.entity(), found: old.uuid(), wanted: record.uuid() });
             }
-            Some(_) => {}
-            None => self.name(record.uuid(), id.entity())?,
+            Some(old) => self.reindex(&old.keys(), &record.keys())?,
+            None => {
+                self.name(record.uuid(), id.entity())?;
+                self.reindex(&Keys::new(), &record.keys())?;
+            }
         }
-        let key = tables::id_key(id);
-        self.records[R::Id::KIND.slot()].insert(&key, encode(record).as_slice())?;
-        self.reindex(&old.map(|old| old.keys()).unwrap_or_default(), &record.keys())?;
-        let next = &mut self.next[R::Id::KIND.slot()];
-        *next = (*next).max(id.number().saturating_add(1));
-        Ok(())
+        self.next[slot] = self.next[slot].max(id.number().saturating_add(1));
+        Ok(old)
     }
 
     fn settle(&mut self, id: LayerId) -> Result<()> {
-        match self.record::<LayerRecord>(id)? {
-            Some(record) if record.settled == Settled::No => {
-                self.put(&LayerRecord { settled: Settled::Yes, ..record })
-            }
-            _ => Ok(()),
+        let value = self.records[Kind::Layer.slot()].get(&tables::id_key(id))?;
+        let found = value.map(|value| tables::decode_record::<LayerRecord>(id, value.value())).transpose()?;
+        if let Some(record) = found.filter(|record| record.settled == Settled::No) {
+            self.put(&LayerRecord { settled: Settled::Yes, ..record })?;
         }
+        Ok(())
     }
 
-    fn remove<R: Record>(&mut self, id: R::Id) -> Result<()> {
-        let Some(old) = self.record::<R>(id)? else {
-            return Err(Error::Absent { place: Place::Record(id.entity()) });
+    /// Takes a record out, and answers it.
+    fn remove<R: Record>(&mut self, id: R::Id) -> Result<R> {
+        let old = match self.records[R::Id::KIND.slot()].remove(&tables::id_key(id))? {
+            Some(old) => tables::decode_record::<R>(id, old.value())?,
+            None => return Err(Error::Absent { place: Place::Record(id.entity()) }),
         };
-        self.records[R::Id::KIND.slot()].remove(&tables::id_key(id))?;
         self.uuids.remove(old.uuid().as_bytes())?;
-        self.reindex(&old.keys(), &Keys::new())
+        self.reindex(&old.keys(), &Keys::new())?;
+        Ok(old)
     }
 
     fn put_ref(&mut self, record: &RefRecord) -> Result<()> {
@@ -267,11 +272,6 @@ impl<'t> Writer<'t> {
             None => return Err(Error::Absent { place: Place::Ref(group, ordinal) }),
         };
         self.reindex(&old, &Keys::new())
-    }
-
-    fn record<R: Record>(&self, id: R::Id) -> Result<Option<R>> {
-        let value = self.records[R::Id::KIND.slot()].get(&tables::id_key(id))?;
-        value.map(|value| tables::decode_record(id, value.value())).transpose()
     }
 
     /// Gives a uuid to a new thing.
