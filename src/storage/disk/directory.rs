@@ -26,6 +26,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::Path;
 use std::sync::Arc;
 
+/// What a mode says of permissions.
+const PERMISSIONS: u32 = 0o7777;
+
 /// An open directory.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -73,7 +76,13 @@ impl Directory {
             Err(Errno::EEXIST) => return Err(Error::Exists { name: name.clone() }),
             Err(errno) => return Err(Error::failed(Operation::Create, name, errno.into())),
         };
-        let ready = fchmod(&file, mode).map_err(io::Error::from).and_then(|()| file.metadata());
+        let ready = file.metadata().and_then(|metadata| {
+            // The umask has taken something away.
+            if metadata.mode() & PERMISSIONS != mode.bits() {
+                fchmod(&file, mode)?;
+            }
+            Ok(metadata)
+        });
         match ready {
             Ok(metadata) => Ok(Opened { file: Arc::new(file), metadata }),
             Err(source) => {

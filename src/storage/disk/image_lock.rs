@@ -120,7 +120,8 @@ impl HeldLocks {
         let held =
             table.entry(identity).or_insert_with(|| Held { file: Arc::clone(file), readers: 0, writers: 0 });
         let (own, against) = bytes(hold);
-        let taken = own.iter().try_for_each(|byte| lock_byte(&held.file, *byte));
+        let mut lacking = own.iter().filter(|byte| !held.needs(**byte));
+        let taken = lacking.try_for_each(|byte| lock_byte(&held.file, *byte));
         let found = taken.and_then(|()| {
             // One look at all bytes is enough where nobody else is.
             if !is_any_elsewhere(&held.file)? {
