@@ -191,24 +191,26 @@ impl Engine {
         let view = reader.need_machine_view(machine.id)?;
         if let Some(inventory) = pool.group_of_repeat(uuid, &wish, taken)? {
             // The machine may have other disks by now; what was taken then is what counts.
-            let left_out = select(&view, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
+            let left_out = select(view, &wish).map_or_else(|_| Vec::new(), |now| show_left_out(&now));
             return Ok(CreatedGroup { inventory, left_out, repeated: true });
         }
         refuse_stale(&reader, expected)?;
-        let selection = select(&view, &wish)?;
+        let selection = select(view, &wish)?;
         let left_out = show_left_out(&selection);
         let left_out_uuids = left_out.iter().map(|volume| volume.volume_uuid).collect();
         let wish = GroupWish { uuid, left_out: left_out_uuids, ..wish };
         refuse_running(&machine)?;
-        let handles = pool.open_members(&selection.members)?;
-        let ways = selection.members.iter().map(|disk| pool.way_to_take(disk, request.mode));
+        let opened = selection.members.into_iter().map(|disk| Volume::open_to_freeze(pool, disk));
+        let (handles, disks): (Vec<Volume>, Vec<DiskView>) =
+            opened.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let ways = disks.iter().map(|disk| pool.way_to_take(disk, request.mode));
         let ways = ways.collect::<std::result::Result<Vec<Taking>, Refusal>>()?;
-        pool.check_quota(&reader, pool.amounts_added(&selection.members, &ways)?)?;
+        pool.check_quota(&reader, pool.amounts_added(&disks, &ways)?)?;
 
-        let heads: Vec<LayerId> = selection.members.iter().map(|disk| disk.chain[0].id).collect();
+        let heads: Vec<LayerId> = disks.iter().map(|disk| disk.chain[0].id).collect();
         let taken = match ways.contains(&Taking::Copied) {
-            true => pool.take_group_in_full(&machine, &handles, selection.members, &ways, &wish, expected),
-            false => pool.take_group(&machine, &handles, selection.members, &wish, expected),
+            true => pool.take_group_in_full(&machine, &handles, disks, &ways, &wish, expected),
+            false => pool.take_group(&machine, &handles, disks, &wish, expected),
         };
         drop(held);
         self.tidy_up_after_full(&ways, &heads, &taken);
@@ -239,7 +241,7 @@ impl Engine {
         let uuid = parse_optional(request.resource_uuid.as_ref())?.unwrap_or_default();
         pool.group_of_repeat(uuid, &wish, taken)?;
         let view = reader.need_machine_view(machine.id)?;
-        let selection = select(&view, &wish)?;
+        let selection = select(view, &wish)?;
         let mut plan = CreatePlan {
             generation: Generation(reader.generation()),
             members: Vec::with_capacity(selection.members.len()),
@@ -251,7 +253,7 @@ impl Engine {
         };
         let ready = selection.members.iter().map(|disk| match machine.running {
             Running::Elsewhere => Ok(()),
-            Running::Here => pool.open_members(std::slice::from_ref(disk)).map(drop),
+            Running::Here => Volume::open_to_freeze(pool, disk.clone()).map(drop),
         });
         let ready: Vec<Result<()>> = ready.collect();
         let room = pool.foretell_room(&reader, &selection.members, request.mode)?;
@@ -401,17 +403,6 @@ impl Pool {
             }
             Some(other) => Err(Refusal::UuidTaken { uuid, by: kind_of(other) }.into()),
         }
-    }
-
-    /// Opens every member and refuses one whose head is missing, another file, or written by somebody else.
-    fn open_members(self: &Arc<Self>, members: &[DiskView]) -> Result<Vec<Volume>> {
-        let mut handles = Vec::with_capacity(members.len());
-        for disk in members {
-            let handle = Volume::open(self, &disk.volume)?;
-            handle.check_head(&disk.chain)?;
-            handles.push(handle);
-        }
-        Ok(handles)
     }
 
     /// The moment: all gates are closed, all heads are made durable, all overlays are made, one commit publishes

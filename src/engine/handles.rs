@@ -9,7 +9,7 @@
 use super::error::{Error, Result};
 use super::layers::unopened;
 use super::pool::Pool;
-use crate::catalog::{LayerRecord, Settled, VolumeId, VolumeRecord};
+use crate::catalog::{DiskView, LayerRecord, Settled, VolumeId, VolumeRecord};
 use crate::chain::{Chain, Layer};
 use crate::image::{Facts, Space};
 use crate::plan::refusal::Refusal;
@@ -99,9 +99,13 @@ impl Volume {
     ///
     /// The caller holds the volume's lock, so that its head stays what `volume` says.
     pub(super) fn open(pool: &Arc<Pool>, volume: &VolumeRecord) -> Result<Self> {
-        let records = pool.read()?.chain(volume.head)?;
+        Self::open_with(pool, volume, &pool.read()?.chain(volume.head)?)
+    }
+
+    /// As [`Volume::open`], by the records of its chain.
+    fn open_with(pool: &Arc<Pool>, volume: &VolumeRecord, records: &[LayerRecord]) -> Result<Self> {
         // Finishing looks at the table of open volumes itself. It leaves alone a head that is open.
-        for record in &records {
+        for record in records {
             pool.finish_rewrite_of(record)?;
         }
         let mut table = pool.open_volumes.0.lock();
@@ -111,11 +115,10 @@ impl Volume {
             *handles += 1;
             return Ok(Self { open });
         }
-        let records = match records.iter().any(|record| record.rewrite.is_some()) {
-            true => pool.read()?.chain(volume.head)?,
-            false => records,
+        let chain = match is_moving(records) {
+            true => pool.open_chain(volume.uuid, &pool.read()?.chain(volume.head)?, Access::Write)?,
+            false => pool.open_chain(volume.uuid, records, Access::Write)?,
         };
-        let chain = pool.open_chain(volume.uuid, &records, Access::Write)?;
         if chain.size() < volume.size {
             pool.admit_change()?;
             chain.grow(volume.size)?;
@@ -129,6 +132,21 @@ impl Volume {
         });
         table.insert(volume.id, (Arc::downgrade(&open), 1));
         Ok(Self { open })
+    }
+
+    /// Gives out a handle to a disk whose head may become a snapshot: it is there, the file that is open, what the books
+    /// say, and nobody else writes to it. Answers the disk as it is then; a header that a merge has left unfinished is
+    /// finished first, which moves a layer.
+    ///
+    /// The caller holds the volume's lock, or that of its machine.
+    pub(super) fn open_to_freeze(pool: &Arc<Pool>, disk: DiskView) -> Result<(Self, DiskView)> {
+        let handle = Self::open_with(pool, &disk.volume, &disk.chain)?;
+        let disk = match is_moving(&disk.chain) {
+            true => pool.read()?.need_disk(disk.volume.id)?,
+            false => disk,
+        };
+        handle.check_head(&disk.chain)?;
+        Ok((handle, disk))
     }
 
     /// The uuid of the volume.
@@ -274,6 +292,11 @@ impl Volume {
     pub(super) fn hold_writes(&self) -> WritesHeld<'_> {
         WritesHeld { _gate: self.open.gate.write(), open: &self.open }
     }
+}
+
+/// Whether a layer of a chain is being put above another one.
+fn is_moving(chain: &[LayerRecord]) -> bool {
+    chain.iter().any(|layer| layer.rewrite.is_some())
 }
 
 fn in_use(volume: Uuid, blob: &str, holder: Holder) -> Error {

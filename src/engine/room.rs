@@ -39,14 +39,16 @@ pub(super) struct Room {
 impl Engine {
     /// Makes room for a group. What is wrong with the request is found by whoever takes the group.
     pub(super) fn make_room(&self, reader: &Reader, request: &CreateGroup, wish: &GroupWish) -> Result<()> {
-        if request.mode == SnapshotMode::Full {
-            // A copy needs none.
+        let pool = &self.pool;
+        if request.mode == SnapshotMode::Full || pool.options.chain_full != ChainFull::Merge {
+            // A copy needs none, and elsewhere none is made.
             return Ok(());
         }
         let machine = self.machine_of(reader, &request.of)?;
-        let Ok(selection) = select(&reader.need_machine_view(machine.id)?, wish) else { return Ok(()) };
-        let volumes = selection.members.iter().map(|disk| disk.volume.uuid);
-        self.pool.shorten(&volumes.collect::<Vec<_>>())
+        let Ok(selection) = select(reader.need_machine_view(machine.id)?, wish) else { return Ok(()) };
+        let is_full = |disk: &&DiskView| check_cap(disk, disk.volume.cap(pool.options.chain_max)).is_err();
+        let volumes = selection.members.iter().filter(is_full).map(|disk| disk.volume.uuid);
+        pool.shorten(&volumes.collect::<Vec<_>>())
     }
 
     /// Runs a plan. Where room is made first, it refuses when the group is not the planned one any more afterwards.

@@ -152,9 +152,7 @@ impl Engine {
             Some(other) => return Err(Refusal::UuidTaken { uuid, by: kind_of(other) }.into()),
         }
         pool.refuse_running(&volume)?;
-        let handle = Volume::open(pool, &volume)?;
-        let disk = pool.read()?.need_disk(volume.id)?;
-        handle.check_head(&disk.chain)?;
+        let (handle, disk) = Volume::open_to_freeze(pool, pool.read()?.need_disk(volume.id)?)?;
         let way = pool.way_to_take(&disk, request.mode)?;
         pool.check_quota(&pool.read()?, pool.amount_added(&disk, way)?)?;
 

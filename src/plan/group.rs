@@ -89,7 +89,7 @@ pub(crate) fn check_root(volume: &VolumeRecord) -> Result<(), Refusal> {
 }
 
 /// Chooses the disks, and refuses names that a member could not have.
-pub(crate) fn select(view: &MachineView, wish: &GroupWish) -> Result<Selection, Refusal> {
+pub(crate) fn select(view: MachineView, wish: &GroupWish) -> Result<Selection, Refusal> {
     let machine = view.machine.uuid;
     for except in &wish.except {
         if !view.disks.iter().any(|disk| disk.volume.uuid == *except) {
@@ -97,10 +97,10 @@ pub(crate) fn select(view: &MachineView, wish: &GroupWish) -> Result<Selection, 
         }
     }
     let mut selection = Selection { members: Vec::new(), left_out: Vec::new() };
-    for disk in &view.disks {
+    for disk in view.disks {
         match reason_to_leave_out(&disk.volume, wish) {
-            Some(reason) => selection.left_out.push((disk.volume.clone(), reason)),
-            None => selection.members.push(disk.clone()),
+            Some(reason) => selection.left_out.push((disk.volume, reason)),
+            None => selection.members.push(disk),
         }
     }
     if selection.members.is_empty() {

@@ -370,6 +370,39 @@ fn a_merge_that_fails_never_leaves_a_seal_of_what_was_before() -> Outcome {
     Ok(())
 }
 
+/// A header that a merge could not write is finished when the disk is opened, which moves the head.
+#[test]
+fn a_group_after_a_merge_that_has_failed_holds_the_layers_that_are_there_then() -> Outcome {
+    let pool = Pool::new()?;
+    let engine = pool.home.open()?;
+    for snapshot in &pool.first {
+        let request = DeleteSnapshots { reclaim: When::Later, ..DeleteSnapshots::one(*snapshot) };
+        assert!(engine.delete_snapshots(&request)?.is_success());
+    }
+    engine.close()?;
+    let merge: fn(&Engine, &Pool) -> Result<(), Error> =
+        |engine, _| engine.reclaim(&ReclaimOptions::towards(Direction::Pull))?.finish().map(drop);
+    let mut taken = 0;
+    for (nth, call) in (1..).zip(calls_of(&pool, merge)?) {
+        let pool = pool.fork();
+        let engine = pool.home.open()?;
+        pool.home.faulty().fail(Fault::once(At::Call(nth), FaultKind::ENOSPC));
+        let said = merge(&engine, &pool);
+        pool.home.faulty().heal();
+        taken += u32::from(engine.create_group(&group_wish(&pool)).is_ok());
+        // What the merge has left is swept, whatever becomes of the other disks.
+        drop(merge(&engine, &pool));
+        drop(engine);
+        let engine = pool.home.open()?;
+        merge(&engine, &pool)?;
+        let found = engine.check()?;
+        let is_whole = found.violations.is_empty() && found.missing.is_empty();
+        assert!(is_whole, "{call:?}, {said:?}: {:?}, {:?}", found.violations, found.missing);
+    }
+    assert!(taken > 0, "no group was ever taken");
+    Ok(())
+}
+
 #[test]
 fn a_machine_is_deleted_as_a_whole_or_not_at_all() -> Outcome {
     every_call_fails_once(&Program {

@@ -53,7 +53,7 @@ impl Engine {
                 Refusal::NotYet { what: "a group with the memory of a machine that runs elsewhere" }.into()
             );
         }
-        let selection = select(&reader.need_machine_view(machine.id)?, &wish)?;
+        let selection = select(reader.need_machine_view(machine.id)?, &wish)?;
         let left_out = show_left_out(&selection);
         let wish =
             GroupWish { uuid, left_out: left_out.iter().map(|volume| volume.volume_uuid).collect(), ..wish };
