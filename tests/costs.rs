@@ -119,6 +119,31 @@ fn a_group_costs_two_syncs_whatever_the_number_of_its_disks() -> Result<()> {
 }
 
 #[test]
+fn a_group_reads_the_header_of_each_head_and_nothing_of_the_files_that_it_makes() -> Result<()> {
+    for disks in [1, 8] {
+        let pool = Counted::new()?;
+        let (machine, _open) = pool.machine(disks)?;
+        let group = CreateGroup::of_machine(machine, "group");
+        // From here on the headers of the heads name what is below, and end with that.
+        pool.engine.create_group(&group)?;
+        pool.store.record();
+        pool.engine.create_group(&group)?;
+        let calls = pool.store.take_calls();
+        let made: Vec<_> = calls.iter().filter(|call| call.operation == Operation::Create).collect();
+        assert_eq!(made.len(), disks);
+        let is_layer = |call: &&snapgroup::storage::Call| {
+            call.operation == Operation::Read
+                && call.name.as_ref().is_some_and(|name| name.as_str() != "snapgroup.redb")
+        };
+        let read: Vec<_> = calls.iter().filter(is_layer).collect();
+        assert_eq!(read.len(), disks, "{read:?}");
+        assert!(read.iter().all(|read| made.iter().all(|made| made.name != read.name)), "{read:?}");
+        assert!(read.iter().all(|read| read.length <= ByteCount::kib(4)), "{read:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_group_of_disks_that_hold_unflushed_data_costs_their_flushes_more() -> Result<()> {
     for (disks, dirty) in [(1, 1), (8, 1), (8, 8), (64, 3)] {
         let pool = Counted::new()?;
