@@ -611,8 +611,12 @@ fn whoever_had_a_layer_open_before_something_was_pulled_into_it_reads_on() -> Ou
     drop(child);
     let expected = content(&[open(Access::Read)?, Arc::clone(&retired)])?;
     // One reads the child itself, the other one asks what is below its head.
-    let (alone, below) = (open(Access::Read)?, open(Access::Read)?);
+    let (alone, below, asked) = (open(Access::Read)?, open(Access::Read)?, open(Access::Read)?);
     pull_all(&open(Access::Write)?, &retired, &[])?;
+    let mut defined = 0;
+    let asked = asked.as_qcow2().ok_or("the child is a qcow2 image")?;
+    asked.defined(at(0)..at(size), |_, run| defined += run.length.as_usize())?;
+    assert_eq!(defined, size, "what a handle that was open before is told of");
     assert!(content(&[alone, Arc::clone(&retired)])? == expected, "the child reads otherwise");
     assert!(content(&[head, below, retired])? == expected, "a disk above the child reads otherwise");
     Ok(())

@@ -1,5 +1,6 @@
 //! Check: the catalogue against itself, against the headers, and every image against its refcounts.
 
+use super::abreast::abreast;
 use super::error::Result;
 use super::events::Work;
 use super::operation::Operation;
@@ -13,8 +14,13 @@ use crate::inventory::Named;
 use crate::plan::text::layer_of_seal;
 use crate::storage::{self, Access, BlobName, Store};
 use crate::units::ByteCount;
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// How many layers each thread looks at, on the average, before it is told how far the check has come.
+const LAYERS_AT_ONCE: usize = 16;
 
 /// What a check of a pool has found.
 #[doc = include_str!("examples/checking.md")]
@@ -112,30 +118,34 @@ impl Engine {
         // Files that are made and not published yet would look like nobody's.
         let quiet = pool.under_way.write();
         let reader = pool.read()?;
-        let present = pool.store().list()?;
+        let present: BTreeSet<BlobName> = pool.store().list()?.into_iter().collect();
         drop(quiet);
         let mut round = Round::begin(pool, Work::Check, || layers_to_check(&reader))?;
         let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
-        for record in reader.layers(LayerId(0))? {
-            let record = record?;
-            if !is_to_be_checked(&record) {
-                continue;
+        let threads = pool.options.check_threads.unwrap_or(NonZeroUsize::MIN);
+        let mut layers =
+            reader.layers(LayerId(0))?.filter(|layer| layer.as_ref().map_or(true, is_to_be_checked));
+        loop {
+            let some = layers.by_ref().take(LAYERS_AT_ONCE * threads.get());
+            let some: Vec<InBooks> = some.map(|layer| in_books(&reader, layer?)).collect::<Result<_>>()?;
+            if some.is_empty() {
+                break;
             }
-            found.layers_checked += 1;
-            if let Some(seal) = record.seal.as_ref().filter(|seal| !present.contains(&seal.blob)) {
-                found.seals_missing.push(seal.blob.to_string());
+            let looks = abreast(threads, &some, |layer| pool.look_into(layer, &present));
+            for (InBooks { layer, .. }, look) in some.iter().zip(looks) {
+                found.layers_checked += 1;
+                if let Some(seal) = layer.seal.as_ref().filter(|seal| !present.contains(&seal.blob)) {
+                    found.seals_missing.push(seal.blob.to_string());
+                }
+                match look {
+                    Look::Missing => found.missing.push(layer.blob.to_string()),
+                    Look::Clean => round.passed(&layer.blob),
+                    Look::Unclean(check) => {
+                        found.layers.push(check);
+                        round.passed(&layer.blob);
+                    }
+                }
             }
-            let file = record.blob.to_string();
-            let is_there = match record.blob.is_in_base() {
-                true => is_there(pool.store(), &record.blob),
-                false => present.contains(&record.blob),
-            };
-            if !is_there {
-                found.missing.push(file);
-                continue;
-            }
-            found.layers.extend(pool.check_layer(&reader, &record)?);
-            round.passed(&record.blob);
         }
         round.end();
         let prepared = reader.prepared_blobs()?;
@@ -193,6 +203,27 @@ fn is_to_be_checked(layer: &LayerRecord) -> bool {
     !matches!(layer.state, LayerState::Garbage | LayerState::Building)
 }
 
+/// A layer, with what its check needs of the books.
+struct InBooks {
+    layer: LayerRecord,
+    below: Option<LayerRecord>,
+    /// The uuid of its volume.
+    volume: Uuid,
+}
+
+fn in_books(reader: &Reader, layer: LayerRecord) -> Result<InBooks> {
+    let below = layer.parent.map(|below| reader.need_layer(below)).transpose()?;
+    let volume = reader.volume(layer.volume)?.map(|volume| volume.uuid).unwrap_or_default();
+    Ok(InBooks { layer, below, volume })
+}
+
+/// What a look at the file of a layer has shown.
+enum Look {
+    Missing,
+    Clean,
+    Unclean(LayerCheck),
+}
+
 fn layers_to_check(reader: &Reader) -> Result<Vec<BlobName>> {
     let mut files = Vec::new();
     for layer in reader.layers(LayerId(0))? {
@@ -217,20 +248,27 @@ impl Pool {
         broken(reader)
     }
 
-    /// What is wrong with one layer, whose file is there.
-    fn check_layer(&self, reader: &Reader, record: &LayerRecord) -> Result<Option<LayerCheck>> {
-        let uuid = reader.volume(record.volume)?.map(|volume| volume.uuid).unwrap_or_default();
-        let (report, error) = match self.layer_to_check(uuid, &reader.chain(record.id)?) {
+    /// Looks at the file of one layer; `present` are the files of the pool.
+    fn look_into(&self, of: &InBooks, present: &BTreeSet<BlobName>) -> Look {
+        let blob = &of.layer.blob;
+        let is_there = match blob.is_in_base() {
+            true => is_there(self.store(), blob),
+            false => present.contains(blob),
+        };
+        if !is_there {
+            return Look::Missing;
+        }
+        let (report, error) = match self.layer_to_check(of.volume, &of.layer, of.below.as_ref()) {
             // What is wrong with it may be told all the same.
-            Err(error) => (self.report_of_unopened(record), Some(error.to_string())),
+            Err(error) => (self.report_of_unopened(&of.layer), Some(error.to_string())),
             Ok(layer) => match layer.as_qcow2().map(Image::check) {
-                None => return Ok(None),
-                Some(Ok(report)) if report.is_clean() => return Ok(None),
+                None => return Look::Clean,
+                Some(Ok(report)) if report.is_clean() => return Look::Clean,
                 Some(Ok(report)) => (Some(report), None),
                 Some(Err(error)) => (None, Some(error.to_string())),
             },
         };
-        Ok(Some(LayerCheck { file: record.blob.to_string(), report, error }))
+        Look::Unclean(LayerCheck { file: blob.to_string(), report, error })
     }
 
     /// What a check finds in an image that cannot be opened.
@@ -242,17 +280,22 @@ impl Pool {
         image::check(&*blob, record.blob.as_str()).ok()
     }
 
-    /// The uppermost of `chain`: the one that is open when it is a head with a handle, else opened for this.
-    pub(super) fn layer_to_check(&self, volume: Uuid, chain: &[LayerRecord]) -> Result<Arc<Layer>> {
-        if chain[0].format == LayerFormat::Qcow2 {
+    /// A layer: the one that is open when it is a head with a handle, else opened for this.
+    pub(super) fn layer_to_check(
+        &self,
+        volume: Uuid,
+        layer: &LayerRecord,
+        below: Option<&LayerRecord>,
+    ) -> Result<Arc<Layer>> {
+        if layer.format == LayerFormat::Qcow2 {
             // The file as it is under its name now, and not the one that may be open.
-            let blob = self.store().open(&chain[0].blob, Access::Read)?;
-            self.check_facts(volume, &chain[0], chain.get(1), &*blob)?;
+            let blob = self.store().open(&layer.blob, Access::Read)?;
+            self.check_facts(volume, layer, below, &*blob)?;
         }
-        let open = self.open_volumes.chain(chain[0].volume);
-        match open.filter(|open| open.head().name() == chain[0].blob.as_str()) {
+        let open = self.open_volumes.chain(layer.volume);
+        match open.filter(|open| open.head().name() == layer.blob.as_str()) {
             Some(open) => Ok(Arc::clone(open.head())),
-            None => self.open_layer(volume, &chain[0], chain.get(1), Access::Read),
+            None => self.open_layer(volume, layer, below, Access::Read),
         }
     }
 

@@ -34,7 +34,7 @@ impl Engine {
         let chain = reader.chain(volume.head)?;
         let mut found = Vec::new();
         for (depth, record) in chain.iter().enumerate() {
-            let layer = pool.layer_to_check(volume.uuid, &chain[depth..])?;
+            let layer = pool.layer_to_check(volume.uuid, record, chain.get(depth + 1))?;
             let Some(image) = layer.as_qcow2() else { continue };
             let unusable = |source| pool.unusable(record, source);
             let internal_snapshots = image.internal_snapshots().map_err(unusable)?;

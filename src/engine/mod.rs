@@ -3,6 +3,7 @@
 //! Every call that changes something goes one way: parse the request, lock, read a view, let `plan` decide,
 //! `perform` it, let what is in memory follow. Nothing is shown that is not durable.
 
+mod abreast;
 mod adopt;
 mod adopt_rule;
 mod catalogue_error;

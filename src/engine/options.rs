@@ -5,6 +5,7 @@ use crate::catalog::{CatalogOptions, CatalogueCheck, QuickRepair, Timestamp};
 use crate::image::Limits;
 use crate::sync::Mutex;
 use crate::units::ByteCount;
+use std::num::NonZeroUsize;
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
@@ -153,6 +154,11 @@ pub struct Options {
     pub cluster_bits: u8,
     /// How much memory an open image may take up.
     pub image_limits: Limits,
+    /// How many files [`Engine::check`](super::Engine::check) looks at side by side, on threads that end with it. Each takes
+    /// the memory of one check. Default: in a pool that [`Engine::open`](super::Engine::open) has opened, as many as there
+    /// are processors, and four at most; on any other store one, so that its calls come in the same order in every run.
+    /// What a check answers is the same, and in the same order, however many there are.
+    pub check_threads: Option<NonZeroUsize>,
     /// How much memory the catalogue may keep of itself. Default 32 MiB.
     pub catalogue_cache: ByteCount,
     /// Whether every commit pays for a quick opening after a crash. Default off: such an opening then takes about
@@ -193,6 +199,7 @@ impl Default for Options {
             snapshot_bytes_max: None,
             cluster_bits: 16,
             image_limits: Limits::default(),
+            check_threads: None,
             catalogue_cache: ByteCount::mib(32),
             quick_repair: QuickRepair::Off,
             catalogue_check: CatalogueCheck::default(),
@@ -209,7 +216,19 @@ impl Default for Options {
     }
 }
 
+/// The most files that a check looks at side by side unless it is told otherwise.
+const CHECK_THREADS_MAX: usize = 4;
+
 impl Options {
+    /// What a pool in a directory is opened with.
+    #[cfg(target_os = "linux")]
+    pub(super) fn of_directory(self) -> Self {
+        let processors = || std::thread::available_parallelism().ok();
+        let most = NonZeroUsize::new(CHECK_THREADS_MAX).expect("not zero");
+        let check_threads = self.check_threads.or_else(|| Some(processors()?.min(most)));
+        Self { check_threads, ..self }
+    }
+
     /// How the catalogue is kept open.
     pub(super) fn of_catalogue(&self) -> CatalogOptions {
         CatalogOptions {

@@ -108,7 +108,8 @@ impl Engine {
             CreatePool::Never => storage::DiskStore::open_with(path, options.disk),
             _ => storage::DiskStore::create_with(path, options.disk),
         };
-        Self::open_on(Arc::new(store?.with_bases(&options.base_directories)?), options)
+        let store = store?.with_bases(&options.base_directories)?;
+        Self::open_on(Arc::new(store), options.of_directory())
     }
 
     /// Makes a pool in memory. It is gone when the last clone of the engine is.

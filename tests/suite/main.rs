@@ -6,6 +6,7 @@ mod availability;
 mod bases;
 mod books;
 mod caps;
+mod checks;
 mod compressed;
 mod delete;
 mod diff;
