@@ -4,9 +4,10 @@ use crate::Result;
 use crate::files::{self, CLUSTER};
 use crate::machine::{Machine, options};
 use criterion::{Criterion, Throughput};
-use snapgroup::Engine;
 use snapgroup::image::{Image, Limits};
 use snapgroup::storage::{Access, BlobName, DiskStore, Store};
+use snapgroup::{Engine, Options};
+use std::num::NonZeroUsize;
 
 const SIZE: u64 = 64 << 20;
 
@@ -23,15 +24,23 @@ pub(crate) fn run(criterion: &mut Criterion) -> Result<()> {
         });
     });
 
-    let machine = Machine::new(Engine::open(place.path().join("pool"), options())?, 8)?;
+    let pool = place.path().join("pool");
+    let machine = Machine::new(Engine::open(&pool, options())?, 8)?;
     for _ in 0..8 {
         machine.write_to_all()?;
         machine.take()?;
     }
+    drop(machine);
     group.throughput(Throughput::Elements(72));
-    group.bench_function("a_pool_by_its_layers", |bencher| {
-        bencher.iter(|| assert!(machine.engine.check().expect("checked").is_sound()));
-    });
+    for (name, check_threads) in
+        [("a_pool_by_its_layers", None), ("a_pool_one_layer_after_the_other", Some(NonZeroUsize::MIN))]
+    {
+        let engine = Engine::open(&pool, Options { check_threads, ..options() })?;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| assert!(engine.check().expect("checked").is_sound()));
+        });
+        engine.close()?;
+    }
     group.finish();
     Ok(())
 }

@@ -24,7 +24,7 @@ const DISKS: usize = 8;
 const GROUPS: usize = 25;
 
 /// How many machines are made before the files of those before them are thrown away.
-const MACHINES_KEPT: usize = 10;
+const MACHINES_KEPT: usize = 40;
 
 /// A pool on disk, made by another process.
 struct Pool {
@@ -226,10 +226,11 @@ pub fn build_pool(directory: &Path, wanted: usize) -> Result<()> {
     let (mut snapshots, mut last) = (0, None);
     while snapshots < wanted {
         if snapshots % (MACHINES_KEPT * DISKS * GROUPS) == 0 {
-            // What a pool was closed with needs no look when it is opened.
+            // A file that was settled is not looked at when the pool is opened.
             engine.close()?;
             forget_layers(&store)?;
-            engine = Engine::open_on(Arc::new(store.clone()), Check::Nothing.options())?;
+            let trusting = Options { catalogue_check: CatalogueCheck::Trust, ..options() };
+            engine = Engine::open_on(Arc::new(store.clone()), trusting)?;
         }
         let machine = engine.create_machine(&CreateMachine::new(format!("machine-{snapshots}")))?;
         for index in 0..DISKS {
