@@ -155,8 +155,8 @@ pub struct Options {
     /// How much memory an open image may take up.
     pub image_limits: Limits,
     /// How many files [`Engine::check`](super::Engine::check) looks at side by side, on threads that end with it. Each takes
-    /// the memory of one check. Default: in a pool that [`Engine::open`](super::Engine::open) has opened, as many as there
-    /// are processors, and four at most; on any other store one, so that its calls come in the same order in every run.
+    /// the memory of one check. Default: four in a pool that [`Engine::open`](super::Engine::open) has opened; on any other
+    /// store one, so that its calls come in the same order in every run.
     /// What a check answers is the same, and in the same order, however many there are.
     pub check_threads: Option<NonZeroUsize>,
     /// How much memory the catalogue may keep of itself. Default 32 MiB.
@@ -216,17 +216,14 @@ impl Default for Options {
     }
 }
 
-/// The most files that a check looks at side by side unless it is told otherwise.
-const CHECK_THREADS_MAX: usize = 4;
+/// The files of a directory that a check looks at side by side unless it is told otherwise.
+const CHECK_THREADS: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
 
 impl Options {
     /// What a pool in a directory is opened with.
     #[cfg(target_os = "linux")]
     pub(super) fn of_directory(self) -> Self {
-        let processors = || std::thread::available_parallelism().ok();
-        let most = NonZeroUsize::new(CHECK_THREADS_MAX).expect("not zero");
-        let check_threads = self.check_threads.or_else(|| Some(processors()?.min(most)));
-        Self { check_threads, ..self }
+        Self { check_threads: self.check_threads.or(Some(CHECK_THREADS)), ..self }
     }
 
     /// How the catalogue is kept open.
