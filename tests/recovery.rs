@@ -8,9 +8,10 @@ use snapgroup::storage::{
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    AdoptVolume, ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteMode,
-    DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Kind, LayerFormat, OpenPrepared, Options,
-    RebuildOptions, ReclaimOptions, Recovered, RevertVolume, Running, SealOptions, Uuid, When,
+    AdoptVolume, ByteCount, Clock, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume,
+    DeleteMode, DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Ids, Kind, LayerFormat,
+    OpenPrepared, Options, RebuildOptions, ReclaimOptions, Recovered, RevertVolume, Running, SealOptions,
+    Uuid, When,
 };
 use std::sync::Arc;
 
@@ -648,33 +649,125 @@ fn empty_layers_that_never_arrived_are_made_anew_once() -> Outcome {
     Ok(())
 }
 
-/// The end of the file is the end of its L1 table, of which nothing has to be written: it is all zeros.
+/// A machine of 16 disks, to which nobody writes: nothing else makes their layers durable. With 15 groups there are 256.
+struct Idle {
+    engine: Engine,
+    machine: Uuid,
+}
+
+const IDLE_DISKS: usize = 16;
+const GROUPS_UNTIL_SETTLED: usize = 15;
+
+impl Idle {
+    fn new(store: Arc<dyn Store>) -> Result<Self, Box<dyn std::error::Error>> {
+        let options = Options { clock: Clock::Stepping(0), ids: Ids::Seeded(1), ..Options::default() };
+        let engine = Engine::open_on(store, options)?;
+        let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
+        for index in 0..IDLE_DISKS {
+            let wish = CreateVolume::new(format!("disk-{index}"), ByteCount::mib(1));
+            let disk = engine.create_volume(&CreateVolume { cluster_bits: Some(9), ..wish })?.uuid;
+            engine.attach_volume(disk, machine, None)?;
+        }
+        Ok(Self { engine, machine })
+    }
+
+    fn take(&self, groups: usize) -> Outcome {
+        for _ in 0..groups {
+            self.engine.create_group(&CreateGroup::of_machine(self.machine, "group"))?;
+        }
+        Ok(())
+    }
+
+    fn groups(engine: &Engine) -> Result<usize, Box<dyn std::error::Error>> {
+        Ok(usize::try_from(engine.query_snapshots(&Query::all())?.total)? / IDLE_DISKS)
+    }
+}
+
+/// Whether a call makes the file of a layer durable.
+fn is_sync_of_a_layer(call: &Call) -> bool {
+    let is_catalogue = call.name.as_ref().is_some_and(|name| name.as_str() == "snapgroup.redb");
+    call.operation == Operation::Sync && !is_catalogue
+}
+
 #[test]
 fn an_opening_after_a_crash_looks_at_few_layers_however_many_were_made_before() -> Outcome {
     let store = MemoryStore::new();
-    let options = || Options { chain_max: 1000, ..Options::default() };
-    let engine = Engine::open_on(Arc::new(store.clone()), options())?;
-    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
-    // Nobody writes to the disk, so that nothing else makes its layers durable.
-    for count in 1..=300 {
-        engine.create_snapshot(&CreateSnapshot::new(volume, format!("snapshot-{count}")))?;
-        if ![100, 250, 260, 300].contains(&count) {
-            continue;
-        }
+    let pool = Idle::new(Arc::new(store.clone()))?;
+    let mut looked_at = Vec::new();
+    for groups in 1..=2 * GROUPS_UNTIL_SETTLED {
+        pool.take(1)?;
         let left = SimulatedStore::new(Arc::new(store.fork()));
         left.record();
-        let opened = Engine::open_on(Arc::new(left.clone()), options())?;
-        let is_layer_sync = |call: &Call| {
-            let is_catalogue = call.name.as_ref().is_some_and(|name| name.as_str() == "snapgroup.redb");
-            call.operation == Operation::Sync && !is_catalogue
+        let engine = Engine::open_on(Arc::new(left.clone()), Options::default())?;
+        looked_at.push(left.take_calls().iter().filter(|call| is_sync_of_a_layer(call)).count());
+        assert_eq!(Idle::groups(&engine)?, groups);
+    }
+    assert_eq!(looked_at[..4], [32, 48, 64, 80]);
+    assert_eq!(looked_at[13..17], [240, 0, 16, 32]);
+    assert!(looked_at.iter().all(|layers| *layers < 256), "{looked_at:?}");
+    Ok(())
+}
+
+#[test]
+fn layers_that_are_settled_because_there_are_many_survive_a_power_cut_at_any_instant_of_that() -> Outcome {
+    let disk = SimulatedDisk::new(FileSystem::Strict);
+    let pool = Idle::new(Arc::new(disk.clone()))?;
+    pool.take(GROUPS_UNTIL_SETTLED - 1)?;
+    let from = disk.position();
+    pool.take(1)?;
+    let log = disk.log();
+    let instants = log.cuts(from).count();
+    let mut rebuilt = Vec::new();
+    // The last ones are the syncs of the youngest layers, and the commit that tells of all.
+    for (instant, cut) in log.cuts(from).skip(instants - 40) {
+        // Nothing that was not synced has arrived.
+        let engine = Engine::open_on(Arc::new(cut.durable().store()), Options::default())?;
+        assert_eq!(Idle::groups(&engine)?, GROUPS_UNTIL_SETTLED, "instant {instant}");
+        rebuilt.push(engine.recovered().rebuilt.len());
+        let found = engine.check()?;
+        assert!(found.is_clean(), "instant {instant}: {found:?}");
+    }
+    assert!(rebuilt.is_sorted_by(|before, after| before >= after), "{rebuilt:?}");
+    assert!(rebuilt[0] > 5 && rebuilt.ends_with(&[0, 0]), "{rebuilt:?}");
+    std::mem::forget(pool);
+    Ok(())
+}
+
+#[test]
+fn a_group_is_there_whatever_fails_when_layers_are_settled_because_there_are_many() -> Outcome {
+    let run =
+        |fault: Option<Fault>| -> Result<(SimulatedStore, MemoryStore, Idle), Box<dyn std::error::Error>> {
+            let memory = MemoryStore::new();
+            let store = SimulatedStore::new(Arc::new(memory.clone()));
+            let pool = Idle::new(Arc::new(store.clone()))?;
+            pool.take(GROUPS_UNTIL_SETTLED - 1)?;
+            store.record();
+            fault.into_iter().for_each(|fault| store.fail(fault));
+            pool.take(1)?;
+            Ok((store, memory, pool))
         };
-        let looked_at = left.take_calls().iter().filter(|call| is_layer_sync(call)).count();
-        assert!((1..=260).contains(&looked_at), "{looked_at} layers after {count} snapshots");
-        assert_eq!(opened.query_snapshots(&Query::all())?.total, count);
+    let (store, _, pool) = run(None)?;
+    let calls = store.take_calls();
+    drop(pool);
+    let first_sync = calls.iter().position(is_sync_of_a_layer).ok_or("nothing was settled")?;
+    let opened = calls[..first_sync].iter().rposition(|call| call.operation == Operation::Open);
+    for (what, call) in [("an opening", opened.ok_or("nothing was opened")?), ("a sync", first_sync)] {
+        let fault = Fault::once(At::Call(call as u64 + 1), FaultKind::EIO);
+        let (_, memory, pool) = run(Some(fault))?;
+        assert_eq!(Idle::groups(&pool.engine)?, GROUPS_UNTIL_SETTLED, "{what}");
+        // After a failed sync nothing more is written; after anything else all goes on.
+        assert_eq!(pool.take(1).is_ok(), what == "an opening", "{what}");
+        let groups = Idle::groups(&pool.engine)?;
+        let left = memory.fork();
+        drop(pool);
+        let engine = Engine::open_on(Arc::new(left), Options::default())?;
+        assert_eq!(Idle::groups(&engine)?, groups, "{what}");
+        assert!(engine.check()?.is_clean(), "{what}");
     }
     Ok(())
 }
 
+/// The end of the file is the end of its L1 table, of which nothing has to be written: it is all zeros.
 #[test]
 fn a_head_whose_length_never_arrived_is_made_anew() -> Outcome {
     let store = MemoryStore::new();

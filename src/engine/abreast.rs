@@ -46,6 +46,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn two_threads_are_at_work_at_once() {
+        let at_work = AtomicUsize::new(0);
+        let two = NonZeroUsize::new(2).expect("not zero");
+        let met = abreast(two, &[(), ()], |()| {
+            at_work.fetch_add(1, Ordering::Relaxed);
+            // As long as it takes; where nobody else is there to come, an end all the same.
+            (0..50_000_000).any(|_| {
+                std::thread::yield_now();
+                at_work.load(Ordering::Relaxed) == 2
+            })
+        });
+        assert_eq!(met, [true, true]);
+    }
+
+    #[test]
     fn answers_come_in_the_order_of_the_things_however_many_threads_there_are() {
         let things: Vec<u64> = (0..1000).collect();
         let expected: Vec<u64> = things.iter().map(|thing| thing * 3).collect();

@@ -19,7 +19,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How many layers each thread looks at, on the average, before it is told how far the check has come.
+/// How many layers each thread looks at, on the average, before a listener is told how far the check has come.
 const LAYERS_AT_ONCE: usize = 16;
 
 /// What a check of a pool has found.
@@ -139,12 +139,10 @@ impl Engine {
                 }
                 match look {
                     Look::Missing => found.missing.push(layer.blob.to_string()),
-                    Look::Clean => round.passed(&layer.blob),
-                    Look::Unclean(check) => {
-                        found.layers.push(check);
-                        round.passed(&layer.blob);
-                    }
+                    Look::Clean => {}
+                    Look::Unclean(check) => found.layers.push(check),
                 }
+                round.passed(&layer.blob);
             }
         }
         round.end();

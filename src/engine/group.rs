@@ -171,7 +171,6 @@ impl Engine {
     }
 
     fn create_group_untold(&self, request: &CreateGroup) -> Result<CreatedGroup> {
-        self.pool.settle_backlog()?;
         self.admit(request, None)?;
         self.create_group_at(request, None)
     }

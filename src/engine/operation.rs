@@ -256,8 +256,12 @@ pub(super) fn during<T>(
 }
 
 impl Engine {
-    /// Does an operation as a whole.
+    /// Does an operation as a whole. What waits to be settled is settled once that is much.
     pub(super) fn during<T>(&self, operation: Operation, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        during(&self.pool.options.listener, operation, work)
+        during(&self.pool.options.listener, operation, || {
+            let done = work()?;
+            self.pool.settle_backlog();
+            Ok(done)
+        })
     }
 }

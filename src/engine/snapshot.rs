@@ -135,7 +135,6 @@ impl Engine {
         parts.extend(request.mode.wish_part());
         let mark = text::wish_mark(&parts);
 
-        pool.settle_backlog()?;
         pool.shorten(&[volume_uuid])?;
         let (held, volume) = pool.lock_volume(volume_uuid, &[])?;
         let (uuid, taken) = pool.claim(wanted)?;

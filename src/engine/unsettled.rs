@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
-/// How many layers are made before those that are not settled are made durable, by whoever makes the next one.
+/// How many layers are made before those that are not settled are made durable, by the operation that has made the last.
 const BACKLOG_MAX: usize = 256;
 
 impl Pool {
@@ -62,17 +62,17 @@ impl Pool {
     }
 
     /// Settles what waits, when that may be [`BACKLOG_MAX`] layers: an opening after a crash would look at each of them.
-    pub(super) fn settle_backlog(&self) -> Result<()> {
+    pub(super) fn settle_backlog(&self) {
         let made = self.backlog.load(Ordering::Relaxed);
         // Of several threads one does it.
-        let is_ours = made >= BACKLOG_MAX
-            && self.backlog.compare_exchange(made, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if !is_ours {
-            return Ok(());
+        if made >= BACKLOG_MAX
+            && self.backlog.compare_exchange(made, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            // The operation that is ending is durable, whatever becomes of this. A sync that fails, or a commit of which
+            // nobody knows, ends all changes of the pool, and the next one tells of it. A file that cannot be opened
+            // waits on, and so do the others, until as many more were made.
+            drop(self.settle_all());
         }
-        self.settle_all().inspect_err(|_| {
-            self.backlog.fetch_add(made, Ordering::Relaxed);
-        })
     }
 
     /// Syncs the files of those layers that are not settled, and answers which these are. One whose file is not there, or

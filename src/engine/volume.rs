@@ -169,7 +169,6 @@ impl Engine {
             let what = "a base together with a snapshot".to_owned();
             return Err(Refusal::BadValue { what, rule: "one of them" }.into());
         }
-        pool.settle_backlog()?;
         let (_held, _, of) = pool.lock_found(|reader| {
             let Some(uuid) = of else { return Ok((vec![Key::New], None)) };
             let found = reader.snapshot_by_uuid(uuid)?.ok_or(Refusal::NotFound { what: "snapshot", uuid })?;
@@ -206,7 +205,7 @@ impl Engine {
             None => {
                 let size = request.size.ok_or(Refusal::SizeNeeded)?;
                 let shape = ImageShape { size, cluster_bits, l2 };
-                plan::volume::create(&wish, shape, pool.source.mint(), at, &pool.catalog.ids())?
+                plan::volume::create(&wish, shape, None, pool.source.mint(), at, &pool.catalog.ids())
             }
             Some(base) => self.plan_above(&wish, base, request.size, (cluster_bits, l2))?,
         };
@@ -236,7 +235,7 @@ impl Engine {
         let l2 = request.l2.unwrap_or(chain[0].l2);
         let shape = ImageShape { size: request.size.unwrap_or(of.size_virtual), cluster_bits, l2 };
         let (at, ids) = (pool.source.now(), pool.catalog.ids());
-        Ok(plan::volume::create_above(wish, shape, &chain[0], pool.source.mint(), at, &ids)?)
+        Ok(plan::volume::create(wish, shape, Some(&chain[0]), pool.source.mint(), at, &ids))
     }
 
     /// What a repeated wish has made before; refused when the uuid was given to another wish.

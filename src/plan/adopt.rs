@@ -41,7 +41,7 @@ pub enum LowerLayers {
     Snapshots,
 }
 
-/// Plans a volume on a chain of files, the head first. A raw head gets an overlay above it; a qcow2 head is
+/// Plans a volume, whose wish was checked, on a chain of files, the head first. A raw head gets an overlay above it; a qcow2 head is
 /// written in place from then on.
 pub(crate) fn adopt(
     wish: &VolumeWish,
@@ -51,7 +51,6 @@ pub(crate) fn adopt(
     at: Timestamp,
     ids: &IdSource,
 ) -> Result<(Plan, VolumeRecord), Refusal> {
-    wish.check()?;
     let mut plan = Plan::default();
     let top = found.first().expect("a chain has at least one file");
     let volume_id = ids.take_volume();

@@ -73,37 +73,20 @@ impl ImageShape {
     }
 }
 
-/// Plans a volume with a new, empty image.
+/// Plans a volume, whose wish was checked, with a new image: empty, or above a layer of the pool.
 pub(crate) fn create(
     wish: &VolumeWish,
     shape: ImageShape,
+    base: Option<&LayerRecord>,
     layer: Uuid,
     at: Timestamp,
     ids: &IdSource,
-) -> Result<(Plan, VolumeRecord), Refusal> {
-    wish.check()?;
+) -> (Plan, VolumeRecord) {
     let mut plan = Plan::default();
     let volume = wish.record(ids.take_volume(), shape.size, ids.take_layer(), at);
-    add_overlay(&mut plan, &volume, shape, None, layer, at);
+    add_overlay(&mut plan, &volume, shape, base, layer, at);
     plan.edits.push(Edit::PutVolume(volume.clone()));
-    Ok((plan, volume))
-}
-
-/// Plans a volume with a new image above a layer of the pool.
-pub(crate) fn create_above(
-    wish: &VolumeWish,
-    shape: ImageShape,
-    base: &LayerRecord,
-    layer: Uuid,
-    at: Timestamp,
-    ids: &IdSource,
-) -> Result<(Plan, VolumeRecord), Refusal> {
-    wish.check()?;
-    let mut plan = Plan::default();
-    let volume = wish.record(ids.take_volume(), shape.size, ids.take_layer(), at);
-    add_overlay(&mut plan, &volume, shape, Some(base), layer, at);
-    plan.edits.push(Edit::PutVolume(volume.clone()));
-    Ok((plan, volume))
+    (plan, volume)
 }
 
 /// Adds the image that a volume writes to: a new file, empty or above `base`.

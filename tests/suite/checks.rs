@@ -36,6 +36,6 @@ fn a_check_answers_the_same_however_many_files_it_looks_at_side_by_side(home: &H
     for threads in [2, 3, 7, 100] {
         assert_eq!(check(threads)?, alone, "{threads} threads");
     }
-    assert_eq!(check(0)?, alone, "as many as there are by default");
+    assert_eq!(check(0)?, alone, "as many as there are unless it is said");
     Ok(())
 }
