@@ -8,10 +8,10 @@ use snapgroup::storage::{
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    AdoptVolume, ByteCount, Clock, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume,
-    DeleteMode, DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Ids, Kind, LayerFormat,
-    OpenPrepared, Options, RebuildOptions, ReclaimOptions, Recovered, RevertVolume, Running, SealOptions,
-    Uuid, When,
+    AdoptVolume, ByteCount, Clock, Consistency, CreateGroup, CreateMachine, CreatePool, CreateSnapshot,
+    CreateVolume, DeleteMode, DeleteSnapshots, DeleteVolume, Direction, Engine, Error, Ids, Kind,
+    LayerFormat, OpenPrepared, Options, RebuildOptions, ReclaimOptions, Recovered, RevertVolume, Running,
+    SealOptions, Uuid, When,
 };
 use std::sync::Arc;
 
@@ -961,7 +961,18 @@ fn overlays_that_another_process_will_write_have_arrived_before_it_is_told_of_th
     for file in left.list()?.iter().filter(|file| file.as_str().starts_with("layer-")) {
         assert!(is_usable(&left, file), "{file} has not arrived");
     }
-    prepared.abort()?;
+    let group = prepared.commit(Consistency::Crash)?.inventory;
+    assert_eq!(group.snapshot_count, 2);
+    // The books say so from then on: whatever the other process makes of them is nothing to be made anew.
+    let left = SimulatedStore::new(Arc::new(pool.disk.log().cut(usize::MAX).durable().store()));
+    std::mem::forget(pool.engine);
+    left.record();
+    let engine = Engine::open_on(Arc::new(left.clone()), Options::default())?;
+    assert!(
+        !left.take_calls().iter().any(is_sync_of_a_layer),
+        "a layer was taken for one that may not be there"
+    );
+    assert!(engine.group(group.uuid).is_ok());
     Ok(())
 }
 

@@ -45,19 +45,21 @@ pub(super) fn abreast<T: Sync, R: Send>(
 mod tests {
     use super::*;
 
+    /// Each thing waits for another one, so that one thread does the first or second and the third or fourth.
     #[test]
-    fn two_threads_are_at_work_at_once() {
+    fn two_threads_are_at_work_at_once_and_answer_in_order() {
         let at_work = AtomicUsize::new(0);
         let two = NonZeroUsize::new(2).expect("not zero");
-        let met = abreast(two, &[(), ()], |()| {
+        let met = abreast(two, &[0, 1, 2, 3], |thing| {
             at_work.fetch_add(1, Ordering::Relaxed);
             // As long as it takes; where nobody else is there to come, an end all the same.
-            (0..50_000_000).any(|_| {
+            let is_met = (0..5_000_000).any(|_| {
                 std::thread::yield_now();
-                at_work.load(Ordering::Relaxed) == 2
-            })
+                at_work.load(Ordering::Relaxed) >= (thing / 2 + 1) * 2
+            });
+            (*thing, is_met)
         });
-        assert_eq!(met, [true, true]);
+        assert_eq!(met, [(0, true), (1, true), (2, true), (3, true)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A pool with few snapshots beside one with many.
 //!
 //! The large pool is made in memory. Its catalogue is written out, and the files of the one machine that is measured;
-//! nobody asks for the others, which are thrown away as soon as they are made.
+//! nobody asks for the others, which are thrown away meanwhile.
 
 use super::group::options;
 use crate::files;
@@ -46,9 +46,9 @@ impl Pool {
 /// What is asked of each pool, in the order of [`measure`].
 #[derive(Clone, Copy, Debug)]
 enum Work {
-    /// Of a pool that was closed, with options that name a cost in seconds.
+    /// A pool that was closed is opened, in so many seconds at most.
     Open(Check, f64),
-    /// Of what a crash has left, in the same way.
+    /// What a crash has left is opened, in so many seconds at most.
     Restart(Check, f64),
     Call(&'static str),
 }

@@ -63,7 +63,7 @@ const ROOMS: [Room; 4] = [
             "image_durability",
         ],
     },
-    Room { name: "plan", modules: &[], files: &["src/plan/"], tests: &["suite"] },
+    Room { name: "plan", modules: &[], files: &["src/plan/"], tests: &["suite", "live", "acceptance"] },
     Room {
         name: "recovery",
         modules: &[],
