@@ -679,7 +679,7 @@ impl Idle {
     }
 
     fn groups(engine: &Engine) -> Result<usize, Box<dyn std::error::Error>> {
-        Ok(usize::try_from(engine.query_snapshots(&Query::all())?.total)? / IDLE_DISKS)
+        Ok(engine.query_snapshots(&Query::all())?.total / IDLE_DISKS)
     }
 }
 
