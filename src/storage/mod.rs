@@ -25,6 +25,9 @@
 //! * **B9** [`Blob::hold`] is against other processes only: handles of one store never stand in each other's way.
 //! * **B10** Of one blob, two stamps ([`Blob::stamp`]) with a change between them differ, as far as the clock of the
 //!   backend can tell the moments apart. What gives no stamp promises nothing.
+//! * **B11** A write that fails has changed a beginning of its range at most, and no aligned word of eight bytes by half:
+//!   an entry of a table is there or not. Linux ends a write that it cannot finish where a page ends, or at a limit on the
+//!   length of files, which may lie anywhere: one that is no multiple of eight is not for a pool.
 //!
 //! A store:
 //!
@@ -163,7 +166,7 @@ pub trait Owned: Debug + Send + Sync {}
 
 /// One blob: a file, or bytes in memory. All calls take `&self`; two threads may write different ranges at once.
 ///
-/// The promises B1 to B10 are listed in the documentation of [this module](self).
+/// The promises B1 to B11 are listed in the documentation of [this module](self).
 #[doc = include_str!("examples/stores.md")]
 #[doc = include_str!("examples/blobs.md")]
 pub trait Blob: Debug + Send + Sync {

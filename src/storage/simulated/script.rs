@@ -69,8 +69,9 @@ pub enum FaultKind {
     Os(i32),
     /// What a lost write looks like when it is synced: [`FaultKind::EIO`].
     SyncFailed,
-    /// A write does this much of its work, at most all of it, and then finds the disk full. A call that is no
-    /// write only fails.
+    /// A write does this much of its work, at most all of it, otherwise up to the last multiple of eight bytes of the blob
+    /// before, as every store promises ([B11](crate::storage)); and then finds the disk full. A call that is no write only
+    /// fails.
     ShortWrite(ByteCount),
     /// A read fills this much of the buffer, at most all of it, and then finds the disk broken. A call that is no
     /// read only fails.

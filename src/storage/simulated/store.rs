@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// What errors call the store itself.
 const STORE: &str = "the simulated store";
+/// What a write that fails leaves there or not, as a whole (B11).
+const WORD: u64 = 8;
 
 /// A store that counts, records and fails the calls to the one it wraps. Clones are the same store.
 ///
@@ -199,10 +201,19 @@ impl SimulatedBlob {
         let fault = self.script.lock().enter(self.ranged(Operation::Write, at, length));
         let Some(fault) = fault else { return run(length) };
         if let FaultKind::ShortWrite(written) = fault {
-            run(written.min(length))?;
+            run(whole_words(at, written, length))?;
         }
         Err(Error::failed(Operation::Write, &self.name, fault.source()))
     }
+}
+
+/// How much of a write that fails is there (B11) when it was to be so much.
+fn whole_words(at: HostOffset, written: ByteCount, length: ByteCount) -> ByteCount {
+    if written >= length {
+        return length;
+    }
+    let (start, end) = (at.as_u64(), (at + written).as_u64());
+    ByteCount::new((end / WORD * WORD).saturating_sub(start))
 }
 
 impl Blob for SimulatedBlob {
