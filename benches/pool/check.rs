@@ -32,10 +32,10 @@ pub(crate) fn run(criterion: &mut Criterion) -> Result<()> {
     }
     drop(machine);
     group.throughput(Throughput::Elements(72));
-    for (name, check_threads) in
+    for (name, threads) in
         [("a_pool_by_its_layers", None), ("a_pool_one_layer_after_the_other", Some(NonZeroUsize::MIN))]
     {
-        let engine = Engine::open(&pool, Options { check_threads, ..options() })?;
+        let engine = Engine::open(&pool, Options { threads, ..options() })?;
         group.bench_function(name, |bencher| {
             bencher.iter(|| assert!(engine.check().expect("checked").is_sound()));
         });

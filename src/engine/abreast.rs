@@ -1,5 +1,6 @@
 //! Work on many things side by side, on threads that end with it.
 
+use super::error::Result;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -41,8 +42,48 @@ pub(super) fn abreast<T: Sync, R: Send>(
     done.into_iter().map(|(_, answer)| answer).collect()
 }
 
+/// As [`abreast`], of work that can fail: answers the error of the first thing that has one, whoever was done first.
+/// What comes after a thing that has failed need not be done, and is told so.
+pub(super) fn try_abreast<T: Sync, R: Send>(
+    threads: NonZeroUsize,
+    things: &[T],
+    work: impl Fn(&T, Place<'_>) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let first_failed = AtomicUsize::new(usize::MAX);
+    let places: Vec<_> = things.iter().enumerate().collect();
+    let done = abreast(threads, &places, |(index, thing)| {
+        let place = Place { index: *index, first_failed: &first_failed };
+        if place.is_in_vain() {
+            return None;
+        }
+        let done = work(thing, place);
+        if done.is_err() {
+            first_failed.fetch_min(*index, Ordering::Relaxed);
+        }
+        Some(done)
+    });
+    // What was left out, or broken off, comes after an error.
+    done.into_iter().map_while(|done| done).collect()
+}
+
+/// The place of a thing among those that are worked on.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Its index.
+    pub(super) index: usize,
+    first_failed: &'a AtomicUsize,
+}
+
+impl Place<'_> {
+    /// Whether something before it has failed: then nobody will see what comes of it, and it may end anyhow.
+    pub(super) fn is_in_vain(self) -> bool {
+        self.first_failed.load(Ordering::Relaxed) < self.index
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::error::Error;
     use super::*;
 
     /// Each thing waits for another one, so that one thread does the first or second and the third or fourth.
@@ -71,5 +112,38 @@ mod tests {
             assert_eq!(abreast(threads, &things, |thing| thing * 3), expected);
             assert!(abreast(threads, &things[..0], |thing| thing * 3).is_empty());
         }
+    }
+
+    #[test]
+    fn the_error_of_the_first_thing_counts_and_what_comes_after_it_need_not_end() {
+        let failed = |index: u64| Error::NoPool { location: index.to_string() };
+        for threads in [1, 2, 4] {
+            let threads = NonZeroUsize::new(threads).expect("not zero");
+            let things: Vec<u64> = (0..50).collect();
+            // The last ones fail at once, and 20 fails too; those before 20 all end.
+            let ended = AtomicUsize::new(0);
+            let found = try_abreast(threads, &things, |thing, place| {
+                assert_eq!(u64::try_from(place.index), Ok(*thing));
+                match *thing {
+                    0..20 => {
+                        assert!(!place.is_in_vain(), "something before it has failed: {thing}");
+                        ended.fetch_add(1, Ordering::Relaxed);
+                        Ok(*thing)
+                    }
+                    20 | 22.. => Err(failed(*thing)),
+                    // As long as it takes; where its turn comes after that of 20, it is never asked.
+                    _ => loop {
+                        if place.is_in_vain() {
+                            break Ok(0);
+                        }
+                        std::thread::yield_now();
+                    },
+                }
+            });
+            let Err(Error::NoPool { location }) = found else { panic!("{found:?}") };
+            assert_eq!((location.as_str(), ended.into_inner()), ("20", 20));
+        }
+        let two = NonZeroUsize::new(2).expect("not zero");
+        assert_eq!(try_abreast(two, &[1, 2, 3], |thing, _| Ok(thing * 2)).expect("none fails"), [2, 4, 6]);
     }
 }

@@ -15,7 +15,6 @@ use crate::plan::text::layer_of_seal;
 use crate::storage::{self, Access, BlobName, Store};
 use crate::units::ByteCount;
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -122,7 +121,7 @@ impl Engine {
         drop(quiet);
         let mut round = Round::begin(pool, Work::Check, || layers_to_check(&reader))?;
         let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
-        let threads = pool.options.check_threads.unwrap_or(NonZeroUsize::MIN);
+        let threads = pool.options.abreast();
         let mut layers =
             reader.layers(LayerId(0))?.filter(|layer| layer.as_ref().map_or(true, is_to_be_checked));
         loop {

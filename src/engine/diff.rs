@@ -2,16 +2,17 @@
 
 use super::error::Result;
 use super::operation::Operation;
-use super::pool::Engine;
+use super::pool::{Engine, Pool};
 use super::readers::Claim;
 use super::snapshot::Content;
 use super::uuid_arg::{UuidArg, parse_optional};
-use crate::catalog::LayerRecord;
+use crate::catalog::{LayerRecord, Reader};
 use crate::chain::{self, Change, Exactness};
 use crate::plan::refusal::Refusal;
 use crate::units::GuestOffset;
 use std::iter::FusedIterator;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// How two snapshots are compared. The default is the whole disk, by the tables.
 #[doc = include_str!("examples/differing.md")]
@@ -94,17 +95,27 @@ impl Engine {
         options: &DiffOptions,
     ) -> Result<Diff> {
         let (from, to) = (parse_optional(from.as_ref())?, to.into().parse()?);
-        let exactness = options.exactness;
-        let start = options.start;
-        let pool = &self.pool;
-        let _layout = pool.layout.read();
-        let reader = pool.read()?;
-        let to = pool.open_content(&reader, to)?;
+        let _layout = self.pool.layout.read();
+        self.pool.begin_diff(&self.pool.read()?, from, to, options)
+    }
+}
+
+impl Pool {
+    /// Begins to compare two snapshots. The caller holds the layout for reading.
+    pub(super) fn begin_diff(
+        self: &Arc<Self>,
+        reader: &Reader,
+        from: Option<Uuid>,
+        to: Uuid,
+        options: &DiffOptions,
+    ) -> Result<Diff> {
+        let (start, exactness) = (options.start, options.exactness);
+        let to = self.open_content(reader, to)?;
         let mut claims = vec![Arc::clone(&to.claim)];
         let changes = match from {
             None => chain::Diff::allocated(&to.chain, start, exactness),
             Some(from) => {
-                let from = pool.open_content(&reader, from)?;
+                let from = self.open_content(reader, from)?;
                 let shared = shared_layers(&from, &to)?;
                 claims.push(Arc::clone(&from.claim));
                 chain::Diff::between(&from.chain, &to.chain, shared, start, exactness)

@@ -9,13 +9,14 @@ use super::operation::{Operation, Running};
 use super::pool::{Engine, Pool};
 use super::readers::Claim;
 use super::uuid_arg::UuidArg;
-use crate::catalog::LayerFormat;
+use crate::catalog::{LayerFormat, Reader};
 use crate::chain::{Compress, Flatten, FlattenBase, Layer, Step};
 use crate::image::{BackingLabel, Image, NewImage};
 use crate::plan::refusal::Refusal;
 use crate::storage::{Access, Blob};
 use crate::units::ByteCount;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The longest name of a backing file (qcow2 specification, header, bytes 16-19).
 const LABEL_MAX: usize = 1023;
@@ -139,8 +140,14 @@ pub struct ExportBase {
 #[must_use = "nothing is copied before it is stepped"]
 pub struct Exporter {
     pool: Arc<Pool>,
-    flatten: Flatten,
+    copying: Copying,
     running: Running,
+}
+
+/// A snapshot on its way into a target.
+#[derive(Debug)]
+pub(super) struct Copying {
+    pub(super) flatten: Flatten,
     /// Keeps the layers as they are while the content is read.
     _claims: Vec<Arc<Claim>>,
 }
@@ -150,13 +157,13 @@ impl Exporter {
     /// 4 KiB for a raw one.
     #[must_use]
     pub fn total(&self) -> ByteCount {
-        self.flatten.total()
+        self.copying.flatten.total()
     }
 
     /// How many of them are done, those that turned out to be zeros and need no room included.
     #[must_use]
     pub fn written(&self) -> ByteCount {
-        self.flatten.written()
+        self.copying.flatten.written()
     }
 
     /// Copies about `budget` bytes, at least one cluster. [`Step::Done`] says that the target is complete and its
@@ -170,7 +177,7 @@ impl Exporter {
     pub fn step(&mut self, budget: ByteCount) -> Result<Step> {
         let running = self.running.clone();
         running.step(|| {
-            let step = self.flatten.step(budget)?;
+            let step = self.copying.flatten.step(budget)?;
             self.pool.tell_progress(Work::Export, self.written(), self.total());
             Ok(step)
         })
@@ -261,7 +268,8 @@ impl Engine {
         target: Arc<dyn Blob>,
     ) -> Result<Exporter> {
         let running = Running::begin(&self.pool.options.listener, Operation::Export);
-        running.within(|| self.exporter_untold(snapshot, export, target, running.clone()))
+        let copying = running.within(|| self.exporter_untold(snapshot, export, target))?;
+        Ok(Exporter { pool: Arc::clone(&self.pool), copying, running })
     }
 
     fn exporter_untold(
@@ -269,12 +277,22 @@ impl Engine {
         snapshot: impl Into<UuidArg>,
         export: &Export,
         target: Arc<dyn Blob>,
-        running: Running,
-    ) -> Result<Exporter> {
-        let pool = &self.pool;
-        let _layout = pool.layout.read();
-        let reader = pool.read()?;
-        let content = pool.open_content(&reader, snapshot.into().parse()?)?;
+    ) -> Result<Copying> {
+        let _layout = self.pool.layout.read();
+        self.pool.begin_export(&self.pool.read()?, snapshot.into().parse()?, export, target)
+    }
+}
+
+impl Pool {
+    /// Begins to copy a snapshot into an empty target. The caller holds the layout for reading.
+    pub(super) fn begin_export(
+        self: &Arc<Self>,
+        reader: &Reader,
+        snapshot: Uuid,
+        export: &Export,
+        target: Arc<dyn Blob>,
+    ) -> Result<Copying> {
+        let content = self.open_content(reader, snapshot)?;
         let mut claims = vec![Arc::clone(&content.claim)];
         let length = target.length()?;
         if !length.is_zero() {
@@ -288,7 +306,7 @@ impl Engine {
                 let (label, below) = match base {
                     None => (None, None),
                     Some(base) => {
-                        let there = pool.open_content(&reader, base.snapshot.parse()?)?;
+                        let there = self.open_content(reader, base.snapshot.parse()?)?;
                         let shared = shared_layers(&there, &content)?;
                         claims.push(Arc::clone(&there.claim));
                         (Some(base.label()?), Some(FlattenBase { chain: there.chain, shared }))
@@ -307,11 +325,11 @@ impl Engine {
                     why: error.to_string(),
                 })?;
                 layout.write(&*target)?;
-                let image = Image::open(target, TARGET, Access::Write, pool.options.image_limits)?;
+                let image = Image::open(target, TARGET, Access::Write, self.options.image_limits)?;
                 Flatten::to_image(source, below.as_ref(), Arc::new(Layer::from(image)), *compress)?
             }
         };
-        Ok(Exporter { pool: Arc::clone(pool), flatten, running, _claims: claims })
+        Ok(Copying { flatten, _claims: claims })
     }
 }
 

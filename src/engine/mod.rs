@@ -10,10 +10,13 @@ mod catalogue_error;
 mod check;
 mod delete;
 mod diff;
+mod diff_many;
 mod epoch;
 mod error;
 mod events;
 mod export;
+#[cfg(target_os = "linux")]
+mod export_files;
 mod full;
 mod generation;
 mod group;
@@ -69,10 +72,13 @@ pub use catalogue_error::{CatalogueError, CatalogueFault};
 pub use check::{ChainLayer, LayerCheck, PoolCheck};
 pub use delete::{DeleteGroup, DeleteSnapshots, Deleted, Deletion, When};
 pub use diff::{Diff, DiffOptions};
+pub use diff_many::DiffPair;
 pub use epoch::Epoch;
 pub use error::{Error, Kind, Result};
 pub use events::{Became, BookChange, BookEntry, Event, Listener, Work};
 pub use export::{Export, ExportBase, ExportFormat, Exporter};
+#[cfg(target_os = "linux")]
+pub use export_files::FileExport;
 pub use generation::Generation;
 pub use group::{CreateGroup, CreatedGroup, GroupOf, LeftOutVolume};
 pub use handles::Volume;

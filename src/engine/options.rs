@@ -154,11 +154,12 @@ pub struct Options {
     pub cluster_bits: u8,
     /// How much memory an open image may take up.
     pub image_limits: Limits,
-    /// How many files [`Engine::check`](super::Engine::check) looks at side by side, on threads that end with it. Each takes
-    /// the memory of one check. Default: four in a pool that [`Engine::open`](super::Engine::open) has opened; on any other
-    /// store one, so that its calls come in the same order in every run.
-    /// What a check answers is the same, and in the same order, however many there are.
-    pub check_threads: Option<NonZeroUsize>,
+    /// How many threads a call that works on many files may work on them with, side by side: [`Engine::check`](super::Engine::check),
+    /// [`Engine::diff_many`](super::Engine::diff_many), [`Engine::export_files`](super::Engine::export_files). They end
+    /// with the call, and each takes the memory of one check, diff or export. Default: four in a pool that
+    /// [`Engine::open`](super::Engine::open) has opened; on any other store one, so that its calls come in the same order
+    /// in every run. What a call answers is the same, and in the same order, however many there are.
+    pub threads: Option<NonZeroUsize>,
     /// How much memory the catalogue may keep of itself. Default 32 MiB.
     pub catalogue_cache: ByteCount,
     /// Whether every commit pays for a quick opening after a crash. Default off: such an opening then takes about
@@ -199,7 +200,7 @@ impl Default for Options {
             snapshot_bytes_max: None,
             cluster_bits: 16,
             image_limits: Limits::default(),
-            check_threads: None,
+            threads: None,
             catalogue_cache: ByteCount::mib(32),
             quick_repair: QuickRepair::Off,
             catalogue_check: CatalogueCheck::default(),
@@ -216,14 +217,19 @@ impl Default for Options {
     }
 }
 
-/// The files of a directory that a check looks at side by side unless it is told otherwise.
-const CHECK_THREADS: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
+/// The files of a directory that are worked on side by side unless it is told otherwise.
+const THREADS: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
 
 impl Options {
+    /// How many files are worked on side by side.
+    pub(super) fn abreast(&self) -> NonZeroUsize {
+        self.threads.unwrap_or(NonZeroUsize::MIN)
+    }
+
     /// What a pool in a directory is opened with.
     #[cfg(target_os = "linux")]
     pub(super) fn of_directory(self) -> Self {
-        Self { check_threads: self.check_threads.or(Some(CHECK_THREADS)), ..self }
+        Self { threads: self.threads.or(Some(THREADS)), ..self }
     }
 
     /// How the catalogue is kept open.

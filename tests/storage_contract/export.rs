@@ -106,6 +106,40 @@ fn a_taken_path_is_refused_early_and_late_and_stays_as_it_is() -> Outcome {
 }
 
 #[test]
+fn many_files_get_their_names_all_or_none() -> Outcome {
+    let directory = TempDir::new()?;
+    let make = |name: &str, replace| -> Result<ExportFile, Error> {
+        let file = ExportFile::create_with(&directory.path().join(name), replace)?;
+        file.blob().write_at(at(0), name.as_bytes())?;
+        Ok(file)
+    };
+    ExportFile::persist_all([make("a", Replace::Never)?, make("b", Replace::Never)?])?;
+    ExportFile::persist_all([])?;
+    assert_eq!(names(directory.path())?, ["a", "b"]);
+    assert_eq!(
+        (fs::read(directory.path().join("a"))?, fs::read(directory.path().join("b"))?),
+        (b"a".into(), b"b".into())
+    );
+
+    // The last one finds its name taken.
+    let files = [make("c", Replace::Never)?, make("d", Replace::Never)?, make("e", Replace::Never)?];
+    fs::write(directory.path().join("e"), b"somebody's")?;
+    let Err(Error::Exists { name }) = ExportFile::persist_all(files) else { panic!("it was taken") };
+    assert_eq!(name.as_str(), "e");
+    assert_eq!(names(directory.path())?, ["a", "b", "e"]);
+    assert_eq!(fs::read(directory.path().join("e"))?, b"somebody's");
+
+    // What was replaced by then does not come back.
+    let files = [make("a", Replace::Atomically)?, make("c", Replace::Never)?, make("f", Replace::Never)?];
+    files[0].blob().write_at(at(0), b"new")?;
+    fs::write(directory.path().join("f"), b"somebody's")?;
+    let Err(Error::Exists { .. }) = ExportFile::persist_all(files) else { panic!("it was taken") };
+    assert_eq!(names(directory.path())?, ["a", "b", "e", "f"]);
+    assert_eq!(fs::read(directory.path().join("a"))?, b"new");
+    Ok(())
+}
+
+#[test]
 fn a_link_is_replaced_and_a_directory_is_not() -> Outcome {
     let directory = TempDir::new()?;
     let (link, target) = (directory.path().join("link"), directory.path().join("target"));

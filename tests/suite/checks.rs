@@ -28,7 +28,7 @@ fn a_check_answers_the_same_however_many_files_it_looks_at_side_by_side(home: &H
     home.remove(&chains[1][4].file)?;
     home.remove(&chains[2][11].file)?;
     let check = |threads| -> Result<PoolCheck, Box<dyn std::error::Error>> {
-        let engine = home.open_with(|options| options.check_threads = NonZeroUsize::new(threads))?;
+        let engine = home.open_with(|options| options.threads = NonZeroUsize::new(threads))?;
         Ok(engine.check()?)
     };
     let alone = check(1)?;

@@ -33,6 +33,8 @@ mod revert;
 mod seals;
 mod seals_met;
 mod shared_pages;
+#[cfg(target_os = "linux")]
+mod side_by_side;
 mod snapshots;
 mod space;
 mod support;

@@ -200,6 +200,11 @@ impl Directory {
         }
     }
 
+    /// Takes away again a name that was given to a new file.
+    pub(super) fn take_away(&self, name: &OsStr) -> nix::Result<()> {
+        unlinkat(&self.handle, name, UnlinkatFlags::NoRemoveDir)
+    }
+
     /// The way in one call.
     #[cfg(target_env = "gnu")]
     fn rename_to_new(&self, from: &BlobName, to: &OsStr) -> nix::Result<()> {

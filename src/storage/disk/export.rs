@@ -122,10 +122,43 @@ impl ExportFile {
     /// [`Error::Poisoned`] and [`Error::SyncFailed`] of [`Operation::Sync`]: the file is gone, and what was at the
     /// path is as it was. [`Error::SyncFailed`] of [`Operation::SyncNames`]: the file is at the path, but whether
     /// it is after a power cut is unknown.
-    pub fn persist(mut self) -> Result<()> {
-        self.blob.sync()?;
-        let temporary =
-            self.temporary.as_ref().expect("only this call, which is the last one, takes the name");
+    pub fn persist(self) -> Result<()> {
+        Self::persist_all([self])
+    }
+
+    /// Puts many files in place: makes the bytes of all of them durable, then gives each its name, then makes the names
+    /// durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`ExportFile::persist`]. All files are gone, and what was at the paths is as it was, unless it is
+    /// [`Error::SyncFailed`] of [`Operation::SyncNames`]. What [`Replace::Atomically`] has replaced by then does
+    /// not come back, and its new file stays.
+    pub fn persist_all(files: impl IntoIterator<Item = Self>) -> Result<()> {
+        let mut files: Vec<_> = files.into_iter().collect();
+        for file in &files {
+            file.blob.sync()?;
+        }
+        for index in 0..files.len() {
+            if let Err(error) = files[index].put_in_place() {
+                for placed in files[..index].iter().filter(|file| file.replace == Replace::Never) {
+                    // Nobody can be told of what cannot be removed again.
+                    let _ = placed.directory.take_away(&placed.target);
+                }
+                return Err(error);
+            }
+        }
+        for file in &files {
+            file.directory
+                .sync()
+                .map_err(|source| Error::failed(Operation::SyncNames, file.path.display(), source))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a durable file its name.
+    fn put_in_place(&mut self) -> Result<()> {
+        let temporary = self.temporary.as_ref().expect("only this call, which is made once, takes the name");
         match self.directory.put_in_place(temporary, &self.target, self.replace) {
             Ok(()) => self.temporary = None,
             Err(Errno::EEXIST) if self.replace == Replace::Never => {
@@ -133,9 +166,7 @@ impl ExportFile {
             }
             Err(errno) => return Err(Error::failed(Operation::Persist, self.path.display(), errno.into())),
         }
-        self.directory
-            .sync()
-            .map_err(|source| Error::failed(Operation::SyncNames, self.path.display(), source))
+        Ok(())
     }
 }
 
