@@ -146,4 +146,27 @@ mod tests {
         let two = NonZeroUsize::new(2).expect("not zero");
         assert_eq!(try_abreast(two, &[1, 2, 3], |thing, _| Ok(thing * 2)).expect("none fails"), [2, 4, 6]);
     }
+
+    #[test]
+    fn what_comes_before_a_thing_that_has_failed_goes_on_to_its_end() {
+        let has_failed = AtomicUsize::new(0);
+        let two = NonZeroUsize::new(2).expect("not zero");
+        let found = try_abreast(two, &[0, 1], |thing, place| {
+            if *thing == 1 {
+                has_failed.store(1, Ordering::SeqCst);
+                return Err(Error::NoPool { location: "1".into() });
+            }
+            // As long as it takes; where nobody else is there to come, an end all the same.
+            let other = (0..5_000_000).any(|_| {
+                std::thread::yield_now();
+                has_failed.load(Ordering::SeqCst) == 1
+            });
+            // Long enough for it to be known.
+            (0..1000).for_each(|_| std::thread::yield_now());
+            assert!(other && !place.is_in_vain(), "the other one has come: {other}");
+            Err::<(), _>(Error::NoPool { location: "0".into() })
+        });
+        let Err(Error::NoPool { location }) = found else { panic!("{found:?}") };
+        assert_eq!(location, "0");
+    }
 }

@@ -4,8 +4,8 @@ use crate::support::{Home, Machine, Made, Outcome, fill, make_machine, on_every_
 use snapgroup::inventory::GroupInventory;
 use snapgroup::units::GuestOffset;
 use snapgroup::{
-    ByteCount, Change, DiffOptions, DiffPair, Engine, Error, Event, Exactness, Export, ExportBase,
-    FileExport, Kind, LayerFormat, Listener, Operation, Refusal, UuidArg, Work, storage,
+    ByteCount, Change, CreateSnapshot, CreateVolume, DiffOptions, DiffPair, Engine, Error, Event, Exactness,
+    Export, ExportBase, FileExport, Kind, LayerFormat, Listener, Operation, Refusal, UuidArg, Work, storage,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -23,6 +23,7 @@ on_every_store! {
     the_first_diff_that_cannot_be_is_the_error
     pairs_are_compared_by_several_threads
     one_operation_tells_how_far_all_of_them_have_come
+    a_large_file_is_copied_to_its_end
 }
 
 /// A machine of three disks with two groups, the second one with changes.
@@ -300,5 +301,21 @@ fn one_operation_tells_how_far_all_of_them_have_come(home: &Home) -> Outcome {
         last = *done;
     }
     assert_eq!(last, copied);
+    Ok(())
+}
+
+/// Copies look now and then whether another one has failed; this one is longer than that.
+fn a_large_file_is_copied_to_its_end(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let wish = CreateVolume::new("large", ByteCount::mib(40));
+    let volume = engine.create_volume(&wish)?.uuid;
+    let bytes: Vec<u8> = (0..40_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    engine.open_volume(volume)?.write_at(0, &bytes)?;
+    let snapshot = engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?.uuid;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("large.raw");
+    let copied = engine.export_files(&[FileExport::new(snapshot, Export::raw(), &path)])?;
+    assert_eq!(copied, [ByteCount::mib(40)]);
+    assert!(fs::read(&path)? == bytes);
     Ok(())
 }
