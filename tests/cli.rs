@@ -10,7 +10,7 @@ mod mistakes;
 #[path = "cli/terminal.rs"]
 mod terminal;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use snapgroup::inventory::{GroupInventory, InventoriesAnswer};
 use std::error::Error;
 use std::path::Path;
@@ -239,6 +239,60 @@ fn a_snapshot_is_read_compared_and_exported() -> Outcome {
     let (code, said) = shell.fails(&format!("export monday {}", target.display()))?;
     assert_eq!(code, 1, "{said}");
     assert_eq!(std::fs::read(&target)?, vec![7; 64 << 10], "what is there stays");
+    Ok(())
+}
+
+#[test]
+fn a_group_is_compared_and_exported_disk_by_disk() -> Outcome {
+    let shell = Shell::new()?;
+    for (file, byte) in [("system.raw", 1), ("data.raw", 2)] {
+        std::fs::write(shell.pool.path().join(file), vec![byte; 128 << 10])?;
+    }
+    shell.ok("init")?;
+    shell.ok("vm create web")?;
+    shell.ok("adopt system.raw --format raw --name system --vm web --root")?;
+    shell.ok("adopt data.raw --format raw --name data --vm web")?;
+    shell.ok("group create web monday")?;
+    shell.ok("group create web tuesday")?;
+    let outside = TempDir::new()?;
+    let (monday, tuesday) = (outside.path().join("monday"), outside.path().join("tuesday"));
+    std::fs::create_dir(&monday)?;
+    std::fs::create_dir(&tuesday)?;
+
+    let held = shell.json("group diff - monday")?;
+    let held = held["volumes"].as_array().ok_or("a list")?;
+    assert!(held.iter().all(|disk| disk["extents"][0]["length"] == 128 << 10), "{held:?}");
+    assert_eq!(held.len(), 2);
+    let said = shell.ok("group diff - monday --exact")?;
+    assert!(said.contains("system") && said.contains("data") && said.contains("256 KiB in all"), "{said}");
+    let nothing = shell.json("group diff monday tuesday")?;
+    assert!(nothing["volumes"].as_array().ok_or("a list")?.iter().all(|disk| disk["extents"] == json!([])));
+
+    let exported = shell.json(&format!("group export monday {}", monday.display()))?;
+    assert_eq!(exported["files"].as_array().ok_or("a list")?.len(), 2);
+    let above = format!("--above monday --above-directory {}", monday.display());
+    let said = shell.ok(&format!("group export tuesday {} --compressed {above}", tuesday.display()))?;
+    assert!(said.contains("system") && said.contains(".qcow2"), "{said}");
+    assert_eq!(std::fs::read_dir(&tuesday)?.count(), 2);
+    let target = tuesday.display();
+    shell.ok(&format!("group export tuesday {target} --format raw"))?;
+    let mut first_bytes = Vec::new();
+    for entry in std::fs::read_dir(&tuesday)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "raw") {
+            first_bytes.push(std::fs::read(path)?[0]);
+        }
+    }
+    first_bytes.sort_unstable();
+    assert_eq!(first_bytes, [1, 2]);
+
+    let (code, said) = shell.fails(&format!("group export monday {target} --format raw {above}"))?;
+    assert!(code == 1 && said.contains("stand alone"), "{said}");
+    let (code, said) = shell.fails(&format!("group export monday {target}"))?;
+    assert!(code == 1 && said.contains("exists"), "{said}");
+    assert_eq!(std::fs::read_dir(&tuesday)?.count(), 4, "nothing was left");
+    let (code, said) = shell.fails(&format!("group export nosuch {target}"))?;
+    assert!(code == 1 && said.contains("group list"), "{said}");
     Ok(())
 }
 

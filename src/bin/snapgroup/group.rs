@@ -5,7 +5,7 @@ use crate::arguments::{
 };
 use crate::output::{Failure, Outcome, Output, bytes, table};
 use crate::volume::draw_picture;
-use crate::{find, live, reclaim, thin};
+use crate::{find, group_content, live, reclaim, thin};
 use serde_json::json;
 use snapgroup::inventory::{AvailabilityInventory, GroupInventory};
 use snapgroup::query::{GroupField, Query, Test, Value};
@@ -79,6 +79,8 @@ pub(crate) fn run(engine: &Engine, command: &Group, output: &Output) -> Outcome 
             output.done(&json!({}), &format!("{group} is no group any more; its snapshots stay"));
         }
         Group::Revert(revert) => show_reverted(&engine.revert_group(&reversion(engine, revert)?)?, output)?,
+        Group::Diff(diff) => group_content::diff(engine, diff, output)?,
+        Group::Export(export) => group_content::export(engine, export, output)?,
         Group::Tree { vm, draw } => {
             let vm = find::machine(engine, vm)?;
             draw_picture(&engine.picture_of_groups(vm)?, draw, &engine.group_tree(vm)?, output);

@@ -4,7 +4,8 @@
 //! * `find` - names to uuids
 //! * `output` - tables for people, the API's JSON for programs
 //! * one file for each noun: `machine`, `volume`, `group`, `snapshot`; for `plan` and `thin`, which look ahead; for `live`
-//!   machines; and for what is done with bytes: `reclaim`, `content`, `health`, `seal`
+//!   machines; and for what is done with bytes: `reclaim`, `content`, `group_content`,
+//!   `health`, `seal`
 //!
 //! Nothing is decided here: each command is one call of [`snapgroup::Engine`], or two.
 
@@ -12,6 +13,7 @@ mod arguments;
 mod content;
 mod find;
 mod group;
+mod group_content;
 mod health;
 mod live;
 mod machine;

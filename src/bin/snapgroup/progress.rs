@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How much is done between two looks at whether somebody wants it to end.
 pub(crate) const STEP: ByteCount = ByteCount::mib(16);
 
+/// Whether this program goes step by step and draws that itself.
+static IN_STEPS: AtomicBool = AtomicBool::new(false);
+
 /// Set by Ctrl-C.
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
@@ -34,6 +37,7 @@ impl Interrupt {
 /// Goes on step by step to the end, or until Ctrl-C. `step` answers how far it has come and whether that is the end.
 pub(crate) fn run(mut step: impl FnMut() -> Outcome<(ByteCount, ByteCount, Step)>) -> Outcome {
     let interrupt = Interrupt::catch()?;
+    IN_STEPS.store(true, Ordering::Relaxed);
     let bar = bar();
     loop {
         let (done, total, state) = step()?;
@@ -66,15 +70,25 @@ fn bar() -> ProgressBar {
 pub(crate) fn listener() -> Listener {
     let bar = bar();
     Listener::new(move |event| match event {
-        Event::Progress { work: Work::Check | Work::Repair | Work::Verify, done, total } => {
+        Event::Progress { work, done, total } if is_whole(*work) => {
             bar.set_length(total.as_u64());
             bar.set_position(done.as_u64());
         }
-        Event::Ended { operation: Operation::Check | Operation::Repair | Operation::Verify, .. } => {
-            bar.finish_and_clear();
-        }
+        Event::Ended {
+            operation: Operation::Check | Operation::Export | Operation::Repair | Operation::Verify,
+            ..
+        } => bar.finish_and_clear(),
         _ => {}
     })
+}
+
+/// Whether work is done by a call that is made as a whole.
+fn is_whole(work: Work) -> bool {
+    match work {
+        Work::Check | Work::Repair | Work::Verify => true,
+        Work::Export => !IN_STEPS.load(Ordering::Relaxed),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -51,6 +51,39 @@ pub(crate) struct Export {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DiffGroups {
+    /// The older group; `-` for empty disks. A disk that it has not is compared with an empty one.
+    pub(crate) from: String,
+    /// The newer group.
+    pub(crate) to: String,
+    /// Compare the content as well, and leave out what is equal.
+    #[arg(long)]
+    pub(crate) exact: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportGroup {
+    /// The group.
+    pub(crate) group: String,
+    /// The directory for the new files, each called by the uuid of its volume.
+    pub(crate) directory: PathBuf,
+    /// Their format.
+    #[arg(long, short, value_enum, default_value = "qcow2")]
+    pub(crate) format: Format,
+    /// Compress clusters.
+    #[arg(long)]
+    pub(crate) compressed: bool,
+    /// Only what differs from this group, which was exported before into `--above-directory`. A disk that it has not is
+    /// exported as a whole.
+    #[arg(long, value_name = "GROUP", requires = "above_directory")]
+    pub(crate) above: Option<String>,
+    /// The directory that `--above` was exported into, as the new files shall call it: a relative one is looked for from
+    /// theirs.
+    #[arg(long, value_name = "DIR", requires = "above")]
+    pub(crate) above_directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Import {
     /// The file; its backing files must lie in the same directory.
     pub(crate) file: PathBuf,

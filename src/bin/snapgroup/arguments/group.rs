@@ -1,6 +1,6 @@
 //! Groups, and how what hangs on them is deleted and drawn.
 
-use super::{Settled, Texts, Thin};
+use super::{DiffGroups, ExportGroup, Settled, Texts, Thin};
 use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
@@ -69,6 +69,10 @@ pub(crate) enum Group {
         #[arg(long)]
         discard: bool,
     },
+    /// What differs between two groups of a machine, disk by disk.
+    Diff(DiffGroups),
+    /// Copy each disk of a group into a file of its own: all of them, or none.
+    Export(ExportGroup),
     /// Draw the groups of a machine.
     Tree {
         /// The machine.

@@ -10,7 +10,7 @@ mod snapshot;
 mod thin;
 mod volume;
 
-pub(crate) use content::{Diff, Export, Import, Read};
+pub(crate) use content::{Diff, DiffGroups, Export, ExportGroup, Import, Read};
 pub(crate) use group::{
     CreateGroup, DeleteGroup, Draw, Drawing, Group, HowToDelete, Plan, RevertGroup, Towards,
 };
