@@ -3,7 +3,7 @@
 //! The layers' calls are counted to the last one. The catalogue is somebody else's file format: its syncs are exact, its
 //! writes have a bound.
 
-use snapgroup::storage::{MemoryStore, Operation, SimulatedStore};
+use snapgroup::storage::{BlobName, MemoryStore, Operation, SimulatedStore, Store};
 use snapgroup::{
     ByteCount, CreateGroup, CreateMachine, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction, Engine,
     Options, ReclaimOptions, Result, Step, Uuid, Volume, When,
@@ -198,6 +198,35 @@ fn giving_a_pool_back_costs_each_new_head_a_sync_and_all_of_them_a_commit() -> R
     // The head of now, and the empty one that is frozen below it.
     assert_eq!((one, eight), (2, 16));
     assert!(of_eight <= of_one + 1, "{of_one} syncs of the catalogue for one disk, {of_eight} for eight");
+    Ok(())
+}
+
+#[test]
+fn opening_a_pool_lists_its_files_once_whatever_was_left_there() -> Result<()> {
+    let lists = |store: &SimulatedStore| -> Result<u64> {
+        let before = store.counts().of(Operation::List);
+        Engine::open_on(Arc::new(store.clone()), Options::default())?.close()?;
+        Ok(store.counts().of(Operation::List) - before)
+    };
+    let empty = SimulatedStore::new(Arc::new(MemoryStore::new()));
+    assert_eq!(
+        lists(&empty)?,
+        2,
+        "what is no pool is looked through before its lock is taken, and again after it"
+    );
+    assert_eq!(lists(&empty)?, 1);
+    for disks in [1, 8] {
+        let pool = Counted::new()?;
+        let (machine, open) = pool.machine(disks)?;
+        pool.engine.create_group(&CreateGroup::of_machine(machine, "group"))?;
+        let deleted = pool.snapshot(&open[0])?;
+        pool.delete(deleted)?;
+        drop(open);
+        let Counted { store, engine } = pool;
+        engine.close()?;
+        store.create(&BlobName::parse("layer-00000000000000000000000000000001.qcow2").expect("a name"))?;
+        assert_eq!(lists(&store)?, 1, "{disks} disks");
+    }
     Ok(())
 }
 

@@ -10,9 +10,9 @@ use snapgroup::storage::{
 };
 use snapgroup::units::HostOffset;
 use snapgroup::{
-    ByteCount, CreateGroup, CreateMachine, CreateSnapshot, CreateVolume, DeleteGroup, Direction, Engine,
-    Error, Kind, Options, ReclaimOptions, RepairOptions, RevertGroup, RevertVolume, SealOptions, UpdateGroup,
-    Uuid, Volume,
+    ByteCount, CreateGroup, CreateMachine, CreatePool, CreateSnapshot, CreateVolume, DeleteGroup, Direction,
+    Engine, Error, Kind, Options, ReclaimOptions, RepairOptions, RevertGroup, RevertVolume, SealOptions,
+    UpdateGroup, Uuid, Volume,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +57,60 @@ impl Store for Shared {
     fn location(&self, name: &BlobName) -> String {
         self.0.location(name)
     }
+}
+
+/// A store that loses its catalogue to somebody else just before it is locked.
+#[derive(Debug)]
+struct LostMeanwhile(MemoryStore);
+
+impl Store for LostMeanwhile {
+    fn create(&self, name: &BlobName) -> snapgroup::storage::Result<Arc<dyn Blob>> {
+        self.0.create(name)
+    }
+
+    fn open(&self, name: &BlobName, access: Access) -> snapgroup::storage::Result<Arc<dyn Blob>> {
+        self.0.open(name, access)
+    }
+
+    fn remove(&self, name: &BlobName) -> snapgroup::storage::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn list(&self) -> snapgroup::storage::Result<Vec<BlobName>> {
+        self.0.list()
+    }
+
+    fn sync_names(&self) -> snapgroup::storage::Result<()> {
+        self.0.sync_names()
+    }
+
+    fn lock(&self) -> snapgroup::storage::Result<Box<dyn Owned>> {
+        self.0.remove(&BlobName::parse("snapgroup.redb").expect("a name"))?;
+        self.0.lock()
+    }
+
+    fn location(&self, name: &BlobName) -> String {
+        self.0.location(name)
+    }
+}
+
+#[test]
+fn what_is_no_pool_any_more_when_its_lock_is_taken_is_not_made_one() -> Outcome {
+    for create in [CreatePool::Never, CreatePool::IfEmpty] {
+        let store = MemoryStore::new();
+        let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+        engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?;
+        engine.close()?;
+        let before = store.list()?.len();
+        let options = Options { create, ..Options::default() };
+        match (create, Engine::open_on(Arc::new(LostMeanwhile(store.clone())), options)) {
+            (CreatePool::Never, Err(Error::NoPool { .. }))
+            | (CreatePool::IfEmpty, Err(Error::NotAPool { .. })) => {}
+            (_, opened) => panic!("{opened:?}"),
+        }
+        assert_eq!(store.list()?.len(), before - 1, "something was made");
+    }
+    Ok(())
 }
 
 fn owner_of(store: &MemoryStore) -> snapgroup::Result<Engine> {

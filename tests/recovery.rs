@@ -311,6 +311,36 @@ fn what_cannot_be_removed_is_said_until_it_is() -> Outcome {
     Ok(())
 }
 
+/// The pool is listed once, before anything is removed by its opening.
+#[test]
+fn what_opening_itself_has_removed_is_not_told_as_left_alone() -> Outcome {
+    let memory = MemoryStore::new();
+    let disk = SimulatedStore::new(Arc::new(memory.clone()));
+    let engine = Engine::open_on(Arc::new(disk.clone()), Options::default())?;
+    let machine = engine.create_machine(&CreateMachine::new("vm"))?.uuid;
+    let kept = engine.create_volume(&CreateVolume::new("kept", ByteCount::mib(1)))?.uuid;
+    engine.attach_volume(kept, machine, None)?;
+    let deleted = engine.create_volume(&CreateVolume::new("deleted", ByteCount::mib(1)))?.uuid;
+    engine.create_snapshot(&CreateSnapshot::new(deleted, "s"))?;
+    assert!(engine.seal(&SealOptions::default())?.finish()?.failed.is_empty());
+    engine.set_running(machine, Running::Elsewhere)?;
+    let prepared = engine.prepare_group(&CreateGroup::of_machine(machine, "live"))?;
+    let before = memory.list()?.len();
+    disk.fail(Fault::for_ever(At::CallOf(Operation::Remove, 1), FaultKind::EIO));
+    // What it says is not what this is about.
+    drop(engine.delete_volume(&DeleteVolume::new(deleted)));
+    let left = memory.fork();
+    assert_eq!(left.list()?.len(), before);
+    std::mem::forget((prepared, engine));
+
+    let engine = Engine::open_on(Arc::new(left.clone()), Options::default())?;
+    let recovered = engine.recovered();
+    assert_eq!((recovered.removed.len(), recovered.reclaimed.len()), (1, 2), "{recovered:?}");
+    assert!(recovered.left_alone.is_empty() && recovered.unfinished.is_empty(), "{recovered:?}");
+    assert_eq!(left.list()?.len(), before - 4, "an overlay, two layers, and the seal of one");
+    Ok(())
+}
+
 #[test]
 fn a_seal_that_no_layer_names_is_removed_if_it_is_ours_or_never_arrived() -> Outcome {
     let store = MemoryStore::new();

@@ -68,6 +68,37 @@ impl Reader {
         self.found(Index::LayerByBlob, Value::Text(blob.as_str()))?.next().transpose()
     }
 
+    /// Those of some files that no record names: no layer is in them, and they are no overlays of a prepared group.
+    ///
+    /// Names in their order are one pass over the index; each that is out of order is looked up.
+    pub fn unnamed<'n>(&self, names: impl IntoIterator<Item = &'n BlobName>) -> Result<Vec<&'n BlobName>> {
+        let prepared = self.prepared_blobs()?;
+        let mut unnamed = Vec::new();
+        let mut names = names.into_iter().peekable();
+        let Some(first) = names.peek() else { return Ok(unnamed) };
+        let key_of = |name: &BlobName| index::prefix(Index::LayerByBlob, Value::Text(name.as_str()));
+        let (mut reached, end) = (key_of(first), index::after(&[Index::LayerByBlob as u8]));
+        let mut keys = self.index_table()?.range(reached.as_slice()..end.as_slice())?;
+        let mut next = keys.next().transpose()?;
+        for name in names {
+            let key = key_of(name);
+            let is_layer = if key < reached {
+                self.entries(Index::LayerByBlob, Value::Text(name.as_str()))?.next().transpose()?.is_some()
+            } else {
+                while next.as_ref().is_some_and(|(next, _)| next.value() < key.as_slice()) {
+                    next = keys.next().transpose()?;
+                }
+                let is_layer = next.as_ref().is_some_and(|(next, _)| next.value().starts_with(&key));
+                reached = key;
+                is_layer
+            };
+            if !is_layer && !prepared.contains(name) {
+                unnamed.push(name);
+            }
+        }
+        Ok(unnamed)
+    }
+
     /// The retired layers.
     pub fn layers_retired(&self) -> Result<Found<'_, LayerRecord>> {
         self.found(Index::LayerRetired, Value::Nothing)

@@ -11,7 +11,7 @@ use crate::catalog::{LayerFormat, LayerId, LayerRecord, LayerState, Reader, Seve
 use crate::chain::Layer;
 use crate::image::{self, CheckReport, Image};
 use crate::inventory::Named;
-use crate::plan::text::layer_of_seal;
+use crate::plan::text::{is_layer_blob, layer_of_seal};
 use crate::storage::{self, Access, BlobName, Store};
 use crate::units::ByteCount;
 use std::collections::BTreeSet;
@@ -145,17 +145,10 @@ impl Engine {
             }
         }
         round.end();
-        let prepared = reader.prepared_blobs()?;
-        for name in present.iter().filter(|name| crate::plan::text::is_layer_blob(name)) {
-            if reader.layer_of_blob(name)?.is_none() && !prepared.contains(name) {
-                found.unnamed.push(name.to_string());
-            }
-        }
-        for name in &present {
+        let layers = reader.unnamed(present.iter().filter(|name| is_layer_blob(name)))?;
+        found.unnamed.extend(layers.into_iter().map(ToString::to_string));
+        for name in reader.unnamed(present.iter().filter(|name| layer_of_seal(name).is_some()))? {
             let Some(layer) = layer_of_seal(name) else { continue };
-            if reader.layer_of_blob(name)?.is_some() {
-                continue;
-            }
             let record = reader.by_uuid::<LayerRecord>(layer)?;
             let is_under_way = |layer: &LayerRecord| pool.sealings.has(layer.id);
             let is_named = |layer: &LayerRecord| layer.seal.as_ref().is_some_and(|seal| seal.blob == *name);

@@ -135,12 +135,17 @@ impl Engine {
 
     fn open_on_untold(store: Arc<dyn Store>, options: Options) -> Result<Self> {
         // Looked at before anything is made, a lock file included: what is no pool is left as it is.
-        admit(&*store, options.create)?;
+        if !holds_catalogue(&*store) {
+            admit(&*store, &store.list()?, options.create)?;
+        }
         let owned = store.lock()?;
         let store = Arc::new(FusedStore::new(store));
         let source = Source::new(&options);
-        let catalog = open_catalogue(&store, &options, &source)?;
-        let recovered = super::recover::recover(&*store, &catalog, options.prepared)?;
+        // It may have changed before it was ours. Listed once, for all that the opening asks.
+        let present = store.list()?;
+        admit(&*store, &present, options.create)?;
+        let catalog = open_catalogue(&store, &present, &options, &source)?;
+        let recovered = super::recover::recover(&*store, &catalog, &present, options.prepared)?;
         let unsettled = catalog.read()?.layers_unsettled()?.into_vec()?;
         let pool = Pool {
             store,
@@ -244,11 +249,16 @@ impl Engine {
     }
 }
 
-/// Refuses a store that is no pool and shall not become one.
-fn admit(store: &dyn Store, create: CreatePool) -> Result<()> {
+/// Whether the file that makes a store a pool is there, asked without listing the others.
+fn holds_catalogue(store: &dyn Store) -> bool {
+    let name = BlobName::parse(CATALOGUE).expect("a constant name");
+    store.open(&name, Access::Read).is_ok()
+}
+
+/// Refuses a store with these files when it is no pool and shall not become one.
+fn admit(store: &dyn Store, present: &[BlobName], create: CreatePool) -> Result<()> {
     let name = BlobName::parse(CATALOGUE).expect("a constant name");
     let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
-    let present = store.list()?;
     if present.contains(&name) {
         return Ok(());
     }
@@ -263,16 +273,19 @@ fn admit(store: &dyn Store, create: CreatePool) -> Result<()> {
     }
 }
 
-/// Opens the catalogue, or makes it where there is none.
+/// Opens the catalogue, or makes it where there is none among the files that are present.
 ///
 /// While it is being made, a mark stands beside it: an empty file whose name is durable before the catalogue's is, and
 /// gone only when the catalogue is whole. A catalogue with the mark was never acknowledged and is made anew.
-fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Result<Catalog> {
+fn open_catalogue(
+    store: &FusedStore,
+    present: &[BlobName],
+    options: &Options,
+    source: &Source,
+) -> Result<Catalog> {
     let name = BlobName::parse(CATALOGUE).expect("a constant name");
     let mark = BlobName::parse(CATALOGUE_NEW).expect("a constant name");
     let catalog_options = options.of_catalogue();
-    admit(store, options.create)?;
-    let present = store.list()?;
     // A mark is empty: what is not is somebody's file.
     let unfinished = present.contains(&mark) && store.open(&mark, Access::Read)?.length()?.is_zero();
     if present.contains(&name) && !unfinished {
@@ -295,7 +308,7 @@ fn open_catalogue(store: &FusedStore, options: &Options, source: &Source) -> Res
                 return Err(Error::NoPool { location: store.location(&name) });
             }
             // A pool that is being made has no layers: this one was acknowledged, and its catalogue is damaged.
-            Err(error @ catalog::Error::NotACatalogue { .. }) if rebuild::holds_layers(store, &present)? => {
+            Err(error @ catalog::Error::NotACatalogue { .. }) if rebuild::holds_layers(store, present)? => {
                 return Err(error.into());
             }
             Ok(_) | Err(catalog::Error::NotACatalogue { .. }) => store.remove(&name)?,

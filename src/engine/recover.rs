@@ -4,17 +4,17 @@
 //! the remainder of a call that was never acknowledged. It is told by its name *and* by its header. A file of
 //! anybody else is left alone.
 
-use super::error::{Kind, Result};
+use super::error::{Error, Kind, Result};
 use super::live::settle::{GiveUp, give_up};
 use super::options::OpenPrepared;
 use super::reclaim::{finish::finish_rewrite, sweep::sweep};
 use super::seal::file::{SealHeader, is_torn_header};
 use super::unsettled::settle_left;
-use crate::catalog::{Catalog, LayerRecord, Reader, VolumeId};
+use crate::catalog::{Catalog, LayerRecord, VolumeId};
 use crate::image::{Facts, LayerIdentity};
 use crate::plan::books::Books;
 use crate::plan::text::{is_layer_blob, layer_of_seal};
-use crate::storage::{Access, Blob, BlobName, Store};
+use crate::storage::{self, Access, Blob, BlobName, Store};
 use crate::units::{ByteCount, HostOffset};
 use uuid::Uuid;
 
@@ -53,8 +53,13 @@ pub struct Recovered {
     pub owed: Vec<(String, Option<ByteCount>)>,
 }
 
-/// Brings a pool back to what its catalogue says. Doing it twice is doing it once.
-pub(super) fn recover(store: &dyn Store, catalog: &Catalog, prepared: OpenPrepared) -> Result<Recovered> {
+/// Brings a pool back to what its catalogue says; `present` are its files. Doing it twice is doing it once.
+pub(super) fn recover(
+    store: &dyn Store,
+    catalog: &Catalog,
+    present: &[BlobName],
+    prepared: OpenPrepared,
+) -> Result<Recovered> {
     let mut recovered = Recovered::default();
     let mut rewriting = catalog.read()?.layers_rewriting()?.into_vec()?;
     // One that says that it has taken another one's place comes last, as when nothing is in the way.
@@ -72,32 +77,19 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog, prepared: OpenPrepar
     settle_left(store, catalog, &mut recovered)?;
     settle_prepared(store, catalog, prepared, &mut recovered)?;
     let reader = catalog.read()?;
-    let prepared = reader.prepared_blobs()?;
-    for name in store.list()?.into_iter().filter(is_layer_blob) {
-        if reader.layer_of_blob(&name)?.is_some() || prepared.contains(&name) {
-            continue;
-        }
-        // What cannot be looked at is somebody else's business, and no reason not to open the pool.
-        if is_remainder(store, catalog, &name).unwrap_or(false) {
-            store.remove(&name)?;
-            recovered.removed.push(name.to_string());
-        } else {
-            recovered.left_alone.push(name.to_string());
-        }
+    for name in reader.unnamed(present.iter().filter(|name| is_layer_blob(name)))? {
+        let is_remainder = is_remainder(store, catalog, name);
+        put_away(store, name, is_remainder, &mut recovered)?;
     }
-    for name in store.list()? {
-        // A file that was adopted under such a name is a layer like any other.
-        let Some(layer) = layer_of_seal(&name).filter(|_| !is_layer(&reader, &name)) else { continue };
+    let seals = present.iter().filter(|name| layer_of_seal(name).is_some());
+    // A file that was adopted under such a name is a layer like any other.
+    for name in reader.unnamed(seals)? {
+        let Some(layer) = layer_of_seal(name) else { continue };
         let record = reader.by_uuid::<LayerRecord>(layer)?;
-        if record.and_then(|record| record.seal).is_some_and(|seal| seal.blob == name) {
+        if record.and_then(|record| record.seal).is_some_and(|seal| seal.blob == *name) {
             continue;
         }
-        if is_given_up_seal(store, catalog, &name, layer).unwrap_or(false) {
-            store.remove(&name)?;
-            recovered.removed.push(name.to_string());
-        } else {
-            recovered.left_alone.push(name.to_string());
-        }
+        put_away(store, name, is_given_up_seal(store, catalog, name, layer), &mut recovered)?;
     }
     if !recovered.removed.is_empty() {
         store.sync_names()?;
@@ -110,9 +102,24 @@ pub(super) fn recover(store: &dyn Store, catalog: &Catalog, prepared: OpenPrepar
     Ok(recovered)
 }
 
-/// Whether a living record names a file; what cannot be read counts as one.
-fn is_layer(reader: &Reader, name: &BlobName) -> bool {
-    reader.layer_of_blob(name).map_or(true, |layer| layer.is_some())
+/// Removes a file that no record names when a call of this pool has left it, or leaves it alone.
+fn put_away(
+    store: &dyn Store,
+    name: &BlobName,
+    is_ours: Result<bool>,
+    recovered: &mut Recovered,
+) -> Result<()> {
+    match is_ours {
+        Ok(true) => {
+            store.remove(name)?;
+            recovered.removed.push(name.to_string());
+        }
+        // The pool was listed before what was garbage, and what was prepared, was removed.
+        Err(Error::Storage(storage::Error::NotFound { .. })) => {}
+        // What cannot be looked at is somebody else's business, and no reason not to open the pool.
+        Ok(false) | Err(_) => recovered.left_alone.push(name.to_string()),
+    }
+    Ok(())
 }
 
 /// Aborts the groups that were prepared, where that is said and takes nothing from anybody.

@@ -246,18 +246,15 @@ impl Pool {
         // Files that are made and not published yet would look like nobody's.
         let _quiet = self.under_way.write();
         let reader = self.read()?;
-        let prepared = reader.prepared_blobs()?;
+        let present = self.store().list()?;
         let removed = repaired.removed.len();
-        for name in self.store().list()?.into_iter().filter(is_layer_blob) {
-            if reader.layer_of_blob(&name)?.is_some() || prepared.contains(&name) {
-                continue;
-            }
-            if !is_remainder(self.store(), &self.catalog, &name).unwrap_or(false) {
-                repaired.leave(&name, "no record names it, and it is not a remainder of this pool's calls");
+        for name in reader.unnamed(present.iter().filter(|name| is_layer_blob(name)))? {
+            if !is_remainder(self.store(), &self.catalog, name).unwrap_or(false) {
+                repaired.leave(name, "no record names it, and it is not a remainder of this pool's calls");
                 continue;
             }
             if mode == RepairMode::Perform {
-                self.store().remove(&name)?;
+                self.store().remove(name)?;
             }
             repaired.removed.push(name.to_string());
         }

@@ -56,6 +56,34 @@ fn every_index_finds_what_hangs_there() -> Result<()> {
 }
 
 #[test]
+fn files_that_no_record_names_are_found_in_any_order() -> Result<()> {
+    let catalog = world_catalog();
+    let reader = catalog.read()?;
+    let name = |text: &str| BlobName::parse(text).expect("a lawful name");
+    let texts = [
+        "a",
+        "layer-1",
+        "layer-10.qcow2",
+        "layer-10.qcow2.old",
+        "layer-11.qcow2",
+        "layer-15.qcow2",
+        "layer-22.qcow2",
+        "layer-3.qcow2",
+        "z",
+    ];
+    let mut names = texts.map(name);
+    let expected = ["a", "layer-1", "layer-10.qcow2.old", "layer-15.qcow2", "layer-3.qcow2", "z"].map(name);
+    assert!(names.is_sorted());
+    assert_eq!(reader.unnamed(&names)?, expected.iter().collect::<Vec<_>>());
+    names.reverse();
+    assert_eq!(reader.unnamed(&names)?, expected.iter().rev().collect::<Vec<_>>());
+    let twice = [&names[2], &names[2], &names[3], &names[2]];
+    assert_eq!(reader.unnamed(twice)?, [&names[3]]);
+    assert_eq!(reader.unnamed(&names[..0])?, [] as [&BlobName; 0]);
+    Ok(())
+}
+
+#[test]
 fn what_is_found_comes_in_the_order_of_creation_and_backwards() -> Result<()> {
     let catalog = new_catalog();
     let disk = volume(1, 1, 0, 1);
