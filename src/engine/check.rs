@@ -126,7 +126,7 @@ impl Engine {
         let mut layers =
             reader.layers(LayerId(0))?.filter(|layer| layer.as_ref().map_or(true, is_to_be_checked));
         loop {
-            let some = layers.by_ref().take(LAYERS_AT_ONCE * threads.get());
+            let some = layers.by_ref().take(LAYERS_AT_ONCE.saturating_mul(threads.get()));
             let some: Vec<InBooks> = some.map(|layer| in_books(&reader, layer?)).collect::<Result<_>>()?;
             if some.is_empty() {
                 break;
