@@ -767,6 +767,41 @@ fn a_group_is_there_whatever_fails_when_layers_are_settled_because_there_are_man
     Ok(())
 }
 
+/// A full snapshot makes the heads first. A copy that fails leaves them.
+#[test]
+fn an_opening_after_a_crash_looks_at_few_layers_when_every_call_that_has_made_some_has_failed() -> Outcome {
+    let store = MemoryStore::new();
+    let pool = Idle::new(Arc::new(store.clone()))?;
+    let disks = pool.engine.query_volumes(&Query::all())?.items;
+    for disk in &disks {
+        pool.engine.open_volume(disk.uuid)?.write_at(0, &[1; 512])?;
+    }
+    pool.take(1)?;
+    for disk in &disks {
+        let below = store.open(&name(&pool.engine.chain(disk.uuid)?[1].file), Access::Write)?;
+        let word = |at| -> Result<u64, Box<dyn std::error::Error>> {
+            let mut word = [0; 8];
+            below.read_at(HostOffset::new(at), &mut word)?;
+            Ok(u64::from_be_bytes(word))
+        };
+        // The entry that its L1 table begins with (header bytes 40 to 47) leads to a table past the end of the file.
+        assert!(word(word(40)?)? != 0);
+        below.write_at(HostOffset::new(word(40)?), &(1_u64 << 63 | 1 << 40).to_be_bytes())?;
+    }
+    let full = CreateGroup::of_machine(pool.machine, "full").in_full();
+    let mut looked_at = Vec::new();
+    for _ in 0..2 * GROUPS_UNTIL_SETTLED + 4 {
+        assert!(pool.engine.create_group(&full).is_err());
+        let left = SimulatedStore::new(Arc::new(store.fork()));
+        left.record();
+        drop(Engine::open_on(Arc::new(left.clone()), Options::default())?);
+        looked_at.push(left.take_calls().iter().filter(|call| is_sync_of_a_layer(call)).count());
+    }
+    assert!(looked_at.iter().any(|layers| *layers > 200), "{looked_at:?}");
+    assert!(looked_at.iter().all(|layers| *layers < 256), "{looked_at:?}");
+    Ok(())
+}
+
 /// The end of the file is the end of its L1 table, of which nothing has to be written: it is all zeros.
 #[test]
 fn a_head_whose_length_never_arrived_is_made_anew() -> Outcome {
