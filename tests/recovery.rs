@@ -755,6 +755,12 @@ fn a_group_is_there_whatever_fails_when_layers_are_settled_because_there_are_man
         let fault = Fault::once(At::Call(call as u64 + 1), FaultKind::EIO);
         let (_, memory, pool) = run(Some(fault))?;
         assert_eq!(Idle::groups(&pool.engine)?, GROUPS_UNTIL_SETTLED, "{what}");
+        let left = SimulatedStore::new(Arc::new(memory.fork()));
+        left.record();
+        drop(Engine::open_on(Arc::new(left.clone()), Options::default())?);
+        let looked_at = left.take_calls().iter().filter(|call| is_sync_of_a_layer(call)).count();
+        // The file that could not be opened waits on, and no other one with it.
+        assert_eq!(looked_at, if what == "an opening" { 1 } else { 256 }, "{what}");
         // After a failed sync nothing more is written; after anything else all goes on.
         assert_eq!(pool.take(1).is_ok(), what == "an opening", "{what}");
         let groups = Idle::groups(&pool.engine)?;
@@ -764,6 +770,26 @@ fn a_group_is_there_whatever_fails_when_layers_are_settled_because_there_are_man
         assert_eq!(Idle::groups(&engine)?, groups, "{what}");
         assert!(engine.check()?.is_clean(), "{what}");
     }
+    Ok(())
+}
+
+/// What is written has its file open all the time: a process may have few.
+#[test]
+fn few_files_are_open_at_once_when_many_layers_are_settled() -> Outcome {
+    let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
+    let pool = Idle::new(Arc::new(store.clone()))?;
+    pool.take(GROUPS_UNTIL_SETTLED)?;
+    pool.take(GROUPS_UNTIL_SETTLED - 1)?;
+    store.record();
+    pool.engine.close()?;
+    let calls = store.take_calls();
+    let is_open = |call: &Call| call.operation == Operation::Open;
+    let (mut open, mut most, mut synced) = (0, 0, 0);
+    for call in calls.iter().filter(|call| is_open(call) || is_sync_of_a_layer(call)) {
+        open = if is_open(call) { open + 1 } else { 0 };
+        (most, synced) = (most.max(open), synced + usize::from(!is_open(call)));
+    }
+    assert!(synced > 200 && (1..=64).contains(&most), "{synced} were synced, {most} open at once");
     Ok(())
 }
 
