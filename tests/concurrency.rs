@@ -15,7 +15,7 @@
 //! own tests, since its locks are not scheduled. Not found: a reader of a disk that does not hold its chain while it
 //! reads, and a snapshot that is opened, or a merge that is ended, without the lock of the layout; a sealing that does not
 //! look again before it is published. Found by threads alone: a merge that asks who reads before those have claimed their layers who are
-//! just opening them.
+//! just opening them; a check that does not look again at what was not clean.
 
 #[path = "concurrency/explore.rs"]
 mod explore;
@@ -27,7 +27,7 @@ use pausing::PausingStore;
 use snapgroup::storage::MemoryStore;
 use snapgroup::{
     ByteCount, Clock, CreateGroup, CreateMachine, CreateSnapshot, CreateVolume, DeleteSnapshots, Direction,
-    Engine, Error, Ids, Options, ReclaimOptions, Refusal, RepairOptions, SealOptions, Step, Uuid,
+    Engine, Error, Ids, Options, ReclaimOptions, Refusal, Renew, RepairOptions, SealOptions, Step, Uuid,
     VerifyDepth, VerifyOf, When,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -446,5 +446,75 @@ fn a_seal_that_is_made_while_layers_are_merged_is_of_what_is_there() {
         let found = engine.verify(&VerifyOf::Pool, VerifyDepth::Content)?;
         assert!(found.is_good(), "a merge was taken for damage: {found:?}");
         assert_whole(&engine, &[&pool.snapshots[0], &pool.snapshots[2]])
+    });
+}
+
+/// How often a pool is checked while something else is done to it. A scheduler lets them meet at every call.
+const CHECKS: usize = if cfg!(snapgroup_shuttle) { 2 } else { 200 };
+
+/// Checks the pool over and over while something else is done to it: all the time it is clean.
+fn check_against(work: impl FnOnce(&Engine, &Prepared) -> Outcome + Send + 'static) -> Outcome {
+    let (engine, pool) = with_retired()?;
+    let is_done = Arc::new(AtomicBool::new(false));
+    let mut threads = Threads::default();
+    threads.start({
+        let (engine, is_done) = (engine.clone(), Arc::clone(&is_done));
+        move || {
+            let done = work(&engine, pool);
+            is_done.store(true, Ordering::Relaxed);
+            done
+        }
+    });
+    threads.start({
+        let engine = engine.clone();
+        move || {
+            for _ in 0..CHECKS {
+                let found = engine.check()?;
+                assert!(found.is_clean(), "what is under way was taken for damage: {found:#?}");
+                if is_done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    });
+    threads.join();
+    assert_whole(&engine, &[&pool.snapshots[0], &pool.snapshots[2]])
+}
+
+#[test]
+fn a_check_takes_no_merge_for_damage() {
+    run("a check takes no merge for damage", || {
+        check_against(|engine, _| reclaim_while(engine, Direction::Pull))?;
+        check_against(|engine, _| reclaim_while(engine, Direction::Commit))
+    });
+}
+
+#[test]
+fn a_check_takes_no_disk_that_grows_and_no_guest_for_damage() {
+    run("a check takes no disk that grows and no guest for damage", || {
+        check_against(|engine, pool| {
+            for round in 1..=8 {
+                engine.resize_volume(pool.disks[1], SIZE + ByteCount::kib(32 * round))?;
+                let disk = engine.open_volume(pool.disks[1])?;
+                disk.write_at(1024 * round, &[7; 20 * CLUSTER])?;
+                disk.discard(0, 16_384)?;
+            }
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_check_takes_no_sealing_for_a_file_of_nobody() {
+    run("a check takes no sealing for a file of nobody", || {
+        check_against(|engine, _| {
+            for _ in 0..4 {
+                let all = SealOptions { renew: Renew::All, ..SealOptions::default() };
+                assert!(engine.seal(&all)?.finish()?.failed.is_empty());
+            }
+            // Each merge crosses out what was sealed.
+            reclaim_while(engine, Direction::Pull)
+        })
     });
 }

@@ -785,6 +785,12 @@ fn a_group_is_there_whatever_fails_when_layers_are_settled_because_there_are_man
         let fault = Fault::once(At::Call(call as u64 + 1), FaultKind::EIO);
         let (_, memory, pool) = run(Some(fault))?;
         assert_eq!(Idle::groups(&pool.engine)?, GROUPS_UNTIL_SETTLED, "{what}");
+        let left = SimulatedStore::new(Arc::new(memory.fork()));
+        left.record();
+        drop(Engine::open_on(Arc::new(left.clone()), Options::default())?);
+        let looked_at = left.take_calls().iter().filter(|call| is_sync_of_a_layer(call)).count();
+        // The file that could not be opened waits on, and no other one with it.
+        assert_eq!(looked_at, if what == "an opening" { 1 } else { 256 }, "{what}");
         // After a failed sync nothing more is written; after anything else all goes on.
         assert_eq!(pool.take(1).is_ok(), what == "an opening", "{what}");
         let groups = Idle::groups(&pool.engine)?;
@@ -794,6 +800,61 @@ fn a_group_is_there_whatever_fails_when_layers_are_settled_because_there_are_man
         assert_eq!(Idle::groups(&engine)?, groups, "{what}");
         assert!(engine.check()?.is_clean(), "{what}");
     }
+    Ok(())
+}
+
+/// What is written has its file open all the time: a process may have few.
+#[test]
+fn few_files_are_open_at_once_when_many_layers_are_settled() -> Outcome {
+    let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
+    let pool = Idle::new(Arc::new(store.clone()))?;
+    pool.take(GROUPS_UNTIL_SETTLED)?;
+    pool.take(GROUPS_UNTIL_SETTLED - 1)?;
+    store.record();
+    pool.engine.close()?;
+    let calls = store.take_calls();
+    let is_open = |call: &Call| call.operation == Operation::Open;
+    let (mut open, mut most, mut synced) = (0, 0, 0);
+    for call in calls.iter().filter(|call| is_open(call) || is_sync_of_a_layer(call)) {
+        open = if is_open(call) { open + 1 } else { 0 };
+        (most, synced) = (most.max(open), synced + usize::from(!is_open(call)));
+    }
+    assert!(synced > 200 && (1..=64).contains(&most), "{synced} were synced, {most} open at once");
+    Ok(())
+}
+
+/// A full snapshot makes the heads first. A copy that fails leaves them.
+#[test]
+fn an_opening_after_a_crash_looks_at_few_layers_when_every_call_that_has_made_some_has_failed() -> Outcome {
+    let store = MemoryStore::new();
+    let pool = Idle::new(Arc::new(store.clone()))?;
+    let disks = pool.engine.query_volumes(&Query::all())?.items;
+    for disk in &disks {
+        pool.engine.open_volume(disk.uuid)?.write_at(0, &[1; 512])?;
+    }
+    pool.take(1)?;
+    for disk in &disks {
+        let below = store.open(&name(&pool.engine.chain(disk.uuid)?[1].file), Access::Write)?;
+        let word = |at| -> Result<u64, Box<dyn std::error::Error>> {
+            let mut word = [0; 8];
+            below.read_at(HostOffset::new(at), &mut word)?;
+            Ok(u64::from_be_bytes(word))
+        };
+        // The entry that its L1 table begins with (header bytes 40 to 47) leads to a table past the end of the file.
+        assert!(word(word(40)?)? != 0);
+        below.write_at(HostOffset::new(word(40)?), &(1_u64 << 63 | 1 << 40).to_be_bytes())?;
+    }
+    let full = CreateGroup::of_machine(pool.machine, "full").in_full();
+    let mut looked_at = Vec::new();
+    for _ in 0..2 * GROUPS_UNTIL_SETTLED + 4 {
+        assert!(pool.engine.create_group(&full).is_err());
+        let left = SimulatedStore::new(Arc::new(store.fork()));
+        left.record();
+        drop(Engine::open_on(Arc::new(left.clone()), Options::default())?);
+        looked_at.push(left.take_calls().iter().filter(|call| is_sync_of_a_layer(call)).count());
+    }
+    assert!(looked_at.iter().any(|layers| *layers > 200), "{looked_at:?}");
+    assert!(looked_at.iter().all(|layers| *layers < 256), "{looked_at:?}");
     Ok(())
 }
 

@@ -102,6 +102,9 @@ impl Engine {
     /// Checks everything: the catalogue against itself, the directory against the catalogue, each file against
     /// its record, each image against its own refcounts. Open volumes are flushed; nothing is repaired.
     ///
+    /// Other calls go on meanwhile, but for the end of a merge and the removal of files. What they are in the middle of is
+    /// not taken for damage: what is not clean is looked at again, in the end, under the locks of whoever might change it.
+    ///
     /// # Errors
     ///
     /// Only for what keeps the check from being done; what it finds is in the answer.
@@ -113,7 +116,7 @@ impl Engine {
     fn check_untold(&self) -> Result<PoolCheck> {
         let pool = &self.pool;
         pool.open_volumes.flush_all()?;
-        let _layout = pool.layout.read();
+        let layout = pool.layout.read();
         // Files that are made and not published yet would look like nobody's.
         let quiet = pool.under_way.write();
         let reader = pool.read()?;
@@ -121,11 +124,12 @@ impl Engine {
         drop(quiet);
         let mut round = Round::begin(pool, Work::Check, || layers_to_check(&reader))?;
         let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
+        let mut doubtful: Vec<LayerId> = Vec::new();
         let threads = pool.options.abreast();
         let mut layers =
             reader.layers(LayerId(0))?.filter(|layer| layer.as_ref().map_or(true, is_to_be_checked));
         loop {
-            let some = layers.by_ref().take(LAYERS_AT_ONCE * threads.get());
+            let some = layers.by_ref().take(LAYERS_AT_ONCE.saturating_mul(threads.get()));
             let some: Vec<InBooks> = some.map(|layer| in_books(&reader, layer?)).collect::<Result<_>>()?;
             if some.is_empty() {
                 break;
@@ -139,20 +143,24 @@ impl Engine {
                 match look {
                     Look::Missing => found.missing.push(layer.blob.to_string()),
                     Look::Clean => {}
-                    Look::Unclean(check) => found.layers.push(check),
+                    Look::Doubtful => doubtful.push(layer.id),
                 }
                 round.passed(&layer.blob);
             }
         }
         round.end();
+        // Whoever merges has locks first and then this.
+        drop(layout);
+        for layer in doubtful {
+            found.layers.extend(pool.look_again(layer)?);
+        }
         let layers = reader.unnamed(present.iter().filter(|name| is_layer_blob(name)))?;
         found.unnamed.extend(layers.into_iter().map(ToString::to_string));
         for name in reader.unnamed(present.iter().filter(|name| layer_of_seal(name).is_some()))? {
             let Some(layer) = layer_of_seal(name) else { continue };
             let record = reader.by_uuid::<LayerRecord>(layer)?;
-            let is_under_way = |layer: &LayerRecord| pool.sealings.has(layer.id);
-            let is_named = |layer: &LayerRecord| layer.seal.as_ref().is_some_and(|seal| seal.blob == *name);
-            if !record.is_some_and(|layer| is_named(&layer) || is_under_way(&layer)) {
+            let is_named = record.and_then(|layer| layer.seal).is_some_and(|seal| seal.blob == *name);
+            if !is_named && pool.is_seal_of_nobody(name, layer)? {
                 found.unnamed.push(name.to_string());
             }
         }
@@ -207,11 +215,12 @@ fn in_books(reader: &Reader, layer: LayerRecord) -> Result<InBooks> {
     Ok(InBooks { layer, below, volume })
 }
 
-/// What a look at the file of a layer has shown.
+/// What a first look at the file of a layer has shown.
 enum Look {
     Missing,
     Clean,
-    Unclean(LayerCheck),
+    /// Not clean, or somebody is writing to it.
+    Doubtful,
 }
 
 fn layers_to_check(reader: &Reader) -> Result<Vec<BlobName>> {
@@ -248,17 +257,48 @@ impl Pool {
         if !is_there {
             return Look::Missing;
         }
+        if self.check_of(of).is_none() { Look::Clean } else { Look::Doubtful }
+    }
+
+    /// Looks once more at a layer that was not clean, now that nobody changes it but through an open disk. Whoever merges
+    /// it, or makes its disk larger, writes one table after the other; and what is opened by another one writes what is
+    /// read here as a file.
+    fn look_again(&self, id: LayerId) -> Result<Option<LayerCheck>> {
+        let (_held, reader, _around) = self.lock_found(|reader| Self::around(reader, id))?;
+        let _layout = self.layout.read();
+        let Some(layer) = reader.layer(id)?.filter(is_to_be_checked) else { return Ok(None) };
+        Ok(self.check_of(&in_books(&reader, layer)?))
+    }
+
+    /// Whether a file of checksums that no record has named is that of nobody: it may have been made since, be made just now,
+    /// or be about to be removed.
+    fn is_seal_of_nobody(&self, name: &BlobName, layer: Uuid) -> Result<bool> {
+        let (_held, _, ()) = self.lock_found(|reader| match reader.by_uuid::<LayerRecord>(layer)? {
+            Some(layer) => Ok((Self::around(reader, layer.id)?.0, ())),
+            None => Ok((Vec::new(), ())),
+        })?;
+        let _quiet = self.under_way.write();
+        if self.sealings.makes(name) {
+            return Ok(false);
+        }
+        let record = self.read()?.by_uuid::<LayerRecord>(layer)?;
+        let is_named = record.and_then(|layer| layer.seal).is_some_and(|seal| seal.blob == *name);
+        Ok(!is_named && is_there(self.store(), name))
+    }
+
+    /// What is wrong with the file of a layer, if anything is.
+    fn check_of(&self, of: &InBooks) -> Option<LayerCheck> {
         let (report, error) = match self.layer_to_check(of.volume, &of.layer, of.below.as_ref()) {
             // What is wrong with it may be told all the same.
             Err(error) => (self.report_of_unopened(&of.layer), Some(error.to_string())),
             Ok(layer) => match layer.as_qcow2().map(Image::check) {
-                None => return Look::Clean,
-                Some(Ok(report)) if report.is_clean() => return Look::Clean,
+                None => return None,
+                Some(Ok(report)) if report.is_clean() => return None,
                 Some(Ok(report)) => (Some(report), None),
                 Some(Err(error)) => (None, Some(error.to_string())),
             },
         };
-        Look::Unclean(LayerCheck { file: blob.to_string(), report, error })
+        Some(LayerCheck { file: of.layer.blob.to_string(), report, error })
     }
 
     /// What a check finds in an image that cannot be opened.
@@ -305,7 +345,7 @@ impl Pool {
     }
 }
 
-/// Whether a file of a base directory is there, whatever it is.
+/// Whether a file is there, whatever it is.
 fn is_there(store: &dyn Store, name: &BlobName) -> bool {
     !matches!(store.open(name, Access::Read), Err(storage::Error::NotFound { .. }))
 }

@@ -256,12 +256,13 @@ pub(super) fn during<T>(
 }
 
 impl Engine {
-    /// Does an operation as a whole. What waits to be settled is settled once that is much.
+    /// Does an operation as a whole. What waits to be settled is settled once that is much, also when the operation has
+    /// failed: some make layers first.
     pub(super) fn during<T>(&self, operation: Operation, work: impl FnOnce() -> Result<T>) -> Result<T> {
         during(&self.pool.options.listener, operation, || {
-            let done = work()?;
+            let done = work();
             self.pool.settle_backlog();
-            Ok(done)
+            done
         })
     }
 }

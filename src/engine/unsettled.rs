@@ -30,19 +30,38 @@ use uuid::Uuid;
 /// How many layers are made before those that are not settled are made durable, by the operation that has made the last.
 const BACKLOG_MAX: usize = 256;
 
+/// How many files are synced side by side. Each is open for writing meanwhile, and a process may have few files open.
+const SYNCED_AT_ONCE: usize = 64;
+
+/// What was synced of several layers.
+#[derive(Debug, Default)]
+struct Synced {
+    layers: Vec<LayerId>,
+    /// What stood in the way of the first file that is there and could not be opened.
+    hindrance: Option<Error>,
+}
+
+impl Synced {
+    fn all(self) -> Result<()> {
+        self.hindrance.map_or(Ok(()), Err)
+    }
+}
+
 impl Pool {
     /// Makes the files of those of the layers durable that are not settled.
     pub(super) fn sync_unsettled(&self, layers: &[LayerRecord]) -> Result<()> {
-        self.sync_files(layers).map(drop)
+        self.sync_files(layers)?.all()
     }
 
-    /// As [`Pool::sync_unsettled`], and says so in the books.
+    /// As [`Pool::sync_unsettled`], and says so in the books. A file that cannot be opened is an error, once all others are
+    /// settled.
     pub(super) fn settle_files(&self, layers: &[LayerRecord]) -> Result<()> {
-        let edits: Vec<Edit> = self.sync_files(layers)?.into_iter().map(Edit::SettleLayer).collect();
-        if edits.is_empty() {
-            return Ok(());
+        let synced = self.sync_files(layers)?;
+        let edits: Vec<Edit> = synced.layers.iter().copied().map(Edit::SettleLayer).collect();
+        if !edits.is_empty() {
+            self.perform(&Plan { edits, ..Plan::default() })?;
         }
-        self.perform(&Plan { edits, ..Plan::default() })
+        synced.all()
     }
 
     /// Settles all that disks read and write, before another process uses them.
@@ -68,35 +87,37 @@ impl Pool {
         if made >= BACKLOG_MAX
             && self.backlog.compare_exchange(made, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
-            // The operation that is ending is durable, whatever becomes of this. A sync that fails, or a commit of which
-            // nobody knows, ends all changes of the pool, and the next one tells of it. A file that cannot be opened
-            // waits on, and so do the others, until as many more were made.
+            // What the operation that is ending has done is durable, whatever becomes of this. A sync that fails, or a
+            // commit of which nobody knows, ends all changes of the pool, and the next one tells of it. A file that cannot
+            // be opened waits on until as many more were made.
             drop(self.settle_all());
         }
     }
 
     /// Syncs the files of those layers that are not settled, and answers which these are. One whose file is not there, or
     /// was left to the next opening, stays as it is.
-    fn sync_files(&self, layers: &[LayerRecord]) -> Result<Vec<LayerId>> {
-        let mut files: Vec<(LayerId, Arc<dyn Blob>)> = Vec::new();
+    fn sync_files(&self, layers: &[LayerRecord]) -> Result<Synced> {
         let is_left = |layer: &&LayerRecord| self.not_arrived.contains(&layer.id);
         let unsettled = layers.iter().filter(|layer| layer.settled == Settled::No);
-        for layer in unsettled.filter(|layer| !is_left(layer)) {
-            match self.store().open(&layer.blob, Access::Write) {
-                Ok(blob) => files.push((layer.id, blob)),
-                Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. }) => {}
-                Err(error) => return Err(error.into()),
+        let unsettled: Vec<&LayerRecord> = unsettled.filter(|layer| !is_left(layer)).collect();
+        let mut synced = Synced::default();
+        for some in unsettled.chunks(SYNCED_AT_ONCE) {
+            self.admit_change()?;
+            let mut files: Vec<(LayerId, Arc<dyn Blob>)> = Vec::with_capacity(some.len());
+            for layer in some {
+                match self.store().open(&layer.blob, Access::Write) {
+                    Ok(blob) => files.push((layer.id, blob)),
+                    Err(storage::Error::NotFound { .. } | storage::Error::NotRegular { .. }) => {}
+                    Err(error) => drop(synced.hindrance.get_or_insert(error.into())),
+                }
+            }
+            files.iter().for_each(|(_, blob)| blob.sync_soon());
+            for (layer, blob) in files {
+                blob.sync()?;
+                synced.layers.push(layer);
             }
         }
-        if files.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.admit_change()?;
-        files.iter().for_each(|(_, blob)| blob.sync_soon());
-        for (_, blob) in &files {
-            blob.sync()?;
-        }
-        Ok(files.into_iter().map(|(layer, _)| layer).collect())
+        Ok(synced)
     }
 }
 

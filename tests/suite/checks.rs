@@ -33,7 +33,7 @@ fn a_check_answers_the_same_however_many_files_it_looks_at_side_by_side(home: &H
     };
     let alone = check(1)?;
     assert_eq!((alone.layers_checked, alone.layers.len(), alone.missing.len()), (48, 2, 2));
-    for threads in [2, 3, 7, 100] {
+    for threads in [2, 3, 7, 100, 1 << 60, usize::MAX] {
         assert_eq!(check(threads)?, alone, "{threads} threads");
     }
     assert_eq!(check(0)?, alone, "as many as there are unless it is said");

@@ -28,42 +28,62 @@ use super::pool::{Engine, Pool};
 use crate::catalog::{Edit, LayerId, LayerRecord, Reader, Seal};
 use crate::chain::Layer;
 use crate::plan::Plan;
-use crate::storage::{self, Access, Blob, Store};
+use crate::storage::{self, Access, Blob, BlobName, Store};
 use crate::sync::Mutex;
 use crate::units::ByteCount;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// The layers that are being sealed, each with the number of the attempt that counts.
+/// What is being sealed.
 #[derive(Debug, Default)]
-pub(super) struct Sealings(Mutex<(u64, HashMap<LayerId, u64>)>);
+pub(super) struct Sealings(Mutex<Attempts>);
+
+#[derive(Debug, Default)]
+struct Attempts {
+    /// The number of the last attempt.
+    last: u64,
+    /// The layers that are being sealed, each with the number of the attempt that counts.
+    counting: HashMap<LayerId, u64>,
+    /// The files that attempts are making, those that do not count any more included.
+    making: HashSet<BlobName>,
+}
 
 impl Sealings {
     /// Begins an attempt; an earlier one of the same layer does not count any more.
     fn begin(&self, layer: LayerId) -> u64 {
         let mut table = self.0.lock();
-        table.0 += 1;
-        let attempt = table.0;
-        table.1.insert(layer, attempt);
+        table.last += 1;
+        let attempt = table.last;
+        table.counting.insert(layer, attempt);
         attempt
     }
 
     /// Whether an attempt still counts.
     fn counts(&self, layer: LayerId, attempt: u64) -> bool {
-        self.0.lock().1.get(&layer) == Some(&attempt)
+        self.0.lock().counting.get(&layer) == Some(&attempt)
     }
 
-    /// Whether a layer is being sealed.
-    pub(super) fn has(&self, layer: LayerId) -> bool {
-        self.0.lock().1.contains_key(&layer)
+    /// Says that a file is being made: before it is there.
+    fn make(&self, seal: &BlobName) {
+        self.0.lock().making.insert(seal.clone());
+    }
+
+    /// Says that a file is named by a record, or is gone.
+    fn has_made(&self, seal: &BlobName) {
+        self.0.lock().making.remove(seal);
+    }
+
+    /// Whether a file is being made.
+    pub(super) fn makes(&self, seal: &BlobName) -> bool {
+        self.0.lock().making.contains(seal)
     }
 
     /// Ends an attempt, if it still counts.
     fn end(&self, layer: LayerId, attempt: u64) {
         let mut table = self.0.lock();
-        if table.1.get(&layer) == Some(&attempt) {
-            table.1.remove(&layer);
+        if table.counting.get(&layer) == Some(&attempt) {
+            table.counting.remove(&layer);
         }
     }
 }
@@ -103,7 +123,7 @@ impl Pool {
     /// Takes the seal of a layer out of the books, durably: its file is about to be written to. The caller holds the
     /// locks of the volumes above the layer and reads its record again afterwards.
     pub(super) fn void_seal(&self, id: LayerId) -> Result<()> {
-        self.sealings.0.lock().1.remove(&id);
+        self.sealings.0.lock().counting.remove(&id);
         let Some(layer) = self.read()?.layer(id)?.filter(|layer| layer.seal.is_some()) else { return Ok(()) };
         let edits = vec![Edit::PutLayer(LayerRecord { seal: None, ..layer.clone() })];
         self.perform(&Plan { edits, ..Plan::default() })?;

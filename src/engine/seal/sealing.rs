@@ -307,7 +307,8 @@ impl UnderWay {
         let alone = Alone::new(layer);
         let header = SealHeader { pool: pool.catalog.pool(), layer: record.uuid, grain: alone.grain, size };
         let name = seal_blob(record.uuid, pool.source.mint());
-        let blob = pool.store().create(&name)?;
+        pool.sealings.make(&name);
+        let blob = pool.store().create(&name).inspect_err(|_| pool.sealings.has_made(&name))?;
         let is_published = Published::No;
         let pool = Arc::clone(pool);
         // Made first: dropping it removes the file.
@@ -389,5 +390,6 @@ impl Drop for UnderWay {
             // Best effort: what cannot be removed now is removed when the pool is opened the next time.
             drop(self.pool.store().remove(&self.name));
         }
+        self.pool.sealings.has_made(&self.name);
     }
 }
