@@ -18,7 +18,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// How many layers each thread looks at, on the average, before a listener is told how far the check has come.
+/// How many layers each thread looks at, on the average, before a listener is told how far the check has come, and
+/// whoever waits goes on.
 const LAYERS_AT_ONCE: usize = 16;
 
 /// What a check of a pool has found.
@@ -102,8 +103,8 @@ impl Engine {
     /// Checks everything: the catalogue against itself, the directory against the catalogue, each file against
     /// its record, each image against its own refcounts. Open volumes are flushed; nothing is repaired.
     ///
-    /// Other calls go on meanwhile, but for the end of a merge and the removal of files. What they are in the middle of is
-    /// not taken for damage: what is not clean is looked at again, in the end, under the locks of whoever might change it.
+    /// Other calls go on meanwhile. What they have changed since, or are in the middle of, is not taken for damage:
+    /// what is not clean is looked at again, in the end, under the locks of whoever might change it.
     ///
     /// # Errors
     ///
@@ -116,12 +117,12 @@ impl Engine {
     fn check_untold(&self) -> Result<PoolCheck> {
         let pool = &self.pool;
         pool.open_volumes.flush_all()?;
-        let layout = pool.layout.read();
-        // Files that are made and not published yet would look like nobody's.
-        let quiet = pool.under_way.write();
-        let reader = pool.read()?;
-        let present: BTreeSet<BlobName> = pool.store().list()?.into_iter().collect();
-        drop(quiet);
+        let (reader, present): (Reader, BTreeSet<BlobName>) = {
+            let _layout = pool.layout.read();
+            // Files that are made and not published yet would look like nobody's.
+            let _quiet = pool.under_way.write();
+            (pool.read()?, pool.store().list()?.into_iter().collect())
+        };
         let mut round = Round::begin(pool, Work::Check, || layers_to_check(&reader))?;
         let mut found = PoolCheck { violations: broken(&reader)?, ..PoolCheck::default() };
         let mut doubtful: Vec<LayerId> = Vec::new();
@@ -134,7 +135,11 @@ impl Engine {
             if some.is_empty() {
                 break;
             }
-            let looks = abreast(threads, &some, |layer| pool.look_into(layer, &present));
+            let looks = {
+                // Whoever ends a merge waits until this is given back, and whoever opens layers waits behind him.
+                let _layout = pool.layout.read();
+                abreast(threads, &some, |layer| pool.look_into(layer, &present))
+            };
             for (InBooks { layer, .. }, look) in some.iter().zip(looks) {
                 found.layers_checked += 1;
                 if let Some(seal) = layer.seal.as_ref().filter(|seal| !present.contains(&seal.blob)) {
@@ -149,8 +154,6 @@ impl Engine {
             }
         }
         round.end();
-        // Whoever merges has locks first and then this.
-        drop(layout);
         for layer in doubtful {
             found.layers.extend(pool.look_again(layer)?);
         }
@@ -260,9 +263,9 @@ impl Pool {
         if self.check_of(of).is_none() { Look::Clean } else { Look::Doubtful }
     }
 
-    /// Looks once more at a layer that was not clean, now that nobody changes it but through an open disk. Whoever merges
-    /// it, or makes its disk larger, writes one table after the other; and what is opened by another one writes what is
-    /// read here as a file.
+    /// Looks once more at a layer that was not clean, now that nobody changes it but through a disk that is open.
+    /// Whoever merges, or makes a disk larger, writes one table after the other; and a disk that has been opened since
+    /// is written to while its file is read.
     fn look_again(&self, id: LayerId) -> Result<Option<LayerCheck>> {
         let (_held, reader, _around) = self.lock_found(|reader| Self::around(reader, id))?;
         let _layout = self.layout.read();
@@ -270,8 +273,8 @@ impl Pool {
         Ok(self.check_of(&in_books(&reader, layer)?))
     }
 
-    /// Whether a file of checksums that no record has named is that of nobody: it may have been made since, be made just now,
-    /// or be about to be removed.
+    /// Whether a file of checksums that no record has named is that of nobody: it may have been made since, be made
+    /// just now, or be about to be removed.
     fn is_seal_of_nobody(&self, name: &BlobName, layer: Uuid) -> Result<bool> {
         let (_held, _, ()) = self.lock_found(|reader| match reader.by_uuid::<LayerRecord>(layer)? {
             Some(layer) => Ok((Self::around(reader, layer.id)?.0, ())),
