@@ -7,8 +7,8 @@ use snapgroup::inventory::{
 use snapgroup::{
     AdoptVolume, BaseImage, BlockNode, BookChange, ByteCount, ChainReport, Change, CreateGroup,
     CreateMachine, CreatePlan, CreateSnapshot, CreateVolume, CreatedGroup, CreatedLive, DeleteGroup,
-    DeletePlan, DeleteSnapshots, DeleteVolume, Deleted, Deletion, Diff, DiffOptions, Engine, Error, Event,
-    Export, ExportBase, Exporter, Figures, Generation, GroupOf, HookError, ImportFrom, ImportVolume,
+    DeletePlan, DeleteSnapshots, DeleteVolume, Deleted, Deletion, Diff, DiffOptions, DiffPair, Engine, Error,
+    Event, Export, ExportBase, Exporter, Figures, Generation, GroupOf, HookError, ImportFrom, ImportVolume,
     Importer, Kind, LayerInternals, LayerVerdict, Listener, LiveOptions, Operation, Options, OrderBreach,
     Outcome, Owed, PendingGroup, PlannedMember, PoolCheck, PreparedDisk, PreparedGroup, Progress,
     RebuildOptions, Rebuilt, Reclaim, ReclaimOptions, Reclaimed, Recovered, Refusal, RepairOptions, Repaired,
@@ -38,7 +38,7 @@ are_shared! {
     LiveOptions, CreatedLive, PendingGroup, PreparedDisk, BlockNode,
     RevertGroup, RevertVolume, Reverted,
     CreatePlan, PlannedMember, DeletePlan, RevertPlan, Figures, Thin, ThinPlan, Retention,
-    ReclaimOptions, Reclaimed, Owed, Progress, Space, SpaceOf, DiffOptions, Change,
+    ReclaimOptions, Reclaimed, Owed, Progress, Space, SpaceOf, DiffOptions, DiffPair, Change,
     Export, ExportBase, ImportVolume, ImportFrom,
     SealOptions, Sealed, SealId, SealContents, Verification, LayerVerdict,
     PoolCheck, RepairOptions, Repaired, RebuildOptions, Rebuilt, Recovered, LayerInternals, OrderBreach,
@@ -50,6 +50,9 @@ are_shared! {
     storage::MemoryStore, storage::FusedStore, storage::SimulatedStore, storage::SimulatedDisk, storage::Error,
     storage::BlobName,
 }
+
+#[cfg(target_os = "linux")]
+are_shared! { snapgroup::FileExport, }
 
 /// The same of the types of one room.
 macro_rules! are_shared_in {

@@ -123,9 +123,20 @@ fn a_writer_elsewhere_is_seen_by_byte_101_and_by_no_other() -> Outcome {
     for kind in [libc::F_RDLCK, libc::F_WRLCK] {
         fcntl(&qemu, FcntlArg::F_OFD_SETLK(&range(kind, 101, 1)))?;
         for blob in [&blob, &reader] {
-            let Some(Holder { process }) = blob.writer_elsewhere()? else { panic!("the writer is not seen") };
-            // Best effort: where /proc tells, it tells the truth.
-            assert!(process.is_none_or(|process| process == std::process::id()), "{process:?}");
+            // Best effort: where /proc tells, it tells the truth. A child that another test is about to start may have the
+            // file for a moment, too.
+            let mut seen = Vec::new();
+            while seen.len() < 100_000 {
+                let Some(Holder { process }) = blob.writer_elsewhere()? else {
+                    panic!("the writer is not seen")
+                };
+                seen.push(process);
+                if process.is_none_or(|process| process == std::process::id()) {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            assert!(seen.len() < 100_000, "another one: {:?}", seen.last());
         }
     }
     // Let go of by hand: a child that another test is about to start may have the file for a moment.

@@ -129,6 +129,18 @@ impl ExportFile {
     /// Puts many files in place: makes the bytes of all of them durable, then gives each its name, then makes the names
     /// durable.
     ///
+    /// ```
+    /// use snapgroup::storage::{Error, ExportFile};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = |name: &str| directory.path().join(name);
+    /// let files = [ExportFile::create(&path("system.raw"))?, ExportFile::create(&path("data.raw"))?];
+    /// std::fs::write(path("data.raw"), b"somebody else's")?;
+    /// let Err(Error::Exists { .. }) = ExportFile::persist_all(files) else { panic!("the name is taken") };
+    /// assert!(!path("system.raw").exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`ExportFile::persist`]. All files are gone, and what was at the paths is as it was, unless it is
