@@ -54,7 +54,7 @@ fn disks_of_a_group(criterion: &mut Criterion, directory: &Path) -> Result<()> {
     let pool = directory.join("pool");
     let machine = Machine::new(Engine::open(&pool, options())?, 8)?;
     let bytes: Vec<u8> =
-        (0..u32::try_from(SIZE / 8 / 4)?).flat_map(|number| (number / 3).to_le_bytes()).collect();
+        (0..u32::try_from(SIZE / 8 / 4)?).flat_map(|number| (number / 3).to_be_bytes()).collect();
     machine.disks.iter().try_for_each(|disk| disk.write_at(0, &bytes))?;
     let taken = machine.take()?;
     drop(machine);

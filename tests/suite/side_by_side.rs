@@ -309,7 +309,7 @@ fn a_large_file_is_copied_to_its_end(home: &Home) -> Outcome {
     let engine = home.open()?;
     let wish = CreateVolume::new("large", ByteCount::mib(40));
     let volume = engine.create_volume(&wish)?.uuid;
-    let bytes: Vec<u8> = (0..40_u32 << 18).flat_map(u32::to_le_bytes).collect();
+    let bytes: Vec<u8> = (0..40_u32 << 18).flat_map(u32::to_be_bytes).collect();
     engine.open_volume(volume)?.write_at(0, &bytes)?;
     let snapshot = engine.create_snapshot(&CreateSnapshot::new(volume, "s"))?.uuid;
     let directory = tempfile::tempdir()?;
