@@ -7,7 +7,7 @@
 use super::image::{Piece, ask, blob_of, bytes_of, change, content, limits};
 use super::skeleton;
 use crate::dice::Dice;
-use snapgroup::image::{self, BackingLabel, Image, RepairMode};
+use snapgroup::image::{self, BackingLabel, Finding, Image, RepairMode};
 use snapgroup::storage::{Access, Blob};
 use snapgroup::units::GuestOffset;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub fn run(bytes: &[u8]) {
     let before = read_only(&blob);
     assert!(mutations > 0 || before.iter().all(Option::is_some), "a whole image is not read");
     assert!(bytes_of(&*blob) == image, "reading has written");
-    write(&mut dice, blob_of(&image));
-    repair(&mut dice, &image, &before);
+    write(&mut dice, blob_of(&image), mutations);
+    repair(&mut dice, &image, &before, mutations);
 }
 
 /// Names that a header may give to the file below.
@@ -42,7 +42,7 @@ fn read_only(blob: &Arc<dyn Blob>) -> Vec<Piece> {
 }
 
 /// Writes to an image. One without fault must read as plain bytes, across a reopening, and stay without fault.
-fn write(dice: &mut Dice, blob: Arc<dyn Blob>) {
+fn write(dice: &mut Dice, blob: Arc<dyn Blob>, mutations: usize) {
     let is_clean = image::check(&*blob, "x").is_ok_and(|report| report.is_clean());
     let Ok(image) = Image::open(Arc::clone(&blob), "x", Access::Write, limits()) else { return };
     let pieces = content(&image);
@@ -65,7 +65,16 @@ fn write(dice: &mut Dice, blob: Arc<dyn Blob>) {
     let image = Image::open(Arc::clone(&blob), "x", Access::Write, limits()).expect("it was just written");
     assert!(flat(&content(&image)) == model, "another content is read after a reopening");
     let report = image.check().expect("it is whole");
-    assert!(report.is_clean(), "writing has broken it: {report}");
+    drop(image);
+    // Where two entries share a cluster, as nobody makes them, and one of them is written to, the other one is the only one
+    // from then on and not marked as such. It is the same under QEMU; no byte is in danger, and a repair marks it.
+    let is_unmarked = |finding: &Finding| matches!(finding, Finding::CopiedDisagrees { refcount: 1, .. });
+    let is_left_unmarked = mutations > 0 && report.findings.iter().all(is_unmarked);
+    assert!(report.is_clean() || is_left_unmarked, "writing has broken it: {report}");
+    let mended = image::repair(&*blob, "x", RepairMode::Perform).expect("it is whole");
+    assert!(mended.after.as_ref().unwrap_or(&mended.before).is_clean(), "it is not mended: {mended:?}");
+    let image = Image::open(blob, "x", Access::Read, limits()).expect("it was just mended");
+    assert!(flat(&content(&image)) == model, "another content is read after a repair");
 }
 
 /// The content with zeros where the layer below has the say.
@@ -79,7 +88,7 @@ fn flat(pieces: &[Piece]) -> Vec<u8> {
     zeroed.collect::<Vec<_>>().concat()
 }
 
-fn repair(dice: &mut Dice, bytes: &[u8], before: &[Piece]) {
+fn repair(dice: &mut Dice, bytes: &[u8], before: &[Piece], mutations: usize) {
     let blob = blob_of(bytes);
     let plan = image::repair(&*blob, "x", RepairMode::Plan);
     assert!(bytes_of(&*blob) == bytes, "a plan has written");
@@ -102,5 +111,5 @@ fn repair(dice: &mut Dice, bytes: &[u8], before: &[Piece]) {
         assert_eq!(again.mends, [], "what is clean was mended again");
         assert!(bytes_of(&*blob) == once, "a second repair has written");
     }
-    write(dice, blob);
+    write(dice, blob, mutations);
 }
