@@ -15,21 +15,27 @@ use snapgroup::{
     UpdateGroup, Uuid, Volume,
 };
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 type Made<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// A store whose lock keeps nobody out, as on a file system that knows locks of one host only.
-#[derive(Debug)]
-struct Shared(Arc<dyn Store>);
+/// A store whose lock is another one: what is done instead of taking it.
+struct Relocked<S>(S, fn(&S) -> snapgroup::storage::Result<Box<dyn Owned>>);
+
+impl<S: Debug> Debug for Relocked<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 #[derive(Debug)]
 struct Nobody;
 
 impl Owned for Nobody {}
 
-impl Store for Shared {
+impl<S: Store> Store for Relocked<S> {
     fn create(&self, name: &BlobName) -> snapgroup::storage::Result<Arc<dyn Blob>> {
         self.0.create(name)
     }
@@ -51,7 +57,7 @@ impl Store for Shared {
     }
 
     fn lock(&self) -> snapgroup::storage::Result<Box<dyn Owned>> {
-        Ok(Box::new(Nobody))
+        (self.1)(&self.0)
     }
 
     fn location(&self, name: &BlobName) -> String {
@@ -59,39 +65,17 @@ impl Store for Shared {
     }
 }
 
+/// A store whose lock keeps nobody out, as on a file system that knows locks of one host only.
+fn shared<S: Store>(store: S) -> Relocked<S> {
+    Relocked(store, |_| Ok(Box::new(Nobody)))
+}
+
 /// A store that loses its catalogue to somebody else just before it is locked.
-#[derive(Debug)]
-struct LostMeanwhile(MemoryStore);
-
-impl Store for LostMeanwhile {
-    fn create(&self, name: &BlobName) -> snapgroup::storage::Result<Arc<dyn Blob>> {
-        self.0.create(name)
-    }
-
-    fn open(&self, name: &BlobName, access: Access) -> snapgroup::storage::Result<Arc<dyn Blob>> {
-        self.0.open(name, access)
-    }
-
-    fn remove(&self, name: &BlobName) -> snapgroup::storage::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn list(&self) -> snapgroup::storage::Result<Vec<BlobName>> {
-        self.0.list()
-    }
-
-    fn sync_names(&self) -> snapgroup::storage::Result<()> {
-        self.0.sync_names()
-    }
-
-    fn lock(&self) -> snapgroup::storage::Result<Box<dyn Owned>> {
-        self.0.remove(&BlobName::parse("snapgroup.redb").expect("a name"))?;
-        self.0.lock()
-    }
-
-    fn location(&self, name: &BlobName) -> String {
-        self.0.location(name)
-    }
+fn lost_meanwhile(store: MemoryStore) -> Relocked<MemoryStore> {
+    Relocked(store, |store| {
+        store.remove(&BlobName::parse("snapgroup.redb").expect("a name"))?;
+        store.lock()
+    })
 }
 
 #[test]
@@ -103,7 +87,7 @@ fn what_is_no_pool_any_more_when_its_lock_is_taken_is_not_made_one() -> Outcome 
         engine.close()?;
         let before = store.list()?.len();
         let options = Options { create, ..Options::default() };
-        match (create, Engine::open_on(Arc::new(LostMeanwhile(store.clone())), options)) {
+        match (create, Engine::open_on(Arc::new(lost_meanwhile(store.clone())), options)) {
             (CreatePool::Never, Err(Error::NoPool { .. }))
             | (CreatePool::IfEmpty, Err(Error::NotAPool { .. })) => {}
             (_, opened) => panic!("{opened:?}"),
@@ -114,7 +98,7 @@ fn what_is_no_pool_any_more_when_its_lock_is_taken_is_not_made_one() -> Outcome 
 }
 
 fn owner_of(store: &MemoryStore) -> snapgroup::Result<Engine> {
-    Engine::open_on(Arc::new(Shared(Arc::new(store.clone()))), Options::default())
+    Engine::open_on(Arc::new(shared(store.clone())), Options::default())
 }
 
 /// Every file, byte for byte.

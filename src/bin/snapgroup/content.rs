@@ -4,13 +4,13 @@ use crate::arguments::{Diff, Export as Wanted, Format, Import, Policies, Read};
 use crate::output::{Failure, Outcome, Output, bytes, table};
 use crate::volume::Place;
 use crate::{find, progress, volume};
-use serde_json::json;
-use snapgroup::query::{GroupField, Query, SnapshotField, Test, Value};
+use serde_json::{Value, json};
+use snapgroup::query::{self, GroupField, Query, SnapshotField, Test};
 use snapgroup::storage::ExportFile;
 use snapgroup::units::GuestOffset;
 use snapgroup::{
-    ByteCount, ChangeKind, DiffOptions, Engine, Exactness, Export, ExportBase, ImportFrom, ImportVolume,
-    LayerFormat, SpaceOf, Uuid,
+    ByteCount, Change, ChangeKind, DiffOptions, Engine, Exactness, Export, ExportBase, ImportFrom,
+    ImportVolume, LayerFormat, SpaceOf, Uuid,
 };
 use std::io::{ErrorKind, Write};
 
@@ -25,28 +25,29 @@ pub(crate) fn diff(engine: &Engine, diff: &Diff, output: &Output) -> Outcome {
     let exactness = if diff.exact { Exactness::Content } else { Exactness::Tables };
     let options = DiffOptions { start: GuestOffset::new(diff.start), exactness };
     let changes = engine.diff(from, find::snapshot(engine, &diff.to)?, &options)?;
-    let mut rows = Vec::new();
-    for change in changes {
-        let change = change?;
-        let kind = match change.kind {
-            ChangeKind::Data => "data",
-            ChangeKind::Zero => "zero",
-        };
-        rows.push((change.at.as_u64(), change.length.as_u64(), kind));
-    }
-    let value: Vec<_> = rows
-        .iter()
-        .map(|(at, length, kind)| json!({ "start": at, "length": length, "kind": kind }))
-        .collect();
+    let changes: Vec<Change> = changes.collect::<Result<_, _>>()?;
+    let value: Vec<_> = changes.iter().map(extent).collect();
     output.print(&json!({ "extents": value }), || {
-        let total = rows.iter().map(|(_, length, _)| length).sum();
-        let lines = rows
+        let total = changes.iter().map(|it| it.length).sum();
+        let rows = changes
             .iter()
-            .map(|(at, length, kind)| vec![at.to_string(), length.to_string(), (*kind).to_owned()]);
-        table(&["START", "LENGTH", "KIND"], lines.collect())
-            + &format!("{} in all\n", bytes(ByteCount::new(total)))
+            .map(|it| vec![it.at.as_u64().to_string(), it.length.as_u64().to_string(), kind(it).to_owned()]);
+        table(&["START", "LENGTH", "KIND"], rows.collect()) + &format!("{} in all\n", bytes(total))
     });
     Ok(())
+}
+
+/// A change as programs are told of it.
+pub(crate) fn extent(change: &Change) -> Value {
+    json!({ "start": change.at.as_u64(), "length": change.length.as_u64(), "kind": kind(change) })
+}
+
+/// The kind of a change, in a word.
+pub(crate) const fn kind(change: &Change) -> &'static str {
+    match change.kind {
+        ChangeKind::Data => "data",
+        ChangeKind::Zero => "zero",
+    }
 }
 
 pub(crate) fn read(engine: &Engine, read: &Read) -> Outcome {
@@ -176,7 +177,7 @@ struct Held {
 }
 
 fn of_volume(engine: &Engine, volume: Uuid) -> Outcome<Held> {
-    let query = Query::all().with(SnapshotField::VolumeUuid, Test::Equal(Value::from(volume)));
+    let query = Query::all().with(SnapshotField::VolumeUuid, Test::Equal(query::Value::from(volume)));
     let mut held = Held { rows: Vec::new(), snapshots: Vec::new() };
     for snapshot in engine.query_snapshots(&query)?.items {
         let space = engine.space_of(&SpaceOf::Snapshot(snapshot.uuid.into()))?;
@@ -187,7 +188,7 @@ fn of_volume(engine: &Engine, volume: Uuid) -> Outcome<Held> {
 }
 
 fn of_machine(engine: &Engine, machine: Uuid) -> Outcome<Held> {
-    let query = Query::all().with(GroupField::MachineUuid, Test::Equal(Value::from(machine)));
+    let query = Query::all().with(GroupField::MachineUuid, Test::Equal(query::Value::from(machine)));
     let mut held = Held { rows: Vec::new(), snapshots: Vec::new() };
     for group in engine.query_groups(&query)?.items {
         let space = engine.space_of(&SpaceOf::Group(group.uuid.into()))?;

@@ -1,13 +1,14 @@
 //! `snapgroup group diff` and `snapgroup group export`: what a group holds, disk by disk, worked on side by side.
 
 use crate::arguments::{DiffGroups, ExportGroup, Format};
+use crate::content::{extent, kind};
 use crate::output::{Failure, Outcome, Output, bytes, table};
 use crate::{find, volume};
 use serde_json::json;
 use snapgroup::units::GuestOffset;
 use snapgroup::{
-    ByteCount, Change, ChangeKind, DiffOptions, DiffPair, Engine, Exactness, Export, ExportBase, FileExport,
-    LayerFormat, Uuid,
+    ByteCount, Change, DiffOptions, DiffPair, Engine, Exactness, Export, ExportBase, FileExport, LayerFormat,
+    Uuid,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,10 +33,7 @@ pub(crate) fn diff(engine: &Engine, diff: &DiffGroups, output: &Output) -> Outco
     let found = found.into_inner().expect("nobody has panicked");
     let disks: Vec<_> = volumes.iter().zip(&found).collect();
     let shown = |(volume, changes): &(&Uuid, &Vec<Change>)| {
-        let extents: Vec<_> = changes
-            .iter()
-            .map(|it| json!({ "start": it.at.as_u64(), "length": it.length.as_u64(), "kind": kind(it) }))
-            .collect();
+        let extents: Vec<_> = changes.iter().map(extent).collect();
         json!({ "volumeUuid": volume.simple().to_string(), "extents": extents })
     };
     output.print(&json!({ "volumes": disks.iter().map(shown).collect::<Vec<_>>() }), || {
@@ -111,13 +109,6 @@ fn members(engine: &Engine, said: &str) -> Outcome<Vec<(Uuid, Uuid)>> {
 /// The name of a volume, for a person.
 fn name_of(engine: &Engine, volume: Uuid) -> String {
     engine.volume(volume).map_or_else(|_| volume.simple().to_string(), |volume| volume.name)
-}
-
-const fn kind(change: &Change) -> &'static str {
-    match change.kind {
-        ChangeKind::Data => "data",
-        ChangeKind::Zero => "zero",
-    }
 }
 
 const fn extension(format: Format) -> &'static str {
