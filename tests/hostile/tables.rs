@@ -54,6 +54,23 @@ fn a_table_past_the_end_of_the_file_is_refused() -> Outcome {
 }
 
 #[test]
+fn an_l1_table_that_the_end_of_the_file_cuts_is_refused_and_the_check_says_so() -> Outcome {
+    // The smallest image, with its L1 table as the last thing in it.
+    let whole = patched(&[])?;
+    for length in [L1 + 1, L1 + 7] {
+        let doors = doors("a cut L1 table", &whole[..length as usize])?;
+        let Err(Error::OutsideFile { structure: "L1 table", .. }) = &doors.opened else {
+            panic!("{length}: {:?}", doors.opened)
+        };
+        let report = doors.report.as_ref().expect("a check reads what is there");
+        let cut = Finding::OutsideFile { structure: "header", at: HostOffset::new(L1) };
+        assert!(report.findings.contains(&cut) && report.beyond_repair > 0, "{length}: {report:?}");
+        doors.no_pool_takes_it("a cut L1 table");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_two_root_tables_on_each_other_are_found_by_the_check() -> Outcome {
     for (at, other) in [(L1_OFFSET, REFCOUNT_TABLE), (TABLE_OFFSET, L1), (L1_OFFSET, BLOCK), (L1_OFFSET, L2)]
     {

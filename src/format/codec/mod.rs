@@ -22,7 +22,7 @@ impl Compression {
     ///
     /// [`Error::Malformed`] with [`Rule::WholeCluster`] when the stream breaks off, is broken, or does not end with
     /// the cluster. `cluster` may then hold anything. A deflate stream may go on behind the cluster (QEMU reads
-    /// such ones); a Zstandard frame may not.
+    /// such ones), unless what it says next is unlawful; a Zstandard frame may not.
     pub fn decode(self, stream: &[u8], cluster: &mut [u8]) -> Result<(), Error> {
         let size = cluster.len() as u64;
         let decoded = match self {

@@ -137,7 +137,7 @@ impl<'a> Walk<'a> {
     fn count_guest(&mut self, owner: &'static str, l1: HostOffset, entries: u64) -> Result<()> {
         let bytes = ByteCount::new(entries * 8);
         self.references.begin_disk();
-        self.count_run(owner, l1, bytes, Use::Own);
+        self.count_whole(owner, l1, bytes, Use::Own);
         let (mut walked, mut again) = (HashSet::new(), BTreeMap::new());
         for (at, length) in pieces(l1, bytes) {
             for raw in self.entries(at, length)? {
@@ -202,7 +202,7 @@ impl<'a> Walk<'a> {
     /// for are leaks (QEMU takes them for nothing else).
     fn count_bitmaps(&mut self) -> Result<()> {
         let Ok(Some(extension)) = self.header.bitmaps() else { return Ok(()) };
-        self.count_run("header", extension.directory, extension.directory_size, Use::Own);
+        self.count_whole("header", extension.directory, extension.directory_size, Use::Own);
         let directory = self.bytes(extension.directory, extension.directory_size)?;
         let Ok(bitmaps) = extension.parse_directory(&directory, self.geometry) else {
             let raw = extension.directory.as_u64();
@@ -211,7 +211,7 @@ impl<'a> Walk<'a> {
         };
         for bitmap in bitmaps {
             let bytes = ByteCount::new(u64::from(bitmap.table_entries) * 8);
-            self.count_run("bitmap directory", bitmap.table, bytes, Use::Own);
+            self.count_whole("bitmap directory", bitmap.table, bytes, Use::Own);
             for raw in self.entries(bitmap.table, bytes)? {
                 match BitmapTableEntry::decode(raw, self.geometry) {
                     Ok(BitmapTableEntry::Data { at }) => self.count_cluster("bitmap table", at, Use::Own, 1),
@@ -262,6 +262,16 @@ impl<'a> Walk<'a> {
         for cluster in extent.host_clusters(self.geometry) {
             self.refer(cluster, Use::Compressed, times);
         }
+    }
+
+    /// A table of so many bytes, each of which the file must hold: one whose end is missing cannot be opened, and what
+    /// it said there is lost.
+    fn count_whole(&mut self, structure: &'static str, at: HostOffset, bytes: ByteCount, what: Use) {
+        if !bytes.is_zero() && at.checked_add(bytes).is_none_or(|reach| reach > self.end) {
+            self.broken(what, Finding::OutsideFile { structure, at });
+            return;
+        }
+        self.count_run(structure, at, bytes, what);
     }
 
     /// A table of several clusters. As with one cluster, only the end of the last one may be missing.
