@@ -86,14 +86,19 @@ impl Pool {
             None => 0,
         };
         if way == Some(&Taking::Copied) {
-            let _layout = self.layout.read();
-            let chain = self.chain_as_it_is(&disk.volume, &disk.chain)?;
-            let bits = cluster_bits(&disk.chain[0], self.options.cluster_bits);
-            figures.bytes_flattened += Flatten::measure(&chain, None, ByteCount::new(1 << bits))?;
+            figures.bytes_flattened += self.measure_copy(disk)?;
             // The copies are all there before the first of the old heads goes.
             figures.bytes_extra_peak = figures.bytes_flattened;
         }
         Ok(())
+    }
+
+    /// How much a copy of a disk holds. All tables of its chain are read for that.
+    fn measure_copy(&self, disk: &DiskView) -> Result<ByteCount> {
+        let _layout = self.layout.read();
+        let chain = self.chain_as_it_is(&disk.volume, &disk.chain)?;
+        let bits = cluster_bits(&disk.chain[0], self.options.cluster_bits);
+        Ok(Flatten::measure(&chain, None, ByteCount::new(1 << bits))?)
     }
 
     /// Adds the files that nobody reads any more, once these disks have been copied, and that are removed then.
@@ -191,6 +196,13 @@ impl Pool {
         expected: Option<u64>,
         publish: impl FnOnce(&mut Books, &[(Aside, ByteCount)]) -> Result<()>,
     ) -> Result<()> {
+        // Tables that cannot be read are told of before the moment: one that no copy follows leaves the chain longer, and
+        // over a broken layer nothing is merged.
+        for ((disk, _), way) in disks.iter().zip(ways) {
+            if *way == Taking::Copied {
+                self.measure_copy(disk)?;
+            }
+        }
         let mut copying = self.set_disks_aside(handles, disks, ways, moment, expected)?;
         let copied = self.copy_all(handles, &mut copying);
         // Whoever opens the copies next opens them for reading.

@@ -4,8 +4,10 @@ use crate::support::{
     Dice, Home, Machine, Made, Outcome, SIZE, assert_sound, fill, head_of, make_disk, make_machine,
     on_every_store, read_snapshot, read_volume, take, told, volume,
 };
+use snapgroup::image::Image;
 use snapgroup::inventory::SnapshotInventory;
 use snapgroup::query::{Query, Test, TreeField};
+use snapgroup::storage::{Access, BlobName};
 use snapgroup::{
     AdoptVolume, ByteCount, ChainFull, CreateGroup, CreateSnapshot, DeleteSnapshots, DiffOptions, Engine,
     Exactness, Kind, LayerFormat, LayerState, RevertGroup, RevertVolume, SnapshotMode, Uuid, VolumeKind,
@@ -24,6 +26,7 @@ on_every_store! {
     what_was_written_after_the_moment_is_not_in_the_copy
     trees_can_be_left_gone_back_to_and_deleted
     a_full_wish_is_another_wish
+    a_copy_that_fails_makes_no_chain_longer
     a_plan_of_a_group_is_run_beside_files_that_wait_to_be_removed
     files_that_waited_to_be_removed_go_with_a_full_group_as_its_plan_says
     a_chain_of_one_layer_has_no_room_even_for_a_full_snapshot
@@ -304,6 +307,31 @@ fn trees_can_be_left_gone_back_to_and_deleted(home: &Home) -> Outcome {
     assert!(read_volume(&engine, vm.root())? == flat_content);
     assert_eq!(trees(&engine, vm.root())?, []);
     assert_sound(&engine)
+}
+
+/// A layer below cannot be read: each try fails, and leaves the disk as it was.
+fn a_copy_that_fails_makes_no_chain_longer(home: &Home) -> Outcome {
+    let engine = home.open()?;
+    let vm = make_machine(&engine, 1)?;
+    fill(&engine.open_volume(vm.root())?, 0, 7000, 1)?;
+    snapshot(&engine, vm.root(), "below")?;
+    fill(&engine.open_volume(vm.root())?, 200_000, 7000, 2)?;
+    let frozen = engine.chain(vm.root())?[1].file.clone();
+    engine.close()?;
+    let blob = home.touch()?.open(&BlobName::parse(&frozen)?, Access::Write)?;
+    let l1 = Image::header_of(&*blob, "x")?.l1_table;
+    blob.write_at(l1, &[0x7f; 8])?;
+
+    let engine = home.open()?;
+    let (chain, generation) = (engine.chain(vm.root())?, engine.generation());
+    for _ in 0..3 {
+        let refused = engine.create_snapshot(&CreateSnapshot::new(vm.root(), "copied").in_full());
+        assert_eq!(refused.map_err(|error| error.kind()), Err(Kind::Corrupt));
+        let refused = engine.create_group(&CreateGroup::of_root_volume(vm.root(), "copied").in_full());
+        assert_eq!(refused.map(|_| ()).map_err(|error| error.kind()), Err(Kind::Corrupt));
+    }
+    assert_eq!((engine.chain(vm.root())?, engine.generation()), (chain, generation));
+    Ok(())
 }
 
 fn a_full_wish_is_another_wish(home: &Home) -> Outcome {
