@@ -8,7 +8,9 @@ mod dice;
 use dice::Dice;
 use snapgroup::format::{self, Compression, Incompatible, Malformed, Rule};
 use snapgroup::image::{Error, Image, Limits, Mapping, NewImage, Space, Version};
-use snapgroup::storage::{Access, Blob, BlobName, MemoryStore, Operation, SimulatedStore, Store};
+use snapgroup::storage::{
+    Access, At, Blob, BlobName, Fault, FaultKind, MemoryStore, Operation, SimulatedStore, Store, Times,
+};
 use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
 use snapgroup::{AdoptVolume, CreatePool, CreateSnapshot, Engine, LayerFormat, Options};
 use std::error::Error as StdError;
@@ -222,6 +224,45 @@ fn a_refcount_that_is_full_is_not_passed() -> Outcome {
 }
 
 #[test]
+fn a_stream_that_could_not_be_written_takes_no_room_and_harms_none() -> Outcome {
+    // In eighths of a cluster: they share host clusters, reach into the next one, and begin one.
+    let sizes = [3, 2, 2, 5, 6, 7, 1, 4];
+    for operation in [Operation::Write, Operation::Read] {
+        for nth in 1.. {
+            let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
+            let blob = store.create(&name())?;
+            put(&*blob, &NewImage::of_size(ByteCount::mib(1)), Compression::Deflate)?;
+            let image = open(Arc::clone(&blob))?;
+            store.fail(Fault {
+                at: At::CallOf(operation, store.counts().of(operation) + nth),
+                kind: FaultKind::ENOSPC,
+                times: Times::Once,
+            });
+            let (mut dice, mut refused, mut expected) = (Dice::of(3), 0, Vec::new());
+            for (index, noise) in sizes.into_iter().enumerate() {
+                let cluster = bytes(&mut dice, CLUSTER, noise);
+                if pack(&image, index * CLUSTER, &cluster).is_err() {
+                    refused += 1;
+                    assert!(pack(&image, index * CLUSTER, &cluster)?, "the disk is well again");
+                }
+                expected.extend(cluster);
+            }
+            store.heal();
+            image.flush()?;
+            for image in [image, open(blob)?] {
+                assert!(read(&image, 0, expected.len())? == expected, "{operation:?} {nth}");
+                assert_clean(&image, &format!("{operation:?} {nth}"))?;
+            }
+            if refused == 0 {
+                assert!(nth > 1 || operation == Operation::Read, "nothing has failed");
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn a_host_cluster_is_free_when_the_last_reference_to_it_is_gone_from_the_disk() -> Outcome {
     let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
     let blob = store.create(&name())?;
@@ -300,9 +341,16 @@ fn only_one_whole_cluster_is_compressed_and_the_last_one_may_be_cut_short() -> O
     let size = 2 * CLUSTER + 1024;
     put(&*blob, &NewImage::of_size(ByteCount::of(size)), Compression::Deflate)?;
     let image = open(blob)?;
-    for (at, length) in
-        [(512, CLUSTER), (0, 512), (0, 0), (0, 2 * CLUSTER), (CLUSTER, 1024), (2 * CLUSTER, 512)]
-    {
+    for (at, length) in [
+        (512, CLUSTER),
+        (0, 512),
+        (0, 0),
+        (0, 2 * CLUSTER),
+        (CLUSTER, 1024),
+        (2 * CLUSTER, 512),
+        (CLUSTER, CLUSTER + 1024),
+        (CLUSTER + 1024, CLUSTER),
+    ] {
         let packed = pack(&image, at, &vec![1; length]);
         let Err(Error::NotOneCluster { .. }) = packed else { panic!("{at} {length}: {packed:?}") };
     }

@@ -114,6 +114,23 @@ fn every_new_image_is_clean_minimal_and_read_back_as_it_was_wanted() -> Outcome 
 }
 
 #[test]
+fn refcounts_are_enough_where_one_cluster_more_needs_another_block_or_another_cluster_of_their_table()
+-> Outcome {
+    let geometry = Geometry::new(9, 6, L2Width::Standard)?;
+    let each = 64 * geometry.l2_coverage().as_u64();
+    // A block counts 64 clusters, a cluster of the table names 64 blocks.
+    for clusters in (1..200).chain(3950..4100) {
+        let new = NewImage {
+            cluster_bits: 9,
+            refcount_order: 6,
+            ..NewImage::of_size(ByteCount::new(clusters * each))
+        };
+        assert_new(&new, geometry).map_err(|error| format!("an L1 table of {clusters} clusters: {error}"))?;
+    }
+    Ok(())
+}
+
+#[test]
 fn every_new_image_of_version_2_is_clean_and_has_refcounts_of_16_bits() -> Outcome {
     for cluster_bits in 9..=21 {
         let geometry = Geometry::new(cluster_bits, 4, L2Width::Standard)?;

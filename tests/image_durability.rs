@@ -105,6 +105,20 @@ fn new_clusters_reach_the_disk_before_what_refers_to_them() -> Outcome {
 }
 
 #[test]
+fn a_small_write_behind_the_end_of_the_file_writes_nothing_around_itself() -> Outcome {
+    let (store, image) = recorded(&NewImage::of_size(ByteCount::gib(1)))?;
+    // A whole cluster first: the next one begins where the file ends.
+    image.write(GuestOffset::ZERO, &[1; 65536], None)?;
+    assert_eq!(store.open(&name(), Access::Read)?.length()?.as_u64() % CLUSTER, 0);
+    let _ = changes(&store);
+    image.write(GuestOffset::new(CLUSTER + 1000), &[2; 100], None)?;
+    let calls = changes(&store);
+    let lengths: Vec<_> = calls.iter().map(|call| call.length).collect();
+    assert_eq!(lengths, [ByteCount::new(100)], "{calls:?}");
+    Ok(())
+}
+
+#[test]
 fn a_freed_cluster_is_given_back_only_after_nothing_durable_refers_to_it() -> Outcome {
     let (store, image) = recorded(&NewImage::of_size(ByteCount::gib(1)))?;
     image.write(GuestOffset::ZERO, &[1; 65536 * 2], None)?;

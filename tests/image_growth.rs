@@ -3,7 +3,7 @@
 use snapgroup::chain::{Chain, Layer};
 use snapgroup::image::{Error, Image, Limits, NewImage, Space};
 use snapgroup::storage::{Access, Blob, BlobName, MemoryStore, Store};
-use snapgroup::units::{ByteCount, GuestOffset};
+use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
 use std::error::Error as StdError;
 use std::sync::Arc;
 
@@ -81,6 +81,34 @@ fn an_l1_table_grows_past_what_one_refcount_block_counts() -> Outcome {
     assert_eq!(read(&again, 700, 3000)?, [7; 3000]);
     assert_eq!(read(&again, (1 << 30) - 1024, 1024)?, [[0; 512], [9; 512]].concat());
     assert_clean(&again)
+}
+
+#[test]
+fn an_l1_table_grows_past_what_the_refcount_table_counts() -> Outcome {
+    // One table of 64 entries, 64 refcounts in each block: 2 MiB. The new L1 table alone takes as much.
+    let blob = put(&small_clusters(ByteCount::mib(1)))?;
+    let image = open(&blob)?;
+    image.write(GuestOffset::new(700), &[7; 3000], None)?;
+    image.grow(ByteCount::gib(8), None)?;
+    assert!(image.header().refcount_table_clusters > 1);
+    image.write(GuestOffset::new((8 << 30) - 512), &[9; 512], None)?;
+    assert_clean(&image)?;
+    let again = open(&blob)?;
+    assert_eq!(read(&again, 700, 3000)?, [7; 3000]);
+    assert_eq!(read(&again, (8 << 30) - 1024, 1024)?, [[0; 512], [9; 512]].concat());
+    Ok(())
+}
+
+#[test]
+fn a_disk_grows_within_its_l1_table_without_another_one() -> Outcome {
+    // An entry covers 32 KiB, and there are as many as the size needs.
+    let blob = put(&small_clusters(ByteCount::kib(40)))?;
+    let image = open(&blob)?;
+    let before = image.header();
+    image.grow(ByteCount::kib(64), None)?;
+    let after = image.header();
+    assert_eq!((after.l1_table, after.l1_entries), (before.l1_table, before.l1_entries));
+    Ok(())
 }
 
 #[test]
@@ -167,5 +195,47 @@ fn a_thousand_layers_are_read_one_after_the_other() -> Outcome {
         assert!(sector[..100].iter().all(|found| *found == byte), "layer {index} is not seen");
         assert!(sector[100..].iter().all(|found| *found == 0), "layer {index} shows more than it has");
     }
+    Ok(())
+}
+
+#[test]
+fn what_tables_have_past_the_end_of_the_disk_does_not_show_when_it_grows() -> Outcome {
+    // Each table covers 32 KiB. The state of a machine lies behind the disk when an internal snapshot with one was gone
+    // back to.
+    let size = ByteCount::kib(256);
+    let cluster = 512;
+    for left in [vec![(70_000, 300)], vec![(256 * 1024 - cluster, 512)], vec![(100_000, 700), (229_000, 100)]]
+    {
+        let blob = put(&small_clusters(size))?;
+        let image = open(&blob)?;
+        for (at, length) in &left {
+            image.write(GuestOffset::new(*at), &vec![7; *length], None)?;
+        }
+        image.flush()?;
+        drop(image);
+        let shorter = 125 * cluster;
+        blob.write_at(HostOffset::new(24), &shorter.to_be_bytes())?;
+        let image = open(&blob)?;
+        assert_eq!(image.size(), ByteCount::new(shorter));
+        image.grow(size, None)?;
+        for image in [image, open(&blob)?] {
+            let grown = read(&image, shorter, size.as_usize() - shorter as usize)?;
+            assert!(grown.iter().all(|byte| *byte == 0), "{left:?}");
+            assert_clean(&image)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_image_that_is_open_for_reading_does_not_grow() -> Outcome {
+    let blob = put(&small_clusters(ByteCount::kib(64)))?;
+    let image = Image::open(Arc::clone(&blob), "x", Access::Read, Limits::default())?;
+    let mut before = vec![0; blob.length()?.as_usize()];
+    blob.read_at(HostOffset::ZERO, &mut before)?;
+    let Err(Error::ReadOnly { .. }) = image.grow(ByteCount::mib(6), None) else { panic!("it has grown") };
+    let mut after = vec![0; blob.length()?.as_usize()];
+    blob.read_at(HostOffset::ZERO, &mut after)?;
+    assert!(before == after && image.size() == ByteCount::kib(64));
     Ok(())
 }

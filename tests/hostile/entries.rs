@@ -208,6 +208,22 @@ fn an_entry_past_the_end_of_the_file_is_an_error_and_no_zeros() -> Outcome {
     Ok(())
 }
 
+/// A part of a cluster that is shared is written: the rest is copied of it, and may not become zeros.
+#[test]
+fn what_is_shared_and_past_the_end_of_the_file_is_not_copied_as_zeros() -> Outcome {
+    for far in [7 * CLUSTER, 1 << 49] {
+        let bytes = patched(&[(L2, &far.to_be_bytes())])?;
+        let blob = blob_of(&bytes)?;
+        let image = open(&blob)?;
+        let Err(Error::OutsideFile { .. }) = image.write(GuestOffset::new(100), &[7; 100], None) else {
+            panic!("{far:#x} was written")
+        };
+        drop(image);
+        assert!(bytes_of(&*blob)? == bytes, "{far:#x}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_file_that_lost_a_whole_cluster_is_an_error_and_the_end_of_the_last_one_reads_as_zeros() -> Outcome {
     let good = small()?;

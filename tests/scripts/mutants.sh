@@ -5,6 +5,7 @@
 #
 #   format      src/format
 #   allocator   what counts, gives out and frees clusters in src/image
+#   writes      of these, what writes clusters and makes images larger, asked with the whole crate
 #   plan        src/plan
 #   recovery    src/engine/recover.rs and src/engine/unsettled.rs
 #

@@ -35,7 +35,7 @@ pub fn build(
     let files: Vec<String> = String::from_utf8(listed.stdout)?
         .lines()
         .filter(|file| {
-            ["src/", "tests/", "benches/", "examples/"].iter().any(|of| file.starts_with(of))
+            ["src/", "tests/", "benches/", "examples/", "fuzz/"].iter().any(|of| file.starts_with(of))
                 || !file.contains('/')
         })
         .filter(|file| !file.starts_with("tests/scripts/") && from.join(file).is_file())

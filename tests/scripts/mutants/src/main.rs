@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// The seconds that the tests of one mutant take at most, unless `MUTANTS_SECONDS` says otherwise.
+/// The seconds that the tests of one binary take at most for one mutant, unless `MUTANTS_SECONDS` says otherwise.
 const TIME_MAX: u64 = 20;
 
 /// A room: what is mutated, and what is asked about it.
@@ -31,7 +31,7 @@ struct Room {
     tests: &'static [&'static str],
 }
 
-const ROOMS: [Room; 4] = [
+const ROOMS: [Room; 5] = [
     Room {
         name: "format",
         modules: &["units", "format"],
@@ -61,6 +61,37 @@ const ROOMS: [Room; 4] = [
             "image_threads",
             "image_model",
             "image_durability",
+        ],
+    },
+    Room {
+        name: "writes",
+        modules: &[],
+        files: &[
+            "src/image/fill.rs",
+            "src/image/grow.rs",
+            "src/image/layout.rs",
+            "src/image/own.rs",
+            "src/image/pack.rs",
+            "src/image/zero.rs",
+        ],
+        tests: &[
+            "image_shared",
+            "image_create",
+            "image_growth",
+            "image_compressed",
+            "image_absorb",
+            "image_rebase",
+            "image_threads",
+            "image_model",
+            "image_repair",
+            "chain_model",
+            "chain_merge",
+            "chain_map",
+            "hostile",
+            "costs",
+            "image_durability",
+            "fuzz_corpus",
+            "suite",
         ],
     },
     Room { name: "plan", modules: &[], files: &["src/plan/"], tests: &["suite", "live", "acceptance"] },

@@ -1,7 +1,7 @@
 //! Which tests reach a mutant, and what they say of it.
 
 use crate::build::Binary;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
@@ -20,8 +20,8 @@ const BATCHES: [Duration; 4] =
 
 /// Where the tests run, where they leave what they make, and how long they may take.
 pub struct Place {
-    /// What is spent on one mutant, the quickest tests of each binary first, as long as they take without it. A test that
-    /// takes longer alone is not asked.
+    /// What is spent on one mutant with each binary, the quickest tests first, as long as they take without it. A test
+    /// that takes longer alone is not asked.
     pub time_max: Duration,
     pub tree: PathBuf,
     pub folder: PathBuf,
@@ -84,11 +84,12 @@ pub fn reached(binaries: &[Binary], place: &Place) -> Result<Vec<Test>, Box<dyn 
 
 /// What comes of a mutant: the test that sees it, or that none does.
 pub fn fate(mutant: u32, tests: &[Test], binaries: &[Binary], place: &Place) -> String {
-    let mut spent = Duration::ZERO;
+    let mut spent: BTreeMap<usize, Duration> = BTreeMap::new();
     let mut rest: Vec<&Test> = tests.iter().filter(|test| test.reaches.contains(&mutant)).collect();
     rest.retain(|test| {
-        spent += test.takes;
-        spent <= place.time_max
+        let spent = spent.entry(test.binary).or_default();
+        *spent += test.takes;
+        *spent <= place.time_max
     });
     if rest.is_empty() {
         return "unreached".to_owned();
