@@ -114,6 +114,34 @@ fn every_new_image_is_clean_minimal_and_read_back_as_it_was_wanted() -> Outcome 
 }
 
 #[test]
+fn an_image_names_nothing_until_an_entry_of_its_l1_table_has_arrived() -> Outcome {
+    // An L1 table of 256 KiB, in clusters of 512 bytes. An entry covers 32 KiB.
+    let new = NewImage { cluster_bits: 9, ..NewImage::of_size(ByteCount::gib(1)) };
+    let layout = new.layout("new")?;
+    for entry in [0, 1, 8191, 8192, 20_000, 32_767] {
+        let blob = MemoryStore::new().create(&BlobName::parse("new")?)?;
+        assert!(layout.names_nothing_in(&*blob)?, "an empty file");
+        layout.write(&*blob)?;
+        assert!(layout.names_nothing_in(&*blob)?, "a new image");
+        let image = Image::open(Arc::clone(&blob), "new", Access::Write, Limits::default())?;
+        let l1_end = image.header().l1_table + ByteCount::kib(256);
+        // What lies behind the table is not looked at.
+        blob.write_at(l1_end, &[1; 100])?;
+        assert!(layout.names_nothing_in(&*blob)?, "something behind the table");
+        blob.set_length(l1_end.as_length())?;
+        image.write(GuestOffset::new(entry * 32 * 1024), b"x", None)?;
+        assert!(layout.names_nothing_in(&*blob)?, "entry {entry}, before the flush");
+        image.flush()?;
+        assert!(!layout.names_nothing_in(&*blob)?, "entry {entry}");
+        // The file ends before the entry: it never arrived.
+        let entry_at = image.header().l1_table + ByteCount::new(entry * 8);
+        blob.set_length(entry_at.as_length())?;
+        assert!(layout.names_nothing_in(&*blob)?, "entry {entry}, cut off");
+    }
+    Ok(())
+}
+
+#[test]
 fn refcounts_are_enough_where_one_cluster_more_needs_another_block_or_another_cluster_of_their_table()
 -> Outcome {
     let geometry = Geometry::new(9, 6, L2Width::Standard)?;

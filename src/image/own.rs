@@ -91,3 +91,34 @@ impl Image {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{Copied, L2Width};
+    use crate::units::ClusterCount;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn what_the_two_root_tables_name_is_contained_and_nothing_else() {
+        let geometry = Geometry::new(9, 4, L2Width::Standard).expect("the format has it");
+        let at = |cluster: u64| geometry.host_offset(HostCluster::ZERO + ClusterCount::new(cluster));
+        // Alone; one behind the other; many whose marks fall together; the same one twice.
+        let all: [&[u64]; 4] = [&[70], &[3, 4, 5, 64, 65], &[9, 73, 137, 201, 265, 1033, 4105], &[8, 8, 72]];
+        for clusters in all {
+            for blocks in 0..=clusters.len() {
+                let (blocks, tables) = clusters.split_at(blocks);
+                let table = |cluster: &u64| L1Entry::Table { at: at(*cluster), copied: Copied::Yes }.encode();
+                let block = |cluster: &u64| RefcountTableEntry::Block { at: at(*cluster) }.encode();
+                let mut l1: Vec<u64> = tables.iter().map(table).collect();
+                l1.insert(l1.len() / 2, 0);
+                let refcounts: Vec<u64> = blocks.iter().map(block).collect();
+                let own = OwnTables::new(geometry, &l1, &refcounts);
+                let named: BTreeSet<u64> = clusters.iter().copied().collect();
+                let contained: BTreeSet<u64> =
+                    (0..5000).filter(|cluster| own.contains(geometry.host_cluster(at(*cluster)))).collect();
+                assert_eq!(contained, named);
+            }
+        }
+    }
+}

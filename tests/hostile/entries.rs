@@ -208,6 +208,35 @@ fn an_entry_past_the_end_of_the_file_is_an_error_and_no_zeros() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn data_on_the_last_cluster_of_a_root_table_is_none() -> Outcome {
+    // An L1 table of 4096 clusters, and a refcount table of more than one.
+    let blob = put(&NewImage { cluster_bits: 9, refcount_order: 6, ..NewImage::of_size(ByteCount::gib(8)) })?;
+    let image = open(&blob)?;
+    image.write(GuestOffset::ZERO, &[7; 512], None)?;
+    image.flush()?;
+    let header = image.header();
+    drop(image);
+    assert!(header.refcount_table_clusters > 1);
+    let last = |begin: HostOffset, clusters: u64| begin.as_u64() + (clusters - 1) * 512;
+    let mut l1_entry = [0; 8];
+    blob.read_at(header.l1_table, &mut l1_entry)?;
+    let l2 = HostOffset::new(u64::from_be_bytes(l1_entry) & !COPIED);
+    for at in
+        [last(header.l1_table, 4096), last(header.refcount_table, u64::from(header.refcount_table_clusters))]
+    {
+        blob.write_at(l2, &(at | COPIED).to_be_bytes())?;
+        let image = open(&blob)?;
+        let read = image.read(GuestOffset::ZERO, &mut [0; 512], &mut Vec::new());
+        let Err(Error::OnTables { structure: "data cluster", .. }) = read else {
+            panic!("{at:#x}: {read:?}")
+        };
+        let written = image.write(GuestOffset::ZERO, &[8; 512], None);
+        let Err(Error::OnTables { .. }) = written else { panic!("{at:#x}: {written:?}") };
+    }
+    Ok(())
+}
+
 /// A part of a cluster that is shared is written: the rest is copied of it, and may not become zeros.
 #[test]
 fn what_is_shared_and_past_the_end_of_the_file_is_not_copied_as_zeros() -> Outcome {
