@@ -119,6 +119,17 @@ fn a_small_write_behind_the_end_of_the_file_writes_nothing_around_itself() -> Ou
 }
 
 #[test]
+fn zeros_where_zeros_are_read_already_take_no_room() -> Outcome {
+    let (store, image) = recorded(&NewImage::of_size(ByteCount::gib(1)))?;
+    for (at, length) in [(100, 1000), (CLUSTER - 10, 20), (5 * CLUSTER + 1, 3 * CLUSTER)] {
+        image.zero(GuestOffset::new(at), ByteCount::new(length), Space::Free, None)?;
+    }
+    image.flush()?;
+    assert_eq!(changes(&store), []);
+    Ok(())
+}
+
+#[test]
 fn a_freed_cluster_is_given_back_only_after_nothing_durable_refers_to_it() -> Outcome {
     let (store, image) = recorded(&NewImage::of_size(ByteCount::gib(1)))?;
     image.write(GuestOffset::ZERO, &[1; 65536 * 2], None)?;
