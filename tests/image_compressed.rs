@@ -233,11 +233,7 @@ fn a_stream_that_could_not_be_written_takes_no_room_and_harms_none() -> Outcome 
             let blob = store.create(&name())?;
             put(&*blob, &NewImage::of_size(ByteCount::mib(1)), Compression::Deflate)?;
             let image = open(Arc::clone(&blob))?;
-            store.fail(Fault {
-                at: At::CallOf(operation, store.counts().of(operation) + nth),
-                kind: FaultKind::ENOSPC,
-                times: Times::Once,
-            });
+            store.fail(Fault { at: At::CallOf(operation, nth), kind: FaultKind::ENOSPC, times: Times::Once });
             let (mut dice, mut refused, mut expected) = (Dice::of(3), 0, Vec::new());
             let mut plain = vec![0; 8 * CLUSTER];
             for (index, noise) in sizes.into_iter().enumerate() {

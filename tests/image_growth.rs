@@ -2,7 +2,9 @@
 
 use snapgroup::chain::{Chain, Layer};
 use snapgroup::image::{Error, Image, Limits, NewImage, Space};
-use snapgroup::storage::{Access, Blob, BlobName, MemoryStore, Store};
+use snapgroup::storage::{
+    Access, At, Blob, BlobName, Fault, FaultKind, MemoryStore, Operation, SimulatedStore, Store, Times,
+};
 use snapgroup::units::{ByteCount, GuestOffset, HostOffset};
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -222,6 +224,42 @@ fn what_tables_have_past_the_end_of_the_disk_does_not_show_when_it_grows() -> Ou
             let grown = read(&image, shorter, size.as_usize() - shorter as usize)?;
             assert!(grown.iter().all(|byte| *byte == 0), "{left:?}");
             assert_clean(&image)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_growth_that_fails_keeps_the_size_and_loses_nothing_that_is_written_afterwards() -> Outcome {
+    let old = ByteCount::kib(40);
+    for operation in [Operation::Write, Operation::Sync] {
+        let mut refused = 0;
+        for nth in 1.. {
+            let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
+            let blob = store.create(&BlobName::parse("x")?)?;
+            small_clusters(old).layout("x")?.write(&*blob)?;
+            let image = open(&blob)?;
+            image.write(GuestOffset::new(700), &[7; 3000], None)?;
+            image.flush()?;
+            let at = At::CallOf(operation, nth);
+            store.fail(Fault { at, kind: FaultKind::EIO, times: Times::Once });
+            if image.grow(ByteCount::mib(6), None).is_ok() {
+                assert!(refused > 0, "nothing has failed");
+                break;
+            }
+            store.heal();
+            refused += 1;
+            assert_eq!((image.size(), image.header().size), (old, old), "{operation:?} {nth}");
+            let written =
+                image.write(GuestOffset::new(20_000), &[8; 3000], None).and_then(|()| image.flush());
+            drop(image);
+            let again = open(&blob)?;
+            assert!(again.size() == old || again.size() == ByteCount::mib(6), "{operation:?} {nth}");
+            assert_eq!(read(&again, 700, 3000)?, [7; 3000], "{operation:?} {nth}");
+            if written.is_ok() {
+                assert_eq!(read(&again, 20_000, 3000)?, [8; 3000], "{operation:?} {nth}");
+            }
+            assert_eq!(again.check()?.corruptions, 0, "{operation:?} {nth}");
         }
     }
     Ok(())

@@ -8,7 +8,9 @@ mod internal;
 
 use dice::Dice;
 use snapgroup::image::{self, Below, Error, Image, L2Width, Limits, NewImage, Space, Version};
-use snapgroup::storage::{Access, Blob, BlobName, MemoryStore, Store};
+use snapgroup::storage::{
+    Access, At, Blob, BlobName, Fault, FaultKind, MemoryStore, Operation, SimulatedStore, Store, Times,
+};
 use snapgroup::units::{ByteCount, GuestOffset};
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -140,6 +142,38 @@ fn what_is_done_to_a_disk_leaves_its_internal_snapshot_as_it_was() -> Outcome {
                 Base((0..size).map(|at| u8::try_from(at / 100 % 200).map_or(0, |byte| byte + 1)).collect());
             shared(&new, seed, (seed % 2 == 0).then_some(base))?;
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_copy_that_could_not_be_written_takes_no_room() -> Outcome {
+    let new = NewImage { cluster_bits: 12, ..NewImage::of_size(ByteCount::kib(100)) };
+    for nth in 1.. {
+        let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
+        let blob = store.create(&BlobName::parse("x")?)?;
+        new.layout("x")?.write(&*blob)?;
+        let image = open(&blob)?;
+        image.write(GuestOffset::ZERO, &[1; 20_000], None)?;
+        image.flush()?;
+        drop(image);
+        internal::add(&*blob)?;
+        let image = open(&blob)?;
+        let at = At::CallOf(Operation::Write, nth);
+        store.fail(Fault { at, kind: FaultKind::ENOSPC, times: Times::Once });
+        let mut refused = 0;
+        for at in [5000, 9000, 13_000] {
+            while image.write(GuestOffset::new(at), &[2; 100], None).is_err() {
+                refused += 1;
+            }
+        }
+        if refused == 0 {
+            assert!(nth > 1, "nothing has failed");
+            return Ok(());
+        }
+        image.flush()?;
+        let report = image.check()?;
+        assert!(report.is_clean(), "write {nth}: {report}");
     }
     Ok(())
 }
