@@ -840,9 +840,16 @@ fn an_opening_after_a_crash_looks_at_few_layers_when_every_call_that_has_made_so
             below.read_at(HostOffset::new(at), &mut word)?;
             Ok(u64::from_be_bytes(word))
         };
-        // The entry that its L1 table begins with (header bytes 40 to 47) leads to a table past the end of the file.
-        assert!(word(word(40)?)? != 0);
-        below.write_at(HostOffset::new(word(40)?), &(1_u64 << 63 | 1 << 40).to_be_bytes())?;
+        // The entry that its first L2 table begins with (header bytes 40 to 47: the L1 table) says that the data is
+        // compressed, and it is no stream. The tables are well, so that only the copy finds it.
+        let place = |entry: u64| entry & 0x00ff_ffff_ffff_fe00;
+        let table = place(word(word(40)?)?);
+        let data = place(word(table)?);
+        assert!(table != 0 && data != 0);
+        below.write_at(HostOffset::new(table), &(1_u64 << 62 | data).to_be_bytes())?;
+        // The next L2 table, of 32 KiB, lies past the end of the file. The head hides all of it; a merge finds it.
+        below.write_at(HostOffset::new(word(40)? + 8), &(1_u64 << 63 | 1 << 40).to_be_bytes())?;
+        pool.engine.open_volume(disk.uuid)?.write_at(32 << 10, &[2; 32 << 10])?;
     }
     let full = CreateGroup::of_machine(pool.machine, "full").in_full();
     let mut looked_at = Vec::new();
