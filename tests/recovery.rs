@@ -1097,3 +1097,36 @@ fn a_head_whose_first_sync_has_failed_arrives_when_the_pool_is_opened_again() ->
     assert_eq!(first_bytes(&engine, volumes[0])?, [1, 0]);
     Ok(())
 }
+
+/// The header has arrived, and the length; the refcounts have not.
+#[test]
+fn a_head_whose_refcounts_never_arrived_is_made_anew() -> Outcome {
+    let store = MemoryStore::new();
+    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
+    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
+    let head = name(&engine.chain(volume)?[0].file);
+    let left = store.fork();
+    std::mem::forget(engine);
+    left.open(&head, Access::Write)?.write_at(HostOffset::new(2 << 16), &[0; 16])?;
+    let engine = Engine::open_on(Arc::new(left), Options::default())?;
+    assert_eq!(engine.recovered().rebuilt, [head.to_string()]);
+    assert!(engine.check()?.is_clean());
+    Ok(())
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_keeps_its_machine_from_running_elsewhere_and_its_pool_from_being_given_back()
+-> Outcome {
+    let store = SimulatedStore::new(Arc::new(MemoryStore::new()));
+    let pool = Idle::new(Arc::new(store.clone()))?;
+    pool.take(1)?;
+    let unopened = Fault::once(At::CallOf(Operation::Open, 1), FaultKind::EIO);
+    store.fail(unopened);
+    assert!(pool.engine.set_running(pool.machine, Running::Elsewhere).is_err());
+    pool.engine.set_running(pool.machine, Running::Elsewhere)?;
+    pool.engine.set_running(pool.machine, Running::Here)?;
+    pool.take(1)?;
+    store.fail(unopened);
+    assert!(pool.engine.close().is_err());
+    Ok(())
+}
