@@ -865,15 +865,21 @@ fn an_opening_after_a_crash_looks_at_few_layers_when_every_call_that_has_made_so
     Ok(())
 }
 
-/// The end of the file is the end of its L1 table, of which nothing has to be written: it is all zeros.
-#[test]
-fn a_head_whose_length_never_arrived_is_made_anew() -> Outcome {
+/// A pool that was left after a disk was made, the disk and its head.
+fn new_disk_left() -> Result<(MemoryStore, Uuid, BlobName), Box<dyn std::error::Error>> {
     let store = MemoryStore::new();
     let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
     let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
     let head = name(&engine.chain(volume)?[0].file);
     let left = store.fork();
     std::mem::forget(engine);
+    Ok((left, volume, head))
+}
+
+/// The end of the file is the end of its L1 table, of which nothing has to be written: it is all zeros.
+#[test]
+fn a_head_whose_length_never_arrived_is_made_anew() -> Outcome {
+    let (left, volume, head) = new_disk_left()?;
     let length = left.open(&head, Access::Read)?.length()?;
     left.open(&head, Access::Write)?.set_length(length - ByteCount::new(1))?;
     let engine = Engine::open_on(Arc::new(left), Options::default())?;
@@ -1101,12 +1107,7 @@ fn a_head_whose_first_sync_has_failed_arrives_when_the_pool_is_opened_again() ->
 /// The header has arrived, and the length; the refcounts have not.
 #[test]
 fn a_head_whose_refcounts_never_arrived_is_made_anew() -> Outcome {
-    let store = MemoryStore::new();
-    let engine = Engine::open_on(Arc::new(store.clone()), Options::default())?;
-    let volume = engine.create_volume(&CreateVolume::new("disk", ByteCount::mib(1)))?.uuid;
-    let head = name(&engine.chain(volume)?[0].file);
-    let left = store.fork();
-    std::mem::forget(engine);
+    let (left, _, head) = new_disk_left()?;
     left.open(&head, Access::Write)?.write_at(HostOffset::new(2 << 16), &[0; 16])?;
     let engine = Engine::open_on(Arc::new(left), Options::default())?;
     assert_eq!(engine.recovered().rebuilt, [head.to_string()]);
