@@ -104,9 +104,9 @@ fn repair(dice: &mut Dice, bytes: &[u8], before: &[Piece], mutations: usize) {
     for (index, (then, now)) in before.iter().zip(read_only(&blob)).enumerate() {
         assert!(then.is_none() || *then == now, "piece {index} was readable and has changed");
     }
+    assert!(!before.is_empty() || done.mends.is_empty() || !read_only(&blob).is_empty());
     let opened = Image::open(Arc::clone(&blob), "x", Access::Read, limits());
     assert!(!last.is_clean() || opened.is_ok(), "what is clean cannot be opened: {opened:?}");
-    assert!(opened.is_ok() || done.mends.is_empty() || !before.is_empty() || last.beyond_repair > 0);
     let once = bytes_of(&*blob);
     let again = image::repair(&*blob, "x", RepairMode::Perform).expect("it was just repaired");
     if last.is_clean() {

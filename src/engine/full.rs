@@ -1,4 +1,5 @@
-//! Full snapshots: the moment, the copy, the snapshot.
+//! Full snapshots: the moment, the copy, the snapshot. Before that all tables are looked at: over broken ones nothing is
+//! begun.
 //!
 //! 1. The moment: all gates are closed, all heads are made durable, one commit gives each disk a new overlay. The heads
 //!    of before are retired, and the layers that are to be filled are in the books as such. The gates open.

@@ -2,12 +2,17 @@
 //! and none of them is ever shown to a guest as data.
 
 use crate::support::{
-    BLOCK, CLUSTER, COPIED, DATA, L1, L2, Outcome, REFCOUNT_TABLE, blob_of, bounded, doors, patched, small,
+    BLOCK, CLUSTER, COPIED, DATA, L1, L2, Outcome, REFCOUNT_TABLE, blob_of, bounded, bytes_of, doors,
+    patched, small,
 };
-use snapgroup::format::{self, SnapshotEntry, Version, encode_snapshots};
-use snapgroup::image::{Error, Finding, Image, Limits};
+use snapgroup::format::{
+    self, Autoclear, BitmapEntry, BitmapFlags, BitmapsExtension, SnapshotEntry, Version, encode_directory,
+    encode_snapshots,
+};
+use snapgroup::image::{self, Error, Finding, Image, Limits};
 use snapgroup::storage::{Access, BlobName, MemoryStore, Store};
 use snapgroup::units::{ByteCount, GuestOffset, HostCluster, HostOffset};
+use std::error::Error as StdError;
 
 const L1_SIZE: u64 = 36;
 const L1_OFFSET: u64 = 40;
@@ -66,6 +71,65 @@ fn an_l1_table_that_the_end_of_the_file_cuts_is_refused_and_the_check_says_so() 
         let cut = Finding::OutsideFile { structure: "header", at: HostOffset::new(L1) };
         assert!(report.findings.contains(&cut) && report.beyond_repair > 0, "{length}: {report:?}");
         doors.no_pool_takes_it("a cut L1 table");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_check_says_which_table_of_a_bitmap_or_of_a_snapshot_the_end_of_the_file_cuts() -> Outcome {
+    let size = usize::try_from(CLUSTER)?;
+    let (first, second) = (6 * CLUSTER, 7 * CLUSTER);
+    let place = HostOffset::new;
+    // What lies second is cut.
+    let bitmap = |table, directory| -> Outcome<Vec<u8>> {
+        let mut bytes = small()?;
+        bytes.resize(8 * size, 0);
+        let blob = blob_of(&bytes)?;
+        let mut header = Image::header_of(&*blob, "x")?;
+        let entry = BitmapEntry {
+            table: place(table),
+            table_entries: 1,
+            flags: BitmapFlags::default(),
+            granularity_bits: 16,
+            name: b"daily".to_vec(),
+            extra: Vec::new(),
+        };
+        let encoded = encode_directory(&[entry], header.geometry)?;
+        let (directory_size, at) = (ByteCount::of(encoded.len()), place(directory));
+        header.extensions.push(BitmapsExtension { count: 1, directory_size, directory: at }.encode());
+        header.autoclear = Autoclear::BITMAPS;
+        blob.write_at(HostOffset::ZERO, &header.encode()?)?;
+        blob.write_at(at, &encoded)?;
+        bytes_of(&*blob)
+    };
+    let mut snapshot = small()?;
+    snapshot.resize(8 * size, 0);
+    let entry = SnapshotEntry {
+        l1_table: place(second),
+        l1_entries: 1,
+        id: b"1".to_vec(),
+        name: Vec::new(),
+        date_seconds: 1,
+        date_nanos: 0,
+        vm_clock_nanos: 0,
+        vm_state_size_32: 0,
+        extra: [0_u64.to_be_bytes(), CLUSTER.to_be_bytes()].concat(),
+    };
+    let table = encode_snapshots(&[entry], Version::V3)?;
+    snapshot[6 * size..][..table.len()].copy_from_slice(&table);
+    snapshot[60..64].copy_from_slice(&1_u32.to_be_bytes());
+    snapshot[64..72].copy_from_slice(&first.to_be_bytes());
+    for (structure, bytes) in [
+        ("bitmap directory", bitmap(second, first)?),
+        ("header", bitmap(first, second)?),
+        ("snapshot table", snapshot),
+    ] {
+        let cut = Finding::OutsideFile { structure, at: place(second) };
+        let found = |length: usize| {
+            image::check(&*blob_of(&bytes[..length])?, "x").map_err(Box::<dyn StdError>::from)
+        };
+        assert!(!found(8 * size)?.findings.contains(&cut), "{structure}, whole");
+        assert!(found(7 * size + 1)?.findings.contains(&cut), "{structure}: {}", found(7 * size + 1)?);
     }
     Ok(())
 }
